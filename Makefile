@@ -1,0 +1,94 @@
+# The front door. `make demo` and `make test` do all set-up by themselves on a machine with Python 3.10 or newer.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+UV_VERSION := 0.13.8
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+ENVS := floor edot adot logfire plain
+# The oldest supported Python where the machine has it: the floor environment runs on it.
+FLOOR_PYTHON ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' >/dev/null 2>&1 && echo python3.10 || echo $(PYTHON))
+TESTS ?= tests
+PYTEST_FLAGS ?= -n 4
+
+.PHONY: help
+help: #: this list
+	@sed -n 's/^\([a-z-]*\):.*#: \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-16s %s\n", $$1, $$2}'
+
+# --- environments ------------------------------------------------------------------------------------------------
+
+$(UV):
+	@echo "Setting up $(VENV) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "otel-posthog needs Python 3.10 or newer; name one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@if command -v uv >/dev/null 2>&1 && [ "$$(uv --version | cut -d' ' -f2)" = "$(UV_VERSION)" ]; then \
+	    ln -sf "$$(command -v uv)" $(UV); \
+	else \
+	    $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION); \
+	fi
+
+# What is installed where is recorded by the digest of its lock, so that a second `make` does nothing.
+# install_env(folder, lock)
+define install_env
+	@want=$$(cat requirements/$(2).txt pyproject.toml otel_posthog/version.py | cksum | tr ' ' '-'); \
+	if [ "$$(cat $(1)/.installed 2>/dev/null)" != "$(2)-$$want" ]; then \
+	    echo "Installing $(2) into $(1) …" && \
+	    $(UV) pip install --quiet --python $(1)/bin/python --require-hashes -r requirements/$(2).txt && \
+	    $(UV) pip install --quiet --python $(1)/bin/python --no-deps --no-build-isolation --editable . && \
+	    echo "$(2)-$$want" > $(1)/.installed; \
+	fi
+endef
+
+.PHONY: dev-env demo-env envs
+dev-env: $(UV)
+	$(call install_env,$(VENV),dev)
+
+# A checkout that has the development environment has all that the demo needs; a newcomer's installs the demo's alone.
+demo-env: $(UV)
+	@if ! grep -q '^dev-' $(VENV)/.installed 2>/dev/null; then $(MAKE) --no-print-directory demo-env-install; fi
+.PHONY: demo-env-install
+demo-env-install:
+	$(call install_env,$(VENV),demo)
+
+envs: $(UV) $(ENVS:%=.envs/%/.made) #: the environments of the attach tests (floor, EDOT, ADOT, logfire, plain)
+.envs/%/.made: requirements/env-%.txt pyproject.toml otel_posthog/version.py | $(UV)
+	@$(UV) venv --quiet --clear --python $(if $(filter floor,$*),$(FLOOR_PYTHON),$(BIN)/python) .envs/$*
+	$(call install_env,.envs/$*,env-$*)
+	@touch $@
+
+# --- what people run ---------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: demo-env #: an unmodified shop, auto-instrumented, its events shown (ONCE=1: print and leave)
+	@$(BIN)/python examples/shop/demo.py $(if $(ONCE),--once)
+
+.PHONY: test
+test: dev-env envs #: all tests (TESTS=tests/unit for a part)
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TESTS)
+
+.PHONY: lint
+lint: dev-env #: ruff, pyright strict, the floors, docstrings of tests, dead links
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+	@$(BIN)/interrogate --quiet tests
+	@$(BIN)/python tests/docs/links.py
+
+.PHONY: format
+format: dev-env #: mend what can be mended by a tool
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: dev-env #: the in-process budgets, as ratios against peers in one run
+	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+
+.PHONY: lock
+lock: $(UV) #: write the hash-pinned requirements anew
+	@requirements/compile.sh $(UV)
+
+.PHONY: clean
+clean: #: remove the environments and caches
+	@rm -rf $(VENV) .envs .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist

@@ -1,0 +1,1 @@
+"""Settings: what may be set, from where, and whether anything runs at all (the gate, DESIGN §2)."""

@@ -1,0 +1,171 @@
+"""`Signal`: the one input type of the bridge.
+
+A normalised, read-only view over a span, a span event or a log record. Both edges build it — `sdk/readable.py` from
+SDK objects, `gateway/decode.py` from OTLP bytes — and must build *equal* Signals for the same telemetry: that is what
+makes the in-process path and the gateway path give the same events (`tests/parity`).
+
+Normal form:
+
+- attribute values are `None`, `bool`, `int`, `float`, `str`, `bytes`, `list` of these, or `dict` with `str` keys;
+- ids are lower-case hex without prefix, `""` where absent or all zeros;
+- times are nanoseconds since the Unix epoch, 0 where absent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+AttributeValue = Any
+"""None, bool, int, float, str, bytes, list or dict of these (OTLP AnyValue)."""
+
+Attributes = Mapping[str, AttributeValue]
+
+
+class SignalKind(str, Enum):
+    """What a Signal was before it was normalised."""
+
+    SPAN = "span"
+    SPAN_EVENT = "span_event"
+    LOG = "log"
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """Who emitted the telemetry (OTel resource). `posthog.*` keys on it are defaults for all its signals."""
+
+    attributes: Attributes = field(default_factory=dict[str, AttributeValue])
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The instrumentation scope."""
+
+    name: str = ""
+    version: str = ""
+    attributes: Attributes = field(default_factory=dict[str, AttributeValue])
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A span link."""
+
+    trace_id: str
+    span_id: str
+    attributes: Attributes = field(default_factory=dict[str, AttributeValue])
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFrame:
+    """One Python frame as read from a live traceback, outermost call first.
+
+    Source lines are read at the SDK edge, never in `convert/`.
+    """
+
+    filename: str
+    abs_path: str
+    function: str
+    lineno: int
+    module: str = ""
+    context_line: str | None = None
+    pre_context: tuple[str, ...] = ()
+    post_context: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LocalException:
+    """One exception of a live chain, the caught one first, causes after it.
+
+    Args:
+        type: Class name without module.
+        module: Module of the class, `builtins` for builtins.
+        value: `str(exception)`; a placeholder where that raises.
+        frames: Outermost call first, crash frame last.
+        source: How it hangs on its parent: `cause`, `context` or `member`; "" for the root.
+        parent: Index of its parent in the chain; -1 for the root.
+        is_group: Whether it is an exception group.
+    """
+
+    type: str
+    module: str
+    value: str
+    frames: tuple[LocalFrame, ...] = ()
+    source: str = ""
+    parent: int = -1
+    is_group: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LocalContext:
+    """What only the process itself can know about a signal; `None` on a Signal decoded from OTLP.
+
+    Args:
+        exception: The live exception chain behind an exception signal; empty where there was none.
+        already_captured: The live exception was captured before (by us or by the `posthog` SDK).
+        exception_id: Token of the live exception object, the same for every carrier of it; "" where unknown.
+        sampled: Whether the span's trace was sampled; `None` where there is no trace.
+        distinct_id: Late identity: who the rest of this local trace turned out to belong to; "" where unknown.
+        handled: Whether the exception was handled by the app; `None` where unknown.
+        mechanism: PostHog mechanism type, e.g. `middleware`, `logger`; "" where unknown.
+    """
+
+    exception: tuple[LocalException, ...] = ()
+    already_captured: bool = False
+    exception_id: str = ""
+    sampled: bool | None = None
+    distinct_id: str = ""
+    handled: bool | None = None
+    mechanism: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """One normalised input item.
+
+    Args:
+        kind: Span, span event or log record.
+        name: Span name, span event name, or the log record's event name ("" where it has none).
+        attributes: The item's own attributes, in normal form.
+        resource: Who emitted it.
+        scope: Instrumentation scope.
+        trace_id: 32 hex digits or "".
+        span_id: 16 hex digits or "": the span itself, the span that owns the event, the log record's span.
+        parent_span_id: 16 hex digits or "" (spans only).
+        span_kind: `internal`, `server`, `client`, `producer`, `consumer`; "" for other than spans.
+        start_time_ns: Span start; 0 for others.
+        time_ns: Span end, span event time, or log time else observed time. Never "now".
+        observed_time_ns: Log observed time; 0 for others.
+        status_code: `unset`, `ok` or `error` (spans only).
+        status_description: Text of an error status.
+        severity_number: OTel severity, 0 where absent (log records only).
+        severity_text: As the emitter wrote it.
+        body: Log body, any attribute value.
+        index: Position of a span event within its span; 0 for others.
+        span: The owning span's Signal, for a span event; it lends identity, resource and request context.
+        links: Span links.
+        local: What only the process knows; `None` on a Signal from OTLP.
+    """
+
+    kind: SignalKind
+    name: str
+    attributes: Attributes
+    resource: Resource
+    scope: Scope
+    trace_id: str = ""
+    span_id: str = ""
+    parent_span_id: str = ""
+    span_kind: str = ""
+    start_time_ns: int = 0
+    time_ns: int = 0
+    observed_time_ns: int = 0
+    status_code: str = ""
+    status_description: str = ""
+    severity_number: int = 0
+    severity_text: str = ""
+    body: AttributeValue = None
+    index: int = 0
+    span: Signal | None = None
+    links: tuple[Link, ...] = ()
+    local: LocalContext | None = None

@@ -1,0 +1,6 @@
+"""Declarative rules: which untagged signals become which events, or none at all."""
+
+from otel_posthog.rules.engine import RuleSet
+from otel_posthog.rules.match import Match
+
+__all__ = ["Match", "RuleSet"]

@@ -1,0 +1,1 @@
+"""Names, no behaviour: what we read (`otel`) and what we write (`posthog`)."""

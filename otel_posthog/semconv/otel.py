@@ -1,0 +1,55 @@
+"""OpenTelemetry attribute names that we read, old and new spelling side by side; no behaviour.
+
+Spelled here because `semconv` may not import OpenTelemetry; `tests/unit/test_semconv.py` compares them with the
+official package. A tuple lists the spellings of one meaning, preferred first.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+Spellings = tuple[str, ...]
+
+HTTP_METHOD: Final[Spellings] = ("http.request.method", "http.method")
+HTTP_STATUS: Final[Spellings] = ("http.response.status_code", "http.status_code")
+HTTP_ROUTE: Final[Spellings] = ("http.route",)
+URL_FULL: Final[Spellings] = ("url.full", "http.url")
+URL_PATH: Final[Spellings] = ("url.path",)
+HTTP_TARGET: Final[Spellings] = ("http.target",)
+URL_SCHEME: Final[Spellings] = ("url.scheme", "http.scheme")
+SERVER_ADDRESS: Final[Spellings] = ("server.address", "http.host", "http.server_name", "net.host.name")
+SERVER_PORT: Final[Spellings] = ("server.port", "net.host.port")
+CLIENT_ADDRESS: Final[Spellings] = ("client.address", "http.client_ip", "net.peer.ip")
+USER_AGENT: Final[Spellings] = ("user_agent.original", "http.user_agent")
+SYNTHETIC: Final[Spellings] = ("user_agent.synthetic.type",)
+REFERRER: Final[Spellings] = ("http.request.header.referer", "http.request.header.referrer")
+
+ENVIRONMENT: Final[Spellings] = ("deployment.environment.name", "deployment.environment")
+SERVICE_NAME: Final = "service.name"
+SERVICE_VERSION: Final = "service.version"
+SERVICE_INSTANCE: Final = "service.instance.id"
+OS_TYPE: Final = "os.type"
+RUNTIME_NAME: Final = "process.runtime.name"
+RUNTIME_VERSION: Final = "process.runtime.version"
+
+EXCEPTION_EVENT: Final = "exception"
+EXCEPTION_TYPE: Final = "exception.type"
+EXCEPTION_MESSAGE: Final = "exception.message"
+EXCEPTION_STACKTRACE: Final = "exception.stacktrace"
+EXCEPTION_ESCAPED: Final = "exception.escaped"
+
+USER_ID: Final = "user.id"
+ENDUSER_ID: Final = "enduser.id"
+ENDUSER_PSEUDO_ID: Final = "enduser.pseudo.id"
+SESSION_ID: Final = "session.id"
+
+HEADER_DISTINCT_ID: Final[Spellings] = (
+    "http.request.header.x_posthog_distinct_id",
+    "http.request.header.x-posthog-distinct-id",
+)
+HEADER_SESSION_ID: Final[Spellings] = (
+    "http.request.header.x_posthog_session_id",
+    "http.request.header.x-posthog-session-id",
+)
+
+GEN_AI_PREFIXES: Final[Spellings] = ("gen_ai.", "llm.", "traceloop.")

@@ -1,0 +1,78 @@
+"""PostHog names: the tags that we read on telemetry (DESIGN §3) and the events and properties that we write.
+
+No behaviour.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Tags: attributes on spans, span events, log records; on the resource they are defaults for all its items.
+PREFIX: Final = "posthog."
+EVENT: Final = "posthog.event"
+DISTINCT_ID: Final = "posthog.distinct_id"
+PROPERTIES: Final = "posthog.properties."
+SET: Final = "posthog.set."
+SET_ONCE: Final = "posthog.set_once."
+UNSET: Final = "posthog.unset"
+GROUPS: Final = "posthog.groups."
+GROUP_SET: Final = "posthog.group_set."
+ALIAS: Final = "posthog.alias"
+ANON_DISTINCT_ID: Final = "posthog.anon_distinct_id"
+SESSION_ID: Final = "posthog.session_id"
+WINDOW_ID: Final = "posthog.window_id"
+PROCESS_PERSON_PROFILE: Final = "posthog.process_person_profile"
+IGNORE: Final = "posthog.ignore"
+ON: Final = "posthog.on"
+TIER: Final = "posthog.tier"
+UUID: Final = "posthog.uuid"
+CARRIER: Final = "posthog.carrier"
+PROPERTIES_JSON: Final = "posthog.properties_json"
+"""JSON object of further properties, for emitters near the 128-attribute limit."""
+TRACE_SAMPLED: Final = "posthog.trace_sampled"
+"""The sampling stamp: a bool set in process."""
+
+# What PostHog's own integrations put on telemetry.
+POSTHOG_DISTINCT_ID: Final = "posthogDistinctId"
+POSTHOG_SESSION_ID: Final = "sessionId"
+
+# Events that we write.
+EVENT_SET: Final = "$set"
+EVENT_IDENTIFY: Final = "$identify"
+EVENT_GROUP_IDENTIFY: Final = "$groupidentify"
+EVENT_CREATE_ALIAS: Final = "$create_alias"
+EVENT_EXCEPTION: Final = "$exception"
+EVENT_FLAG_CALLED: Final = "$feature_flag_called"
+
+ILLEGAL_DISTINCT_IDS: Final = frozenset(
+    {
+        "0",
+        "00000000-0000-0000-0000-000000000000",
+        "[object object]",
+        "anonymous",
+        "anonymous-user",
+        "backend",
+        "distinct_id",
+        "distinctid",
+        "email",
+        "false",
+        "guest",
+        "id",
+        "nan",
+        "none",
+        "not_authenticated",
+        "null",
+        "system",
+        "true",
+        "undefined",
+        "user",
+    }
+)
+"""Compared lower-case and stripped; PostHog refuses person processing for them (capture v1)."""
+
+MAX_NAME_BYTES: Final = 200
+MAX_DISTINCT_ID_BYTES: Final = 200
+MAX_EVENT_BYTES: Final = 900 * 1024
+"""PostHog's Kafka cap is 1,000,000 bytes; its own SDK stops at 900 KiB to leave room for the envelope."""
+MAX_GROUP_TYPES: Final = 5
+MAX_EXCEPTIONS: Final = 50

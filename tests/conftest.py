@@ -1,0 +1,26 @@
+"""Fixtures for every test: a clean environment, and no network beyond loopback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from pytest_socket import socket_allow_hosts
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No OpenTelemetry, PostHog or proxy setting of the machine reaches a test."""
+    for name in list(os.environ):
+        if name.startswith(("OTEL_", "POSTHOG_")) and name != "OTEL_POSTHOG_REQUIRE_ALL":
+            monkeypatch.delenv(name)
+        if name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
+            monkeypatch.delenv(name)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def loopback_only() -> None:
+    """Nobody reaches PostHog from a test by accident."""
+    socket_allow_hosts(["127.0.0.1", "::1", "localhost"], allow_unix_socket=True)
