@@ -1,0 +1,211 @@
+"""`make demo`: a visitor's journey through an unmodified shop, and what PostHog saw of it.
+
+Starts the local PostHog (`otel-posthog emulator`) and the shop under `opentelemetry-instrument` with the two OTLP
+variables, clicks through the shop as two customers and a robot would, and prints the events, people, companies and
+errors that arrived. With `--once` it leaves then; else both stay up for you to click in until Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.cookiejar
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from otel_posthog.emulator import Emulator
+
+HERE = Path(__file__).resolve().parent
+TOKEN = "phc_demo"
+PORT = 8765
+WAIT = 30.0
+"""Seconds for the shop to start, and for its events to arrive."""
+
+
+def main() -> int:
+    """Runs the demo; the exit code is 1 when something did not arrive."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--once", action="store_true", help="print what arrived and leave")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    with Emulator(port=free_port(PORT)) as posthog, Shop(posthog.endpoint) as shop:
+        shop.wait_until_up()
+        journey(shop.url)
+        arrived = posthog.wait_for(everything_arrived, timeout=WAIT)
+        show(posthog)
+        print(f"\nThe local PostHog is at {posthog.url}, the shop at {shop.url}")
+        if not arrived:
+            print("Not everything arrived; see the shop's log above.", file=sys.stderr)
+            return 1
+        if not arguments.once:
+            print("Sign up, buy a mug, order ten tents: events appear on the page within a second. Ctrl-C ends both.")
+            try:
+                shop.process.wait()
+            except KeyboardInterrupt:
+                print()
+    return 0
+
+
+class Shop:
+    """The shop in a process of its own, started as its owner would start it."""
+
+    def __init__(self, endpoint: str) -> None:
+        port = free_port(5001)
+        self.url = f"http://127.0.0.1:{port}"
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TOKEN": TOKEN}
+        command = ["opentelemetry-instrument", "flask", "--app", "shop", "run", "--port", str(port)]
+        print("Starting the shop:\n")
+        for name, value in variables.items():
+            print(f"    export {name}={value}")
+        print(f"    {' '.join(command)}\n")
+        scripts = Path(sys.executable).parent
+        clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "POSTHOG_"))}
+        self.process = subprocess.Popen(
+            [str(scripts / command[0]), str(scripts / command[1]), *command[2:]],
+            cwd=HERE,
+            env={**clean, **variables, "PATH": f"{scripts}{os.pathsep}{clean.get('PATH', '')}"},
+        )
+
+    def __enter__(self) -> Shop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def wait_until_up(self) -> None:
+        """Returns when the shop answers.
+
+        Raises:
+            SystemExit: It ended, or did not answer in time.
+        """
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                sys.exit(f"The shop ended with exit code {self.process.returncode}.")
+            try:
+                urllib.request.urlopen(f"{self.url}/healthz", timeout=1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        sys.exit("The shop did not start.")
+
+
+class Browser:
+    """Somebody who clicks: keeps cookies, sends a user agent, follows redirects."""
+
+    def __init__(self, url: str, user_agent: str) -> None:
+        self.url = url
+        cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
+        self._opener = urllib.request.build_opener(cookies)
+        self._opener.addheaders = [("User-Agent", user_agent)]
+
+    def get(self, path: str) -> int:
+        """The status of a page."""
+        return self._open(path, None)
+
+    def post(self, path: str, **fields: object) -> int:
+        """The status after sending a form."""
+        return self._open(path, urllib.parse.urlencode(fields).encode())
+
+    def _open(self, path: str, body: bytes | None) -> int:
+        try:
+            with self._opener.open(self.url + path, body, timeout=10) as answer:
+                return answer.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+
+FIREFOX = "Mozilla/5.0 (X11; Linux x86_64; rv:144.0) Gecko/20100101 Firefox/144.0"
+IPHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_5 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) "
+    "Version/18.5 Mobile/15E148 Safari/604.1"
+)
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+
+
+def journey(url: str) -> None:
+    """Browse, sign up, check out, an error, come back on the phone; a second customer; a robot."""
+    anna = Browser(url, FIREFOX)
+    anna.get("/?utm_source=newsletter")
+    anna.get("/products/mug")
+    anna.post("/signup", email="anna@example.com", password="secret", company="Alpine Ltd", plan="pro")
+    anna.post("/checkout", sku="mug", quantity=2)
+    anna.post("/checkout", sku="tent", quantity=10)
+
+    phone = Browser(url, IPHONE)
+    phone.get("/products/stove")
+    phone.post("/login", email="anna@example.com", password="secret")
+    phone.post("/checkout", sku="stove")
+
+    ben = Browser(url, FIREFOX)
+    ben.get("/products/tent")
+    ben.post("/login", email="ben@example.com", password="guess")
+    ben.post("/signup", email="ben@example.com", password="hunter2", company="Basecamp GmbH")
+    ben.post("/checkout", sku="tent")
+
+    Browser(url, GOOGLEBOT).get("/")
+
+
+def everything_arrived(posthog: Emulator) -> bool:
+    """Three orders, two people signed up, one error: the journey's last effects are in."""
+    names = [event["event"] for event in posthog.events()]
+    return names.count("order paid") == 3 and names.count("user signed up") == 2 and "$exception" in names
+
+
+def show(posthog: Emulator) -> None:
+    """Prints what arrived."""
+    events = sorted(posthog.events(), key=lambda event: event["timestamp"])
+    table(
+        "Events",
+        ("time", "event", "person", "what"),
+        [(event["timestamp"][11:19], event["event"], event["distinct_id"], details(event)) for event in events],
+    )
+
+
+def details(event: dict[str, Any]) -> str:
+    """The few properties of an event that a person would ask for first."""
+    properties = event["properties"]
+    wanted = ("$request_method", "$pathname", "sku", "quantity", "total", "plan", "company", "$browser", "$device_type")
+    found = [str(properties[name]) for name in wanted if name in properties]
+    for exception in properties.get("$exception_list", [])[:1]:
+        found.insert(0, f"{exception['type']}: {exception['value']}")
+    return "  ".join(found)
+
+
+def table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Prints rows in columns as wide as they need."""
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    print(f"\n{title}")
+    for row in [head, tuple("─" * width for width in widths), *rows]:
+        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def free_port(wanted: int) -> int:
+    """`wanted` if nobody listens there, else any free port."""
+    for port in (wanted, 0):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return probe.getsockname()[1]
+    raise OSError("no free port on the loopback interface")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
