@@ -1,0 +1,1 @@
+"""The OTLP edge: requests from Collectors and SDKs become Signals (`decode`)."""

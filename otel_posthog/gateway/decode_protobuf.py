@@ -1,0 +1,229 @@
+"""OTLP protobuf -> Signals, by the generated messages of opentelemetry-proto.
+
+upb refuses a whole request for one invalid UTF-8 string or one value nested too deep, and Collectors do forward such
+spans (they do not check). The second, tolerant pass walks the wire format down to the items and parses each alone:
+
+    Export…ServiceRequest { 1: Resource… { 1: Resource, 2: Scope… { 1: InstrumentationScope, 2: item } } }
+
+Traces and logs have the same field numbers, so that one walk serves both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ProtoResource
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from otel_posthog.errors import SignalError
+from otel_posthog.gateway.decode_wire import BrokenWireError, children
+from otel_posthog.gateway.decoded import SPAN_KINDS, STATUS_CODES, Complaints, Decoded, at
+from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, SignalKind
+
+_ZERO_IDS: Final = frozenset({"0" * 32, "0" * 16})
+
+ItemT = TypeVar("ItemT", Span, LogRecord)
+MessageT = TypeVar("MessageT", bound=Message)
+
+
+def decode_traces_protobuf(body: bytes) -> Decoded:
+    """Decodes an `ExportTraceServiceRequest`.
+
+    Raises:
+        SignalError: The bytes are no such message, not even with some spans left out.
+    """
+    try:
+        request = ExportTraceServiceRequest.FromString(body)
+    except DecodeError:
+        return _salvage(body, Span, _append_span)
+    signals: list[Signal] = []
+    for resource_spans in request.resource_spans:
+        resource = Resource(_attributes(resource_spans.resource.attributes))
+        for scope_spans in resource_spans.scope_spans:
+            scope = _scope(scope_spans.scope)
+            for span in scope_spans.spans:
+                _append_span(signals, span, resource, scope)
+    return Decoded(tuple(signals))
+
+
+def decode_logs_protobuf(body: bytes) -> Decoded:
+    """Decodes an `ExportLogsServiceRequest`.
+
+    Raises:
+        SignalError: The bytes are no such message, not even with some log records left out.
+    """
+    try:
+        request = ExportLogsServiceRequest.FromString(body)
+    except DecodeError:
+        return _salvage(body, LogRecord, _append_log)
+    signals: list[Signal] = []
+    for resource_logs in request.resource_logs:
+        resource = Resource(_attributes(resource_logs.resource.attributes))
+        for scope_logs in resource_logs.scope_logs:
+            scope = _scope(scope_logs.scope)
+            for record in scope_logs.log_records:
+                _append_log(signals, record, resource, scope)
+    return Decoded(tuple(signals))
+
+
+# --- messages to signals -------------------------------------------------------------------------------------------
+
+
+def _append_span(signals: list[Signal], span: Span, resource: Resource, scope: Scope) -> None:
+    trace_id = _id(span.trace_id, 16)
+    span_id = _id(span.span_id, 8)
+    owner = Signal(
+        kind=SignalKind.SPAN,
+        name=span.name,
+        attributes=_attributes(span.attributes),
+        resource=resource,
+        scope=scope,
+        trace_id=trace_id,
+        span_id=span_id,
+        parent_span_id=_id(span.parent_span_id, 8),
+        span_kind=at(SPAN_KINDS, span.kind),
+        start_time_ns=span.start_time_unix_nano,
+        time_ns=span.end_time_unix_nano,
+        status_code=at(STATUS_CODES, span.status.code),
+        status_description=span.status.message,
+        links=tuple(
+            Link(_id(link.trace_id, 16), _id(link.span_id, 8), _attributes(link.attributes)) for link in span.links
+        ),
+    )
+    signals.append(owner)
+    for index, event in enumerate(span.events):
+        signals.append(
+            Signal(
+                kind=SignalKind.SPAN_EVENT,
+                name=event.name,
+                attributes=_attributes(event.attributes),
+                resource=resource,
+                scope=scope,
+                trace_id=trace_id,
+                span_id=span_id,
+                time_ns=event.time_unix_nano,
+                index=index,
+                span=owner,
+            )
+        )
+
+
+def _append_log(signals: list[Signal], record: LogRecord, resource: Resource, scope: Scope) -> None:
+    signals.append(
+        Signal(
+            kind=SignalKind.LOG,
+            name=record.event_name,
+            attributes=_attributes(record.attributes),
+            resource=resource,
+            scope=scope,
+            trace_id=_id(record.trace_id, 16),
+            span_id=_id(record.span_id, 8),
+            time_ns=record.time_unix_nano or record.observed_time_unix_nano,
+            observed_time_ns=record.observed_time_unix_nano,
+            severity_number=record.severity_number,
+            severity_text=record.severity_text,
+            body=_value(record.body),
+        )
+    )
+
+
+def _id(raw: bytes, length: int) -> str:
+    """Lower-case hex; "" for absent, all zeros, or a wrong length, all of which mean "no id" (OTLP)."""
+    if len(raw) != length:
+        return ""
+    text = raw.hex()
+    return "" if text in _ZERO_IDS else text
+
+
+def _scope(scope: InstrumentationScope) -> Scope:
+    return Scope(scope.name, scope.version, _attributes(scope.attributes))
+
+
+def _attributes(pairs: Iterable[KeyValue]) -> dict[str, AttributeValue]:
+    """The attributes; the last of several with one key wins."""
+    return {pair.key: _value(pair.value) for pair in pairs}
+
+
+def _value(value: AnyValue) -> AttributeValue:
+    # Most values are strings: asking for one first saves the oneof lookup for them.
+    text = value.string_value
+    if text:
+        return text
+    field = value.WhichOneof("value")
+    if field is None:
+        return None
+    if field == "array_value":
+        return [_value(item) for item in value.array_value.values]
+    if field == "kvlist_value":
+        return _attributes(value.kvlist_value.values)
+    return getattr(value, field)
+
+
+# --- the tolerant pass ---------------------------------------------------------------------------------------------
+
+
+def _salvage(
+    body: bytes,
+    message: type[ItemT],
+    append: Callable[[list[Signal], ItemT, Resource, Scope], None],
+) -> Decoded:
+    signals: list[Signal] = []
+    complaints = Complaints()
+    what = "span" if message is Span else "log record"
+    try:
+        for resource_items in children(body, 1):
+            resource = _salvaged_resource(resource_items, complaints)
+            for scope_items in children(resource_items, 2):
+                scope = _salvaged_scope(scope_items, complaints)
+                for raw in children(scope_items, 2):
+                    item = _parsed(message, raw)
+                    if item is None:
+                        complaints.reject(f"a {what} holds invalid UTF-8, a value nested too deep, or broken protobuf")
+                    else:
+                        append(signals, item, resource, scope)
+    except BrokenWireError as error:
+        raise SignalError(f"the body is not an OTLP protobuf request: {error}") from None
+    if not signals and not complaints.rejected:
+        raise SignalError("the body is not an OTLP protobuf request: no part of it could be read")
+    return complaints.decoded(signals)
+
+
+def _salvaged_resource(raw: bytes, complaints: Complaints) -> Resource:
+    attributes: dict[str, AttributeValue] = {}
+    for part in children(raw, 1):
+        resource = _parsed(ProtoResource, part)
+        if resource is None:
+            attributes.update(_salvaged_attributes(part, 1, complaints, "resource"))
+        else:
+            attributes.update(_attributes(resource.attributes))
+    return Resource(attributes)
+
+
+def _salvaged_scope(raw: bytes, complaints: Complaints) -> Scope:
+    scope = Scope()
+    for part in children(raw, 1):
+        message = _parsed(InstrumentationScope, part)
+        if message is None:
+            name, version = (b"".join(children(part, field)).decode("utf-8", "replace") for field in (1, 2))
+            scope = Scope(name, version, _salvaged_attributes(part, 3, complaints, "scope"))
+        else:
+            scope = _scope(message)
+    return scope
+
+
+def _salvaged_attributes(raw: bytes, field: int, complaints: Complaints, where: str) -> dict[str, AttributeValue]:
+    attributes: dict[str, AttributeValue] = {}
+    for pair in children(raw, field):
+        try:
+            attributes.update(_attributes([KeyValue.FromString(pair)]))
+        except DecodeError:
+            complaints.note(
+                f"an attribute of a {where} holds invalid UTF-8 or a value nested too deep and was left out"
+            )
+    return attributes

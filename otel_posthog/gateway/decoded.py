@@ -1,0 +1,63 @@
+"""`Decoded`: what became of one OTLP request, and what the two decoders share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from otel_posthog.model import Signal
+
+SPAN_KINDS: Final = ("internal", "internal", "server", "client", "producer", "consumer")
+"""By OTLP number. 0 is UNSPECIFIED, which the specification allows to be read as INTERNAL."""
+
+STATUS_CODES: Final = ("unset", "ok", "error")
+"""By OTLP number."""
+
+MAX_MESSAGES: Final = 10
+"""Error messages kept for one request: enough to find the fault, bounded whatever arrives."""
+
+MAX_DEPTH: Final = 45
+"""Arrays and maps inside one attribute value. protobuf's own parser gives up a little beyond it; JSON follows suit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """The signals of one request, and what could not be read.
+
+    Args:
+        signals: Every span followed by its span events; every log record. In the order of the request.
+        rejected: Spans or log records that can never be read; exact, for `partial_success.rejected_*`.
+        error_messages: What was wrong, at most `MAX_MESSAGES`; may be non-empty with nothing rejected (something was
+            mended on the way).
+    """
+
+    signals: tuple[Signal, ...] = ()
+    rejected: int = 0
+    error_messages: tuple[str, ...] = ()
+
+
+class Complaints:
+    """Collects at most `MAX_MESSAGES` different messages while a request is decoded."""
+
+    def __init__(self) -> None:
+        self.rejected = 0
+        self._messages: dict[str, None] = {}
+
+    def reject(self, message: str) -> None:
+        """One span or log record is lost for good."""
+        self.rejected += 1
+        self.note(message)
+
+    def note(self, message: str) -> None:
+        """Something was mended."""
+        if len(self._messages) < MAX_MESSAGES:
+            self._messages[message] = None
+
+    def decoded(self, signals: list[Signal]) -> Decoded:
+        """The final account."""
+        return Decoded(tuple(signals), self.rejected, tuple(self._messages))
+
+
+def at(names: tuple[str, ...], number: int) -> str:
+    """The name of an enum number; that of 0 for one that this version does not know."""
+    return names[number] if 0 <= number < len(names) else names[0]
