@@ -219,11 +219,17 @@ def _salvaged_scope(raw: bytes, complaints: Complaints) -> Scope:
 
 def _salvaged_attributes(raw: bytes, field: int, complaints: Complaints, where: str) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {}
-    for pair in children(raw, field):
-        try:
-            attributes.update(_attributes([KeyValue.FromString(pair)]))
-        except DecodeError:
-            complaints.note(
-                f"an attribute of a {where} holds invalid UTF-8 or a value nested too deep and was left out"
-            )
+    for raw_pair in children(raw, field):
+        pair = _parsed(KeyValue, raw_pair)
+        if pair is None:
+            complaints.note(f"an attribute of a {where} was left out: invalid UTF-8, or a value nested too deep")
+        else:
+            attributes.update(_attributes([pair]))
     return attributes
+
+
+def _parsed(message: type[MessageT], raw: bytes) -> MessageT | None:
+    try:
+        return message.FromString(raw)
+    except DecodeError:
+        return None
