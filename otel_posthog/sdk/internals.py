@@ -1,0 +1,101 @@
+"""The SDK's private attributes that we read, in one place, each with a public fallback.
+
+A missing key asked of the SDK's attribute map costs nine times a look into the dict behind it, and every span of the
+app pays it. So the dict is read where it is there (SDK 1.39 to 1.45 at the least), and the public API where it is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from opentelemetry import baggage, context, trace
+
+from otel_posthog.model import Attributes
+
+Context = Mapping[str, Any]
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def current_context_reader() -> Callable[[], Context]:
+    """A function that gives the current OTel context, as cheap as there is."""
+    runtime = getattr(context, "_RUNTIME_CONTEXT", None)
+    variable = getattr(runtime, "_current_context", None)
+    getter = getattr(variable, "get", None)
+    try:
+        # Another runtime context (OTEL_PYTHON_CONTEXT) may use the name for something else: it must give the same.
+        if callable(getter) and getter() is context.get_current():
+            return cast("Callable[[], Context]", getter)
+    except Exception:  # noqa: BLE001 - a probe of foreign internals; the public way follows
+        pass
+    return context.get_current
+
+
+def span_key() -> str:
+    """Key of the current span in a context; "" where this API does not say."""
+    return _private_key("opentelemetry.trace.propagation", "_SPAN_KEY")
+
+
+def baggage_key() -> str:
+    """Key of the baggage in a context; "" where this API does not say."""
+    return _private_key("opentelemetry.baggage", "_BAGGAGE_KEY")
+
+
+def suppression_key() -> str:
+    """Key that says "telemetry made here is about telemetry"; "" where this API does not say."""
+    return _private_key("opentelemetry.context", "_SUPPRESS_INSTRUMENTATION_KEY")
+
+
+def _private_key(module: str, name: str) -> str:
+    import importlib
+
+    value = getattr(importlib.import_module(module), name, "")
+    return value if isinstance(value, str) else ""
+
+
+def span_in(ctx: Context, key: str) -> Any:
+    """The span in `ctx`, or `None`."""
+    if key:
+        return ctx.get(key)
+    span = trace.get_current_span(cast("Any", ctx))
+    return None if span is trace.INVALID_SPAN else span
+
+
+def baggage_in(ctx: Context, key: str) -> Mapping[str, Any]:
+    """The baggage in `ctx`; empty where there is none."""
+    found = ctx.get(key) if key else baggage.get_all(cast("Any", ctx))
+    return cast("Mapping[str, Any]", found) if isinstance(found, Mapping) else _NOTHING
+
+
+def attributes_of(item: Any) -> Attributes:
+    """The attributes of a span, span event or log record, without a copy; not to be kept or written."""
+    # Spans and span events keep their map in `_attributes`, log records in `attributes`.
+    holder = getattr(item, "_attributes", None)
+    if holder is None:
+        holder = getattr(item, "attributes", None)
+    if not holder:
+        return _NOTHING
+    inner = getattr(holder, "_dict", holder)
+    return cast("Attributes", inner) if isinstance(inner, Mapping) else _NOTHING
+
+
+def events_of(span: Any) -> Sequence[Any]:
+    """The span events, oldest first."""
+    events = getattr(span, "_events", None)
+    if events is None:
+        events = getattr(span, "events", None)
+    return tuple(events) if events else ()
+
+
+__all__ = [
+    "Context",
+    "attributes_of",
+    "baggage_in",
+    "baggage_key",
+    "current_context_reader",
+    "events_of",
+    "span_in",
+    "span_key",
+    "suppression_key",
+]
