@@ -61,7 +61,8 @@ class Lane:
         mode: Direct or collector.
         url: Direct: PostHog's capture host, e.g. `https://eu.i.posthog.com`, without trailing slash or `/i`.
             Collector: the full OTLP logs URL, e.g. `http://otelcol:4318/v1/logs`.
-        token: Direct: the project API key. Collector: the bearer token.
+        token: Direct: the project API key. Collector: the bearer token; empty where `headers` has an `authorization`
+            of another scheme, or where the Collector asks for none.
         headers: Further headers for the Collector (from `OTEL_EXPORTER_OTLP_HEADERS`), lower-case names; values are
             treated as secrets.
     """
@@ -123,6 +124,7 @@ class ConvertConfig:
         in_app_include: Module or path prefixes that are the app's although they look like libraries.
         in_app_exclude: Module or path prefixes that are not the app's.
         static_properties: Added to every event where absent.
+        honour_carrier: Convert nothing that the emitting process delivers itself (`posthog.carrier`; gateway only).
     """
 
     exceptions: bool = True
@@ -134,6 +136,7 @@ class ConvertConfig:
     in_app_include: tuple[str, ...] = ()
     in_app_exclude: tuple[str, ...] = ()
     static_properties: Mapping[str, object] = field(default_factory=dict[str, object])
+    honour_carrier: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +178,14 @@ class GateCheck:
         passed: Whether it holds.
         reason: One sentence for people; never a secret.
         source: The variable or argument that decided, "" where a default did.
+        mistake: It failed although its owner evidently meant it to hold: worth an ERROR, not an INFO line.
     """
 
     name: str
     passed: bool
     reason: str
     source: str = ""
+    mistake: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +223,10 @@ class Settings:
     @property
     def reason(self) -> str:
         """Why the gate is off (or on), in one sentence."""
-        for check in self.checks:
-            if not check.passed:
-                return check.reason
-        return "all conditions of the gate hold"
+        failed = self.failed_check
+        return failed.reason if failed else "all conditions of the gate hold"
+
+    @property
+    def failed_check(self) -> GateCheck | None:
+        """The condition that keeps the gate shut, `None` where it is open; `mistake` in it asks for an ERROR line."""
+        return next((check for check in self.checks if not check.passed), None)

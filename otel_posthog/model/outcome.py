@@ -77,6 +77,8 @@ class Notice(str, Enum):
     BAD_TIME = "bad_time"
     UNPARSED_STACK = "unparsed_stack"
     TOO_MANY_GROUPS = "too_many_groups"
+    NO_SUBJECT = "no_subject"
+    """The event was captured, but its person or group update had nobody to apply to."""
 
 
 @dataclass(frozen=True, slots=True)

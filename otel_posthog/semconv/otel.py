@@ -15,11 +15,12 @@ HTTP_STATUS: Final[Spellings] = ("http.response.status_code", "http.status_code"
 HTTP_ROUTE: Final[Spellings] = ("http.route",)
 URL_FULL: Final[Spellings] = ("url.full", "http.url")
 URL_PATH: Final[Spellings] = ("url.path",)
+URL_QUERY: Final[Spellings] = ("url.query",)
 HTTP_TARGET: Final[Spellings] = ("http.target",)
 URL_SCHEME: Final[Spellings] = ("url.scheme", "http.scheme")
 SERVER_ADDRESS: Final[Spellings] = ("server.address", "http.host", "http.server_name", "net.host.name")
 SERVER_PORT: Final[Spellings] = ("server.port", "net.host.port")
-CLIENT_ADDRESS: Final[Spellings] = ("client.address", "http.client_ip", "net.peer.ip")
+CLIENT_ADDRESS: Final[Spellings] = ("client.address", "http.client_ip", "net.sock.peer.addr", "net.peer.ip")
 USER_AGENT: Final[Spellings] = ("user_agent.original", "http.user_agent")
 SYNTHETIC: Final[Spellings] = ("user_agent.synthetic.type",)
 REFERRER: Final[Spellings] = ("http.request.header.referer", "http.request.header.referrer")
@@ -52,4 +53,26 @@ HEADER_SESSION_ID: Final[Spellings] = (
     "http.request.header.x-posthog-session-id",
 )
 
-GEN_AI_PREFIXES: Final[Spellings] = ("gen_ai.", "llm.", "traceloop.")
+GEN_AI_PREFIXES: Final[Spellings] = ("gen_ai.", "llm.", "traceloop.", "ai.")
+"""Attribute keys and span names that PostHog's AI endpoint takes for AI spans."""
+
+SDK_LANGUAGE: Final = "telemetry.sdk.language"
+HOST_ARCH: Final = "host.arch"
+CONTAINER_ID: Final = "container.id"
+KUBERNETES_PREFIX: Final = "k8s."
+FAAS_NAME: Final = "faas.name"
+
+DEPLOYMENT_RESOURCE_KEYS: Final[Spellings] = (
+    "service.name",
+    "service.version",
+    "deployment.environment.name",
+    "posthog.deployment_method",
+    "posthog.timezone",
+    "os.type",
+    "host.arch",
+    "process.runtime.name",
+    "process.runtime.version",
+    "telemetry.sdk.language",
+)
+"""Resource attributes that the deployment context is made from. The SDK edge adds those that it knows and that are
+absent; at the gateway only what the emitter (or a Collector's resource processor) says is there."""

@@ -31,10 +31,52 @@ PROPERTIES_JSON: Final = "posthog.properties_json"
 """JSON object of further properties, for emitters near the 128-attribute limit."""
 TRACE_SAMPLED: Final = "posthog.trace_sampled"
 """The sampling stamp: a bool set in process."""
+DEPLOYMENT_METHOD: Final = "posthog.deployment_method"
+"""Resource attribute: how the service runs (`docker`, `kubernetes`, `native`); set at the SDK edge."""
+TIMEZONE: Final = "posthog.timezone"
+"""Resource attribute: IANA name of the process's time zone; set at the SDK edge."""
+
+CARRIER_LOG: Final = "log"
+"""`posthog.carrier` of a log record that is a finished event: rebuilt as it is, enriched no more."""
+CARRIER_BRIDGE: Final = "bridge"
+"""`posthog.carrier` of telemetry whose process delivers the product data itself: `bridge`, or `bridge:<digest>` with
+the digest of the rules that it loaded."""
 
 # What PostHog's own integrations put on telemetry.
 POSTHOG_DISTINCT_ID: Final = "posthogDistinctId"
 POSTHOG_SESSION_ID: Final = "sessionId"
+
+# Properties that we write.
+LIB_NAME: Final = "otel-posthog"
+PERSON_SET: Final = "$set"
+PERSON_SET_ONCE: Final = "$set_once"
+PERSON_UNSET: Final = "$unset"
+GROUPS_PROPERTY: Final = "$groups"
+SESSION_PROPERTY: Final = "$session_id"
+WINDOW_PROPERTY: Final = "$window_id"
+PERSON_PROFILE_PROPERTY: Final = "$process_person_profile"
+TRACE_PROPERTY: Final = "$trace_id"
+SPAN_PROPERTY: Final = "$span_id"
+OTHER_SESSION_PROPERTY: Final = "session_id"
+"""A session id that is no UUIDv7: PostHog's session tables would not take it as `$session_id`."""
+CUT_PROPERTY: Final = "otel_posthog_cut"
+"""Names of the properties that were shortened or left out for size."""
+
+SERVER_DERIVED: Final = frozenset(
+    {
+        "$exception_types",
+        "$exception_values",
+        "$exception_sources",
+        "$exception_functions",
+        "$exception_handled",
+        "$exception_fingerprint_version",
+        "$exception_fingerprint_record",
+        "$exception_issue_id",
+        "$exception_release",
+        "$cymbal_errors",
+    }
+)
+"""PostHog makes these itself; a producer must not send them."""
 
 # Events that we write.
 EVENT_SET: Final = "$set"
