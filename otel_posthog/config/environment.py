@@ -1,0 +1,338 @@
+"""Every environment variable that the bridge reads, in one table: the only place where their names are spelled.
+
+`load.py` reads through it; `docs/configuration.md` and `.env.example` are written from it and tests keep them equal.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+SDK_DISABLED = "OTEL_SDK_DISABLED"
+DISABLED_INSTRUMENTATIONS = "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"
+CONFIG_FILE = "OTEL_CONFIG_FILE"
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+TOKEN = "OTEL_EXPORTER_OTLP_TOKEN"  # noqa: S105 - the name of the variable
+HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL"
+INSECURE = "OTEL_EXPORTER_OTLP_INSECURE"
+RESOURCE_ATTRIBUTES = "OTEL_RESOURCE_ATTRIBUTES"
+CAPTURE_REQUEST_HEADERS = "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST"
+DISTRO = "OTEL_PYTHON_DISTRO"
+CONFIGURATOR = "OTEL_PYTHON_CONFIGURATOR"
+
+SIGNALS = ("traces", "logs", "metrics")
+PREFIX = "OTEL_POSTHOG_"
+
+
+def signal_variable(signal: str, setting: str) -> str:
+    """The signal's own form of a general OTLP variable.
+
+    Args:
+        signal: `traces`, `logs` or `metrics`.
+        setting: `ENDPOINT`, `HEADERS` or `PROTOCOL`.
+    """
+    return f"OTEL_EXPORTER_OTLP_{signal.upper()}_{setting}"
+
+
+def exporter_variable(signal: str) -> str:
+    """The variable that lists a signal's exporters, e.g. `OTEL_TRACES_EXPORTER`."""
+    return f"OTEL_{signal.upper()}_EXPORTER"
+
+
+class Variable(NamedTuple):
+    """One environment variable.
+
+    Args:
+        name: Its name.
+        kind: `bool`, `int`, `seconds`, `choice`, `list`, `map`, `path` or `text`.
+        setting: Dotted path of the `Settings` field that it fills; "" where it takes part in the gate or the lanes.
+        meaning: One line for people.
+        default: What counts where it is not set, as it would be written; "" for nothing.
+        secret: Whether its value is never shown.
+        choices: What a `choice` may be.
+        minimum: Smallest number.
+        maximum: Largest number, 0 for no limit.
+    """
+
+    name: str
+    kind: str
+    setting: str
+    meaning: str
+    default: str = ""
+    secret: bool = False
+    choices: tuple[str, ...] = ()
+    minimum: float = 0
+    maximum: float = 0
+
+    @property
+    def argument(self) -> str:
+        """Name of the keyword argument of `load_settings` that says the same."""
+        return self.name[len(PREFIX) :].lower() if self.name.startswith(PREFIX) else ""
+
+
+# OpenTelemetry's own variables (and the one seed name, `..._TOKEN`), which the gate and the lanes are made from.
+STANDARD: tuple[Variable, ...] = (
+    Variable(ENDPOINT, "text", "", "Where telemetry goes: PostHog's `<host>/i`, or a Collector. Needed."),
+    Variable(TOKEN, "text", "", "Project API key, or a Collector's bearer token; also `Basic …`. Needed.", secret=True),
+    Variable(HEADERS, "map", "", "Headers; `authorization` is the token where the host is PostHog's.", secret=True),
+    *(
+        Variable(signal_variable(signal, "ENDPOINT"), "text", "", f"The {signal}' own endpoint, used verbatim.")
+        for signal in SIGNALS
+    ),
+    *(
+        Variable(
+            signal_variable(signal, "HEADERS"),
+            "map",
+            "",
+            f"The {signal}' own headers, instead of the general ones.",
+            secret=True,
+        )
+        for signal in SIGNALS
+    ),
+    Variable(PROTOCOL, "text", "", "`http/protobuf` or `grpc`; PostHog speaks HTTP only."),
+    *(Variable(signal_variable(signal, "PROTOCOL"), "text", "", f"The {signal}' own protocol.") for signal in SIGNALS),
+    Variable(INSECURE, "bool", "", "For a gRPC endpoint without a scheme: plain text instead of TLS.", "false"),
+    Variable(SDK_DISABLED, "bool", "", "`true` switches everything off, this package too.", "false"),
+    Variable(DISABLED_INSTRUMENTATIONS, "list", "", "`posthog` or `*` in it switches this package off."),
+    Variable(CONFIG_FILE, "path", "", "Declarative configuration of the OpenTelemetry SDK."),
+    Variable(exporter_variable("traces"), "list", "", "Exporters of the standard traces.", "otlp"),
+    Variable(exporter_variable("logs"), "list", "", "Exporters of the standard logs.", "otlp"),
+    Variable(RESOURCE_ATTRIBUTES, "map", "", "Attributes of the resource; gets `posthog.carrier` in collector mode."),
+    Variable(CAPTURE_REQUEST_HEADERS, "list", "", "Request headers kept on server spans; gets PostHog's two."),
+)
+
+OURS: tuple[Variable, ...] = (
+    Variable("OTEL_POSTHOG_ENABLED", "bool", "enabled", "`false` switches this package off.", "true"),
+    Variable(
+        "OTEL_POSTHOG_MODE",
+        "choice",
+        "lane.mode",
+        "How product data leaves; otherwise the endpoint decides.",
+        choices=("direct", "collector"),
+    ),
+    Variable(
+        "OTEL_POSTHOG_SINK",
+        "list",
+        "sinks",
+        "Further sinks: `console`, `memory`, `file:PATH`; `both` sends to PostHog and to the Collector.",
+    ),
+    Variable(
+        "OTEL_POSTHOG_CONFIG",
+        "path",
+        "rules.path",
+        "Rules file: YAML, or a `pyproject.toml` with `[tool.otel_posthog]` (found in the working directory).",
+    ),
+    Variable("OTEL_POSTHOG_DEFAULT_RULES", "bool", "rules.defaults", "Page views and API calls by rule.", "false"),
+    Variable(
+        "OTEL_POSTHOG_RECORD_UNSAMPLED",
+        "choice",
+        "record_unsampled",
+        "Which unsampled spans are still seen for product events.",
+        "all",
+        choices=("all", "server", "off"),
+    ),
+    Variable("OTEL_POSTHOG_EXCEPTIONS", "bool", "convert.exceptions", "Exceptions become `$exception`.", "true"),
+    Variable(
+        "OTEL_POSTHOG_REQUEST_CONTEXT",
+        "bool",
+        "convert.request_context",
+        "Add `$current_url`, `$browser` … of the request.",
+        "true",
+    ),
+    Variable(
+        "OTEL_POSTHOG_KEEP_QUERY", "bool", "convert.keep_query", "Keep the query of `$current_url`; it leaks.", "false"
+    ),
+    Variable("OTEL_POSTHOG_CLIENT_IP", "bool", "convert.client_ip", "Send the client's address as `$ip`.", "false"),
+    Variable(
+        "OTEL_POSTHOG_PROPERTIES",
+        "map",
+        "convert.static_properties",
+        "Properties for every event where absent: `key=value,…`, or a JSON object.",
+    ),
+    Variable(
+        "OTEL_POSTHOG_MAX_VALUE_BYTES",
+        "int",
+        "convert.max_value_bytes",
+        "Longest string value of a property.",
+        "65536",
+        minimum=16,
+    ),
+    Variable(
+        "OTEL_POSTHOG_MAX_EVENT_BYTES",
+        "int",
+        "convert.max_event_bytes",
+        "Largest event; PostHog discards above 1,000,000.",
+        "921600",
+        minimum=1024,
+        maximum=1_000_000,
+    ),
+    Variable(
+        "OTEL_POSTHOG_IN_APP_INCLUDE",
+        "list",
+        "convert.in_app_include",
+        "Module or path prefixes whose frames are the app's.",
+    ),
+    Variable(
+        "OTEL_POSTHOG_IN_APP_EXCLUDE",
+        "list",
+        "convert.in_app_exclude",
+        "Module or path prefixes whose frames are not the app's.",
+    ),
+    Variable(
+        "OTEL_POSTHOG_BAGGAGE_KEYS",
+        "list",
+        "identity.baggage_keys",
+        "Baggage members that may name the person or session; `none` for none.",
+        "posthog.distinct_id,posthog.session_id,user.id,session.id",
+    ),
+    Variable(
+        "OTEL_POSTHOG_TRUST_HEADERS",
+        "bool",
+        "identity.headers",
+        "Believe the `x-posthog-*` headers of a request.",
+        "true",
+    ),
+    Variable(
+        "OTEL_POSTHOG_LATE_IDENTITY_WAIT",
+        "seconds",
+        "identity.late_wait",
+        "How long a tagged item waits for who it was; 0 = off.",
+        "2.0",
+        maximum=60,
+    ),
+    Variable(
+        "OTEL_POSTHOG_LATE_IDENTITY_CAP",
+        "int",
+        "identity.late_cap",
+        "Items that wait at the most.",
+        "2000",
+        minimum=1,
+    ),
+    Variable(
+        "OTEL_POSTHOG_QUEUE_SIZE", "int", "delivery.queue_size", "Events waiting at the most.", "10000", minimum=1
+    ),
+    Variable(
+        "OTEL_POSTHOG_QUEUE_BYTES",
+        "int",
+        "delivery.queue_bytes",
+        "Encoded bytes waiting at the most.",
+        "67108864",
+        minimum=1024,
+    ),
+    Variable(
+        "OTEL_POSTHOG_BATCH_SIZE",
+        "int",
+        "delivery.batch_size",
+        "Events in one request.",
+        "100",
+        minimum=1,
+        maximum=10_000,
+    ),
+    Variable(
+        "OTEL_POSTHOG_BATCH_BYTES",
+        "int",
+        "delivery.batch_bytes",
+        "Bytes of one request before compression; PostHog takes 20 MiB.",
+        "5242880",
+        minimum=1024,
+        maximum=20 * 1024 * 1024,
+    ),
+    Variable(
+        "OTEL_POSTHOG_FLUSH_INTERVAL",
+        "seconds",
+        "delivery.flush_interval",
+        "How long a part-filled batch waits.",
+        "1.0",
+        minimum=0.01,
+        maximum=3600,
+    ),
+    Variable(
+        "OTEL_POSTHOG_TIMEOUT",
+        "seconds",
+        "delivery.timeout",
+        "Limit of one whole request.",
+        "15.0",
+        minimum=0.1,
+        maximum=300,
+    ),
+    Variable(
+        "OTEL_POSTHOG_EXIT_TIMEOUT",
+        "seconds",
+        "delivery.exit_timeout",
+        "How long the end of the process may wait for delivery.",
+        "5.0",
+        maximum=300,
+    ),
+    Variable(
+        "OTEL_POSTHOG_RETRY_INITIAL",
+        "seconds",
+        "delivery.retry_initial",
+        "First pause before a retry; doubles, with jitter.",
+        "1.0",
+        minimum=0.01,
+        maximum=3600,
+    ),
+    Variable(
+        "OTEL_POSTHOG_RETRY_MAX",
+        "seconds",
+        "delivery.retry_max",
+        "Longest such pause.",
+        "30.0",
+        minimum=0.01,
+        maximum=3600,
+    ),
+    Variable(
+        "OTEL_POSTHOG_RETRY_ELAPSED",
+        "seconds",
+        "delivery.retry_elapsed",
+        "After this a batch is spooled, else given up; 0 = never.",
+        "600.0",
+    ),
+    Variable(
+        "OTEL_POSTHOG_COMPRESSION",
+        "choice",
+        "delivery.compression",
+        "Compression of requests.",
+        "gzip",
+        choices=("gzip", "none"),
+    ),
+    Variable(
+        "OTEL_POSTHOG_WIRE",
+        "choice",
+        "delivery.wire",
+        "PostHog's capture API: v1 answers per event; `auto` falls back to v0.",
+        "auto",
+        choices=("auto", "v1", "v0"),
+    ),
+    Variable("OTEL_POSTHOG_SPOOL_DIR", "path", "delivery.spool_dir", "Directory for what could not be delivered."),
+    Variable(
+        "OTEL_POSTHOG_SPOOL_BYTES",
+        "int",
+        "delivery.spool_bytes",
+        "Bytes of the spool at the most.",
+        "536870912",
+        minimum=1024,
+    ),
+)
+
+VARIABLES: tuple[Variable, ...] = (*STANDARD, *OURS)
+
+
+def variable(name: str) -> Variable:
+    """The row of one name.
+
+    Raises:
+        KeyError: No such variable.
+    """
+    for row in VARIABLES:
+        if row.name == name:
+            return row
+    raise KeyError(name)
+
+
+def options_of_opentelemetry_instrument() -> dict[str, Any]:
+    """`name -> name` of what only this package reads, for the `opentelemetry_environment_variables` entry point.
+
+    `opentelemetry-instrument` makes a `--flag` of each module attribute that starts with `OTEL_`.
+    """
+    return {row.name: row.name for row in OURS} | {TOKEN: TOKEN}
