@@ -3,17 +3,22 @@
 Every signal gets exactly one outcome, which is counted and offered to the tap:
 
     convert -> policy.admit -> delivery.submit -> policy.commit -> counters
+
+An unexpected failure in any of them costs the one signal at hand, never its neighbours, and never the caller.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Sequence
+import os
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from otel_posthog.convert import Converter
 from otel_posthog.delivery import Delivery, DeliveryStats
+from otel_posthog.errors import SignalError
 from otel_posthog.model import AcceptResult, Decision, DropReason, Signal
-from otel_posthog.observe import Guard, SignalCounters, SignalStats
+from otel_posthog.observe import Guard, SignalCounters, SignalStats, snapshot
 from otel_posthog.policy import Policy
 
 Tap = Callable[[Signal, Decision, bool], None]
@@ -46,39 +51,85 @@ class Bridge:
         self._guard = guard
         self._counters = SignalCounters()
         self._tap = tap
+        if hasattr(os, "register_at_fork"):
+            # By a weak reference: the registration cannot be taken back, and must not keep a bridge alive.
+            after_fork = weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
 
     def accept(self, signals: Sequence[Signal]) -> AcceptResult:
-        """Converts and hands on every signal; never raises (except under pytest), never does I/O."""
+        """Converts and hands on every signal; never raises (except under pytest, at the end), never does I/O.
+
+        Args:
+            signals: Any number, in the order in which they happened.
+
+        Returns:
+            One outcome for each: received = captured + dropped + refused.
+        """
+        counters = self._counters
+        counters.received(len(signals))
         captured = refused = 0
-        dropped: Counter[DropReason] = Counter()
+        dropped: dict[DropReason, int] = {}
+        failures: list[tuple[str, Exception]] = []
         for signal in signals:
-            decision, taken = self._one(signal)
+            decision, taken = self._one(signal, failures)
             if not decision.events:
                 reason = decision.reason or DropReason.INVALID
-                dropped[reason] += 1
-                self._counters.dropped(reason, decision.rule)
+                dropped[reason] = dropped.get(reason, 0) + 1
+                counters.dropped(signal.kind, reason, rule=decision.rule)
             elif taken:
                 captured += 1
-                self._counters.captured(decision.rule, decision.notices)
+                counters.captured(
+                    signal.kind, events=len(decision.events), rule=decision.rule, notices=decision.notices
+                )
             else:
                 refused += 1
-                self._counters.refused()
+                counters.refused(signal.kind, events=len(decision.events))
             if self._tap is not None:
-                self._tap(signal, decision, bool(decision.events) and not taken)
-        return AcceptResult(received=len(signals), captured=captured, dropped=dict(dropped), refused=refused)
+                try:
+                    self._tap(signal, decision, bool(decision.events) and not taken)
+                except Exception as error:  # noqa: BLE001 - an edge: whoever looks must not disturb
+                    failures.append(("tap", error))
+        # Told after the loop, because telling raises under pytest, and the books must balance there too.
+        for where, error in failures:
+            self._guard.failed(where, error)
+        return AcceptResult(received=len(signals), captured=captured, dropped=dropped, refused=refused)
 
-    def _one(self, signal: Signal) -> tuple[Decision, bool]:
+    def _one(self, signal: Signal, failures: list[tuple[str, Exception]]) -> tuple[Decision, bool]:
+        where = "convert"
         try:
-            decision = self._policy.admit(signal, self.converter.convert(signal))
-        except Exception as error:
-            self._guard.failed("convert", error)
-            return Decision(reason=DropReason.INVALID), False
+            decision = self.converter.convert(signal)
+            where = "policy"
+            decision = self._policy.admit(signal, decision)
+        except SignalError:
+            return _INVALID, False  # the converter's own verdict on hostile input: an outcome, not a failure of ours
+        except Exception as error:  # noqa: BLE001 - an edge: one signal must not take its batch with it
+            failures.append((where, error))
+            return _INVALID, False
         if not decision.events:
             return decision, False
-        if not self._delivery.submit(decision.events):
+        try:
+            if not self._delivery.submit(decision.events):
+                return decision, False
+        except Exception as error:  # noqa: BLE001 - the same; what was not taken may be sent again
+            failures.append(("submit", error))
             return decision, False
-        self._policy.commit(signal, decision)
+        try:
+            self._policy.commit(signal, decision)
+        except Exception as error:  # noqa: BLE001 - the same; the events are on their way, whatever we remember
+            failures.append(("policy", error))
         return decision, True
+
+    def replace(self, converter: Converter, delivery: Delivery | None = None) -> Delivery | None:
+        """Goes on with another converter, and another delivery where one is given; the books go on too.
+
+        Returns:
+            The delivery that was replaced, for its owner to shut down; `None` where it stays.
+        """
+        self.converter = converter
+        if delivery is None:
+            return None
+        replaced, self._delivery = self._delivery, delivery
+        return replaced
 
     def flush(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds until all events so far have their outcome."""
@@ -95,3 +146,25 @@ class Bridge:
     def delivery_stats(self) -> DeliveryStats:
         """The books of the events."""
         return self._delivery.stats()
+
+    def metrics(self, edge: Mapping[str, int] | None = None) -> dict[str, Any]:
+        """Every number of ours at this moment, by metric name, ready for JSON (`observe.metrics`).
+
+        Args:
+            edge: Counters of the edge in front of this bridge.
+        """
+        return snapshot(
+            self._counters.stats(),
+            self._delivery.stats(),
+            removed=self._policy.removed(),
+            errors=self._guard.counts(),
+            edge=edge,
+        )
+
+    def _after_fork(self) -> None:
+        self._counters.after_fork()
+        self._policy.after_fork()
+        self._guard.after_fork()
+
+
+_INVALID = Decision(reason=DropReason.INVALID)

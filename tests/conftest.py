@@ -8,6 +8,15 @@ from collections.abc import Iterator
 import pytest
 from pytest_socket import socket_allow_hosts
 
+from tests.fixtures.books import Books, books_of_the_test
+
+books = books_of_the_test
+
+
+@pytest.fixture(autouse=True)
+def balanced_books(books: Books) -> None:
+    """Whatever a test does with a bridge, each signal and each event has exactly one outcome."""
+
 
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

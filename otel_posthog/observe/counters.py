@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from dataclasses import dataclass, field
 
-from otel_posthog.model import DropReason, Notice
+from otel_posthog.model import DropReason, Notice, SignalKind
+
+_CAPTURED = "captured"
+_REFUSED = "refused"
 
 
 @dataclass(frozen=True, slots=True)
 class SignalStats:
-    """received = captured + dropped + refused."""
+    """received = captured + dropped + refused, once no `accept` is under way.
+
+    Args:
+        received: Signals handed in.
+        captured: Signals whose events delivery took.
+        refused: Signals whose events delivery had no room for.
+        dropped: Signals that are final without an event, by reason.
+        by_rule: Signals captured or dropped by a rule, by its name.
+        notices: What was mended on captured signals.
+        captured_by_kind: `captured`, split.
+        refused_by_kind: `refused`, split.
+        dropped_by_kind: `dropped`, split.
+        events_captured: Events that delivery took.
+        events_refused: Events that it had no room for.
+    """
 
     received: int = 0
     captured: int = 0
@@ -19,6 +35,13 @@ class SignalStats:
     dropped: dict[DropReason, int] = field(default_factory=dict[DropReason, int])
     by_rule: dict[str, int] = field(default_factory=dict[str, int])
     notices: dict[Notice, int] = field(default_factory=dict[Notice, int])
+    captured_by_kind: dict[SignalKind, int] = field(default_factory=dict[SignalKind, int])
+    refused_by_kind: dict[SignalKind, int] = field(default_factory=dict[SignalKind, int])
+    dropped_by_kind: dict[SignalKind, dict[DropReason, int]] = field(
+        default_factory=dict[SignalKind, dict[DropReason, int]]
+    )
+    events_captured: int = 0
+    events_refused: int = 0
 
     @property
     def balanced(self) -> bool:
@@ -27,49 +50,91 @@ class SignalStats:
 
 
 class SignalCounters:
-    """Thread-safe counters behind `SignalStats`."""
+    """Thread-safe counters behind `SignalStats`.
+
+    `received` is counted on its own, when signals come in, so that the balance is a check and not a definition.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._clear()
+
+    def _clear(self) -> None:
         self._received = 0
-        self._captured = 0
-        self._refused = 0
-        self._dropped: Counter[DropReason] = Counter()
-        self._by_rule: Counter[str] = Counter()
-        self._notices: Counter[Notice] = Counter()
+        self._events_captured = 0
+        self._events_refused = 0
+        # Keyed by the enums' values: an Enum's own hash is a Python call, made twice for each count.
+        self._outcomes: dict[tuple[str, str], int] = {}
+        self._by_rule: dict[str, int] = {}
+        self._notices: dict[str, int] = {}
 
-    def captured(self, rule: str, notices: tuple[Notice, ...]) -> None:
+    def received(self, signals: int) -> None:
+        """A batch of `signals` came in."""
+        with self._lock:
+            self._received += signals
+
+    def captured(self, kind: SignalKind, *, events: int = 1, rule: str = "", notices: tuple[Notice, ...] = ()) -> None:
         """One signal became events that delivery took."""
+        key = (kind._value_, _CAPTURED)
         with self._lock:
-            self._received += 1
-            self._captured += 1
+            self._outcomes[key] = self._outcomes.get(key, 0) + 1
+            self._events_captured += events
             if rule:
-                self._by_rule[rule] += 1
+                self._by_rule[rule] = self._by_rule.get(rule, 0) + 1
             for notice in notices:
-                self._notices[notice] += 1
+                self._notices[notice._value_] = self._notices.get(notice._value_, 0) + 1
 
-    def dropped(self, reason: DropReason, rule: str) -> None:
+    def dropped(self, kind: SignalKind, reason: DropReason, *, rule: str = "") -> None:
         """One signal is final without an event."""
+        key = (kind._value_, reason._value_)
         with self._lock:
-            self._received += 1
-            self._dropped[reason] += 1
+            self._outcomes[key] = self._outcomes.get(key, 0) + 1
             if rule:
-                self._by_rule[rule] += 1
+                self._by_rule[rule] = self._by_rule.get(rule, 0) + 1
 
-    def refused(self) -> None:
+    def refused(self, kind: SignalKind, *, events: int = 1) -> None:
         """Delivery had no room for one signal's events."""
+        key = (kind._value_, _REFUSED)
         with self._lock:
-            self._received += 1
-            self._refused += 1
+            self._outcomes[key] = self._outcomes.get(key, 0) + 1
+            self._events_refused += events
 
     def stats(self) -> SignalStats:
         """The counters at one moment."""
         with self._lock:
-            return SignalStats(
-                received=self._received,
-                captured=self._captured,
-                refused=self._refused,
-                dropped=dict(self._dropped),
-                by_rule=dict(self._by_rule),
-                notices=dict(self._notices),
-            )
+            received, events_captured, events_refused = self._received, self._events_captured, self._events_refused
+            outcomes = dict(self._outcomes)
+            by_rule = dict(self._by_rule)
+            notices = dict(self._notices)
+        captured: dict[SignalKind, int] = {}
+        refused: dict[SignalKind, int] = {}
+        dropped: dict[DropReason, int] = {}
+        dropped_by_kind: dict[SignalKind, dict[DropReason, int]] = {}
+        for (kind_value, outcome), count in outcomes.items():
+            kind = SignalKind(kind_value)
+            if outcome == _CAPTURED:
+                captured[kind] = count
+            elif outcome == _REFUSED:
+                refused[kind] = count
+            else:
+                reason = DropReason(outcome)
+                dropped[reason] = dropped.get(reason, 0) + count
+                dropped_by_kind.setdefault(kind, {})[reason] = count
+        return SignalStats(
+            received=received,
+            captured=sum(captured.values()),
+            refused=sum(refused.values()),
+            dropped=dropped,
+            by_rule=by_rule,
+            notices={Notice(name): count for name, count in notices.items()},
+            captured_by_kind=captured,
+            refused_by_kind=refused,
+            dropped_by_kind=dropped_by_kind,
+            events_captured=events_captured,
+            events_refused=events_refused,
+        )
+
+    def after_fork(self) -> None:
+        """To be called in the child of a fork: a fresh lock, and books of its own (the parent keeps its own)."""
+        self._lock = threading.Lock()
+        self._clear()

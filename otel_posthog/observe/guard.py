@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable
 
-logger = logging.getLogger("otel_posthog")
-"""Our diagnostics: does not propagate into the app's handlers by way of OpenTelemetry (see `quiet_logger`)."""
+from otel_posthog.observe.log import Complaints, logger
 
-_COMPLAINT_INTERVAL = 60.0
+__all__ = ["Guard", "logger", "raise_in_tests"]
+
+_MAX_TEXT = 300
 
 
 def raise_in_tests() -> bool:
@@ -31,34 +31,47 @@ class Guard:
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
-        self._last: dict[str, float] = {}
+        self._complaints = Complaints(monotonic=monotonic)
 
     def failed(self, where: str, error: BaseException) -> None:
         """To be called in an `except Exception` block at an edge.
 
+        Args:
+            where: The place, from a small fixed set: it is a metric attribute.
+            error: What was caught. Its text is logged, cut to 300 characters; it is never trusted to have one.
+
         Raises:
             BaseException: `error` itself, under pytest.
         """
-        if raise_in_tests():
-            raise error
-        now = self._monotonic()
         with self._lock:
             self._counts[where] = self._counts.get(where, 0) + 1
-            last = self._last.get(where)
-            if last is not None and now - last < _COMPLAINT_INTERVAL:
-                return
-            self._last[where] = now
-        logger.warning(
+        if raise_in_tests():
+            raise error
+        self._complaints.say(
+            where,
             "otel-posthog: internal error in %s (%s: %s); your app is fine, it just sends less to PostHog",
             where,
             type(error).__name__,
-            error,
+            _text(error),
         )
 
     def counts(self) -> dict[str, int]:
         """Swallowed failures by place."""
         with self._lock:
             return dict(self._counts)
+
+    def after_fork(self) -> None:
+        """To be called in the child of a fork: a fresh lock, and books of its own."""
+        self._lock = threading.Lock()
+        self._counts = {}
+        self._complaints.after_fork()
+
+
+def _text(error: BaseException) -> str:
+    # An object of the app's may be in there, and its __str__ may raise.
+    try:
+        return str(error)[:_MAX_TEXT]
+    except Exception:  # noqa: BLE001 - whatever __str__ raises, the place and the type have been named
+        return "its text cannot be read"
