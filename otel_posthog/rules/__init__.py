@@ -2,5 +2,6 @@
 
 from otel_posthog.rules.engine import RuleSet
 from otel_posthog.rules.match import Match
+from otel_posthog.rules.prefilter import Prefilter
 
-__all__ = ["Match", "RuleSet"]
+__all__ = ["Match", "Prefilter", "RuleSet"]
