@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from otel_posthog.errors import ConfigError
+
+if TYPE_CHECKING:
+    from otel_posthog.emulator import Fault
 
 HELP = "run a local PostHog with a page: events, persons, groups, errors"
 
@@ -48,15 +53,13 @@ def run(args: argparse.Namespace) -> int:
     emulator.script(*faults, seed=seed)
     if not args.quiet:
         print(_banner(emulator.url, emulator.endpoint, args.db), flush=True)
-    try:
+    # uvicorn raises the signal again after a clean stop
+    with contextlib.suppress(KeyboardInterrupt):
         emulator.serve()
-    except KeyboardInterrupt:
-        # uvicorn raises the signal again after a clean stop
-        pass
     return 0
 
 
-def _script(path: str | None):
+def _script(path: str | None) -> tuple[list[Fault], int]:
     from otel_posthog.emulator import parse_script
 
     if path is None:

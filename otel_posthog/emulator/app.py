@@ -101,7 +101,7 @@ def build_app(
         answer = await run_in_threadpool(ingest.answer, incoming, fault)
         return _response(answer) if fault is None else await _faulty(request, fault, cut, closing, answer)
 
-    async def preflight(request: Request) -> Response:
+    async def preflight(_request: Request) -> Response:
         return Response(status_code=204, headers=_PREFLIGHT)
 
     routes: list[BaseRoute] = []
@@ -147,7 +147,7 @@ async def _until_gone(request: Request, closing: asyncio.Event) -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
 
-    waits = {asyncio.ensure_future(gone()), asyncio.ensure_future(closing.wait())}
+    waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(gone()), asyncio.ensure_future(closing.wait())}
     _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     for task in pending:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Timestamps as PostHog reads them: strict RFC 3339 in v1, almost anything in v0; skew and clamp (posthog-wire §1.8, §1.9)."""
+"""Timestamps as PostHog reads them: strict RFC 3339 in v1, almost anything in v0 (posthog-wire §1.8, §1.9)."""
 
 from __future__ import annotations
 

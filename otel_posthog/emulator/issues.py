@@ -58,7 +58,7 @@ def group(properties: dict[str, Any]) -> Grouping:
 def title_of(properties: dict[str, Any]) -> tuple[str, str]:
     """Type and message of the outermost exception, for people."""
     listed = properties.get("$exception_list")
-    first = cast("list[Any]", listed)[0] if isinstance(listed, list) and listed else {}
+    first: Any = cast("list[Any]", listed)[0] if isinstance(listed, list) and listed else None
     entry = cast("dict[str, Any]", first) if isinstance(first, dict) else {}
     return str(entry.get("type") or "Error"), str(entry.get("value") or "")
 
@@ -139,7 +139,8 @@ def _fingerprint(exceptions: list[dict[str, Any]]) -> str:
     digest = hashlib.sha512()
     for exception in exceptions:
         digest.update(str(exception.get("type") or "Error").encode())
-        frames = cast("list[dict[str, Any]]", (exception.get("stacktrace") or {}).get("frames", []))
+        stack = cast("dict[str, Any]", exception.get("stacktrace") or {})
+        frames = cast("list[dict[str, Any]]", stack.get("frames", []))
         if not frames:
             digest.update(str(exception.get("value") or "").encode())
             continue

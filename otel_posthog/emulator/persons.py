@@ -168,7 +168,8 @@ def _identify_group(
     row = db.execute(
         "SELECT properties FROM groups WHERE token = ? AND type = ? AND key = ?", (token, kind, key)
     ).fetchone()
-    merged = {**(json.loads(row[0]) if row else {}), **properties}
+    before: dict[str, Any] = json.loads(row[0]) if row else {}
+    merged = {**before, **properties}
     db.execute(
         "INSERT INTO groups VALUES (?, ?, ?, ?, ?, 1) ON CONFLICT (token, type, key)"
         " DO UPDATE SET properties = excluded.properties, identified = 1",

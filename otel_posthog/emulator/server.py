@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
 from types import TracebackType
@@ -131,7 +131,7 @@ class Emulator:
         self._store.close()
         self._socket.close()
 
-    def __enter__(self) -> Emulator:
+    def __enter__(self) -> Emulator:  # noqa: PYI034 - `Self` is not in Python 3.10
         return self.start()
 
     def __exit__(
@@ -238,7 +238,7 @@ class Emulator:
         closing = asyncio.Event()
 
         @asynccontextmanager
-        async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
             self._started.set()
             yield
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
@@ -91,9 +92,8 @@ def build_pages(
     routes.append(Route("/api/faults", guarded(pages.set_faults, writes=True), methods=["POST"]))
     routes.append(Route("/api/reset", guarded(pages.reset, writes=True), methods=["POST"]))
     routes.append(Route("/", guarded(_static("index.html"))))
-    for path in sorted(_STATIC.iterdir()):
-        routes.append(Route(f"/static/{path.name}", guarded(_static(path.name))))
-    return routes
+    static = sorted(path.name for path in _STATIC.iterdir())
+    return [*routes, *(Route(f"/static/{name}", guarded(_static(name))) for name in static)]
 
 
 class _Pages:
@@ -112,7 +112,7 @@ class _Pages:
             offset,
         )
 
-    async def event_names(self, request: Request) -> Response:
+    async def event_names(self, _request: Request) -> Response:
         return await self._answer(lambda: {"results": queries.event_names(self._store)})
 
     async def event(self, request: Request) -> Response:
@@ -133,10 +133,10 @@ class _Pages:
         key = request.path_params["key"]
         return await self._found(lambda: queries.person(self._store, key))
 
-    async def groups(self, request: Request) -> Response:
+    async def groups(self, _request: Request) -> Response:
         return await self._answer(lambda: {"results": queries.groups(self._store)})
 
-    async def issues(self, request: Request) -> Response:
+    async def issues(self, _request: Request) -> Response:
         return await self._answer(lambda: {"results": queries.issues(self._store)})
 
     async def issue(self, request: Request) -> Response:
@@ -152,17 +152,17 @@ class _Pages:
     async def metrics(self, request: Request) -> Response:
         return await self._telemetry(request, "metrics")
 
-    async def refusals(self, request: Request) -> Response:
+    async def refusals(self, _request: Request) -> Response:
         return await self._answer(lambda: {"results": queries.refusals(self._store)})
 
-    async def stats(self, request: Request) -> Response:
+    async def stats(self, _request: Request) -> Response:
         return await self._answer(lambda: queries.stats(self._store))
 
-    async def reset(self, request: Request) -> Response:
+    async def reset(self, _request: Request) -> Response:
         await run_in_threadpool(self._store.reset)
         return _json_response({"status": "reset"})
 
-    async def get_faults(self, request: Request) -> Response:
+    async def get_faults(self, _request: Request) -> Response:
         return _json_response({"faults": self._plan.report()})
 
     async def set_faults(self, request: Request) -> Response:
@@ -176,7 +176,7 @@ class _Pages:
         self._plan.set(faults, seed=seed)
         return _json_response({"faults": self._plan.report()})
 
-    async def live(self, request: Request) -> Response:
+    async def live(self, _request: Request) -> Response:
         return StreamingResponse(
             self._notices(), headers={**_SECURITY, "X-Accel-Buffering": "no"}, media_type="text/event-stream"
         )
@@ -233,10 +233,9 @@ class _Pages:
 
 
 def _wake(loop: asyncio.AbstractEventLoop, changed: asyncio.Event) -> None:
-    try:
+    # The loop may end between the change and its notice: nobody listens any more.
+    with contextlib.suppress(RuntimeError):
         loop.call_soon_threadsafe(changed.set)
-    except RuntimeError:
-        pass  # the loop ended between the change and its notice: nobody listens any more
 
 
 def _host(request: Request) -> str:
@@ -267,7 +266,7 @@ def _paging(request: Request) -> tuple[int, int]:
 def _static(name: str) -> Handler:
     path = _STATIC / name
 
-    async def serve(request: Request) -> Response:
+    async def serve(_request: Request) -> Response:
         content = await run_in_threadpool(path.read_bytes)
         return Response(content, headers=_SECURITY, media_type=_TYPES.get(path.suffix, "application/octet-stream"))
 
