@@ -1,15 +1,37 @@
-"""`Converter.convert`: Signal -> Decision, pure: no clock, no I/O, no randomness, no SDK."""
+"""`Converter.convert`: Signal -> Decision, pure: no clock, no I/O, no randomness, no SDK.
+
+The steps, in order:
+
+1. a finished event of the log carrier is rebuilt as it is (`carrier`);
+2. what is ignored, what the emitting process delivers itself, AI spans and what nobody asked for is dropped, each with
+   its reason;
+3. whom it belongs to, session, groups (`identity`, `item`);
+4. properties: deployment, request, resource, rule, the item's own (`deployment`, `request_context`, `values`);
+5. the events: those that are named, the exception, person and group updates (`exception`, `updates`);
+6. size (`limits`) and uuid (`ids`).
+"""
 
 from __future__ import annotations
 
 from otel_posthog.config.settings import ConvertConfig
-from otel_posthog.model import CaptureEvent, Decision, DropReason, Signal
-from otel_posthog.rules import RuleSet
-from otel_posthog.semconv import posthog
+from otel_posthog.convert.carrier import bridge_mark, final_event, is_final
+from otel_posthog.convert.exception import exception_content, is_exception
+from otel_posthog.convert.frames import Ownership
+from otel_posthog.convert.identity import strong_id
+from otel_posthog.convert.ids import hashed_uuid
+from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
+from otel_posthog.convert.limits import fit, list_cuts, surely_fits
+from otel_posthog.convert.tags import Tags, read_tags
+from otel_posthog.convert.updates import Updates, group_subject, read_updates
+from otel_posthog.convert.user_agent import UserAgents
+from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes
+from otel_posthog.model import AttributeValue, CaptureEvent, Decision, DropReason, JsonValue, Notice, Signal, SignalKind
+from otel_posthog.rules import Match, RuleSet
+from otel_posthog.semconv import otel, posthog
 
 
 class Converter:
-    """Turns one signal into its capture events.
+    """Turns one signal into its capture events. Safe in any thread.
 
     Args:
         config: What may be read and how much may be written.
@@ -19,26 +41,251 @@ class Converter:
     def __init__(self, config: ConvertConfig, rules: RuleSet) -> None:
         self._config = config
         self._rules = rules
+        self._has_rules = bool(rules)
+        self._resources = ResourceContexts(config)
+        self._user_agents = UserAgents()
+        self._ownership = Ownership(config.in_app_include, config.in_app_exclude)
 
     def convert(self, signal: Signal) -> Decision:
         """The events of `signal`, or the reason why there are none.
 
-        Raises:
-            SignalError: The signal is malformed beyond repair (counted as `DropReason.INVALID` by the bridge).
+        Returns:
+            Events that are always valid to send: legal ids, valid JSON values, sizes within PostHog's limits.
         """
-        name = signal.attributes.get(posthog.EVENT)
-        if not isinstance(name, str) or not name:
-            return Decision(reason=DropReason.NOT_TAGGED)
-        event = CaptureEvent(
-            event=name,
-            distinct_id=self.identify(signal) or "nobody",
-            uuid="00000000-0000-0000-0000-000000000001",
-            timestamp_ns=signal.time_ns,
-            properties={},
-        )
-        return Decision(events=(event,))
+        tags = read_tags(signal.attributes)
+        cleaner = Cleaner(self._config.max_value_bytes)
+        if is_final(signal, tags):
+            event = final_event(signal, tags, cleaner)
+            if event is not None:
+                return self._finish([event], "", cleaner, DropReason.TOO_BIG)
+        owner = owner_tags(signal)
+        resource = self._resources.get(signal.resource)
+        if _ignored(tags, owner, resource.tags):
+            return Decision(reason=DropReason.IGNORED)
+        failed = self._config.exceptions and is_exception(signal)
+        mark = bridge_mark(tags.carrier, owner.carrier, resource.tags.carrier) if self._config.honour_carrier else None
+        if mark is not None and (tags.acts or failed):
+            return Decision(reason=DropReason.CARRIED_BY_LOG)
+        match: Match | None = None
+        if not tags.has_event:
+            if _is_ai(signal):
+                if not (tags.updates or failed):
+                    return Decision(reason=DropReason.AI_SPAN)
+            elif self._has_rules:
+                match = self._rules.match(signal)
+            if match is None:
+                if not (tags.updates or failed):
+                    return Decision(reason=DropReason.NOT_TAGGED)
+            elif match.drop:
+                return Decision(reason=DropReason.RULE, rule=match.rule)
+            elif mark is not None and mark and mark == self._rules.digest:
+                return Decision(reason=DropReason.CARRIED_BY_LOG, rule=match.rule)
+        return self._build(Item(signal, tags, owner, resource, match, cleaner), failed)
 
     def identify(self, signal: Signal) -> str:
-        """Who `signal` itself says it belongs to (never a fallback or late identity); "" where it does not say."""
-        value = signal.attributes.get(posthog.DISTINCT_ID)
-        return value if isinstance(value, str) else ""
+        """Who `signal` itself says it belongs to, its rule included; "" where it does not say.
+
+        Never a fallback, a resource's default or late identity: the caller asks whether waiting for one is worth it.
+        """
+        tags = read_tags(signal.attributes)
+        rule = ""
+        if self._has_rules and not tags.has_event and tags.distinct_id is None and not _is_ai(signal):
+            match = self._rules.match(signal)
+            rule = match.distinct_id if match is not None else ""
+        found = strong_id(signal.attributes, tags.distinct_id, rule)
+        if not found and signal.span is not None:
+            found = strong_id(signal.span.attributes, owner_tags(signal).distinct_id)
+        return found
+
+    def _build(self, item: Item, failed: bool) -> Decision:
+        tags, match = item.tags, item.match
+        updates = read_updates(item)
+        names = _names(tags.event if tags.has_event else match.event if match is not None else "", item.cleaner)
+        if posthog.EVENT_EXCEPTION in names:
+            # Whoever names the event so means an exception; PostHog wants its shape.
+            names.remove(posthog.EVENT_EXCEPTION)
+            failed = True
+        if posthog.EVENT_GROUP_IDENTIFY in names and updates.groups:
+            names.remove(posthog.EVENT_GROUP_IDENTIFY)
+        start = (tags.on if tags.has_event else match.on if match is not None else None) == "start"
+        events = self._named(item, names, updates, start=start)
+        if failed:
+            events.append(self._exception(item, only=not names))
+        events += self._updates(item, updates, events)
+        reason = DropReason.EMPTY_NAME if tags.has_event or match is not None else DropReason.NOT_TAGGED
+        if updates.own:
+            reason = DropReason.NO_SUBJECT
+        return self._finish(events, match.rule if match is not None else "", item.cleaner, reason)
+
+    def _named(self, item: Item, names: list[str], updates: Updates, *, start: bool) -> list[CaptureEvent]:
+        """The events that the tag or the rule names; the first one takes the person updates along."""
+        events: list[CaptureEvent] = []
+        if not names:
+            return events
+        signal, match = item.signal, item.match
+        base = item.properties(self._config, self._user_agents)
+        starts = start and signal.kind is SignalKind.SPAN
+        time_ns = item.time_ns(start=start)
+        if signal.kind is SignalKind.SPAN and not starts and 0 < signal.start_time_ns < signal.time_ns:
+            base.setdefault("duration_ms", round((signal.time_ns - signal.start_time_ns) / 1e6, 3))
+        for index, name in enumerate(names):
+            properties = dict(base) if index else base
+            if not index:
+                self._attach_person(item, updates, properties)
+            if name == posthog.EVENT_IDENTIFY and updates.anon_distinct_id:
+                properties["$anon_distinct_id"] = updates.anon_distinct_id
+                updates.anon_distinct_id = ""
+            elif name == posthog.EVENT_CREATE_ALIAS and updates.alias:
+                properties.update(distinct_id=item.subject.distinct_id, alias=updates.alias)
+                updates.alias = ""
+            self._mark_person(item, properties)
+            if item.uuid:
+                uuid = hashed_uuid(item.uuid, name) if index else item.uuid
+            else:
+                uuid = hashed_uuid(*item.key, match.rule if match is not None else name)
+            events.append(CaptureEvent(name, item.subject.distinct_id, uuid, time_ns, properties))
+        return events
+
+    def _exception(self, item: Item, *, only: bool) -> CaptureEvent:
+        """The one `$exception` of an item."""
+        signal = item.signal
+        content = exception_content(signal, self._ownership, item.cleaner)
+        properties = {**content.properties, **item.properties(self._config, self._user_agents)}
+        # What makes it an exception is ours; only a list that somebody built himself is more than we have.
+        if not _is_exception_list(properties.get("$exception_list")):
+            properties["$exception_list"] = content.properties["$exception_list"]
+        self._mark_person(item, properties)
+        local = signal.local
+        if item.uuid and only:
+            uuid = item.uuid
+        elif local is not None and local.exception_id:
+            uuid = hashed_uuid("exception", local.exception_id)
+        elif signal.trace_id and content.place:
+            uuid = hashed_uuid("exception", signal.trace_id, content.type, content.place)
+        else:
+            # Log records carry time and body in their key: without a stack, two of them are two.
+            uuid = hashed_uuid("exception", *item.key, content.type)
+        return CaptureEvent(posthog.EVENT_EXCEPTION, item.subject.distinct_id, uuid, item.time_ns(), properties)
+
+    def _updates(self, item: Item, updates: Updates, events: list[CaptureEvent]) -> list[CaptureEvent]:
+        """`$identify`, `$create_alias`, `$set` and `$groupidentify`, where they need events of their own."""
+        made: list[CaptureEvent] = []
+        named = any(event.event != posthog.EVENT_EXCEPTION for event in events)
+        wants_person = bool(updates.alias or updates.anon_distinct_id or (updates.person and updates.own and not named))
+        if wants_person and not _may_update(item):
+            item.cleaner.note(Notice.NO_SUBJECT)
+            wants_person = False
+        subject = item.subject.distinct_id
+        if wants_person:
+            left = dict(updates.person) if updates.own and not named else {}
+            if updates.anon_distinct_id:
+                made.append(
+                    self._update(
+                        item, posthog.EVENT_IDENTIFY, subject, {"$anon_distinct_id": updates.anon_distinct_id, **left}
+                    )
+                )
+                left = {}
+            if updates.alias:
+                shape = {"distinct_id": subject, "alias": updates.alias}
+                made.append(self._update(item, posthog.EVENT_CREATE_ALIAS, subject, shape))
+            if left:
+                made.append(self._update(item, posthog.EVENT_SET, subject, left))
+        for group_type, key, properties, shared in updates.groups:
+            if shared and not events and not made:
+                continue
+            # What the resource says is the same for every item: one subject, and one uuid a day, whoever asks.
+            someone = "" if shared or item.subject.personless else subject
+            shape = {"$group_type": group_type, "$group_key": key, "$group_set": properties}
+            made.append(
+                self._update(
+                    item, posthog.EVENT_GROUP_IDENTIFY, someone or group_subject(group_type, key), shape, group_type
+                )
+            )
+        return made
+
+    def _update(
+        self, item: Item, name: str, distinct_id: str, shape: dict[str, JsonValue], part: str = ""
+    ) -> CaptureEvent:
+        if item.uuid:
+            uuid = hashed_uuid(item.uuid, name, part)
+        else:
+            uuid = hashed_uuid(*item.key, item.match.rule if item.match is not None else "", name, part)
+        return CaptureEvent(name, distinct_id, uuid, item.time_ns(), {**item.common(), **shape})
+
+    def _attach_person(self, item: Item, updates: Updates, properties: dict[str, JsonValue]) -> None:
+        if not updates.person:
+            return
+        if _may_update(item) and (updates.own or item.person_profile is not False):
+            properties.update(updates.person)
+        elif updates.own:
+            item.cleaner.note(Notice.NO_SUBJECT)
+
+    def _mark_person(self, item: Item, properties: dict[str, JsonValue]) -> None:
+        if item.subject.personless:
+            properties[posthog.PERSON_PROFILE_PROPERTY] = False
+        elif item.person_profile is False and not (
+            posthog.PERSON_SET in properties
+            or posthog.PERSON_SET_ONCE in properties
+            or "$anon_distinct_id" in properties
+        ):
+            properties[posthog.PERSON_PROFILE_PROPERTY] = False
+
+    def _finish(self, events: list[CaptureEvent], rule: str, cleaner: Cleaner, empty: DropReason) -> Decision:
+        """Sizes and notices; a decision with `empty` as its reason where there is no event."""
+        limit = min(self._config.max_event_bytes, posthog.MAX_EVENT_BYTES)
+        kept: list[CaptureEvent] = []
+        for event in events:
+            properties = event.properties
+            assert isinstance(properties, dict)  # made by us a moment ago, and still nobody else's
+            if cleaner.cut:
+                list_cuts(properties, cleaner.cut)
+            big = event.event == posthog.EVENT_EXCEPTION or not surely_fits(cleaner, limit)
+            if not big or fit(properties, limit, cleaner):
+                kept.append(event)
+            else:
+                empty = DropReason.TOO_BIG
+        notices = tuple(cleaner.notices)
+        if not kept:
+            return Decision(reason=empty, rule=rule, notices=notices)
+        return Decision(events=tuple(kept), rule=rule, notices=notices)
+
+
+def _ignored(tags: Tags, owner: Tags, resource: Tags) -> bool:
+    # The nearest that says anything decides: an item may opt in again under a resource that opts out.
+    for carrier in (tags, owner, resource):
+        if carrier.ignore is not None:
+            return carrier.ignore
+    return False
+
+
+def _is_ai(signal: Signal) -> bool:
+    prefixes = otel.GEN_AI_PREFIXES
+    if signal.name.startswith(prefixes):
+        return True
+    return any(key.startswith(prefixes) for key in signal.attributes)
+
+
+def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:
+    """The legal event names in `value`, each once."""
+    names: list[str] = []
+    for raw in value if isinstance(value, (list, tuple)) else (value,):
+        if not isinstance(raw, str):
+            if raw is not None:
+                cleaner.note(Notice.DROPPED_VALUE)
+            continue
+        text = clean_text(str.__str__(raw)).strip()
+        name = cut_bytes(text, posthog.MAX_NAME_BYTES)
+        if name != text:
+            cleaner.note(Notice.CUT_NAME)
+        if name and name not in names:
+            names.append(name)
+    return names
+
+
+def _may_update(item: Item) -> bool:
+    """Whether there is a person to update: somebody is known, and the item itself does not forbid it."""
+    return not item.subject.personless and item.tags.person_profile is not False
+
+
+def _is_exception_list(value: JsonValue) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)

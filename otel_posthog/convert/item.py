@@ -1,0 +1,238 @@
+"""`Item`: one signal with everything that its events need, read once; and what a resource gives to all its items."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from otel_posthog.config.settings import ConvertConfig
+from otel_posthog.convert.deployment import deployment_properties, library_properties
+from otel_posthog.convert.identity import NO_SESSION, Session, Subject, find_groups, find_session, find_subject
+from otel_posthog.convert.ids import signal_key, uuid7_time_ns, valid_uuid
+from otel_posthog.convert.request_context import has_request, request_properties
+from otel_posthog.convert.tags import NO_TAGS, Tags, read_tags, truth
+from otel_posthog.convert.user_agent import UserAgents
+from otel_posthog.convert.values import Cleaner, cut_bytes, plain_text
+from otel_posthog.model import JsonValue, Notice, Resource, Signal, SignalKind
+from otel_posthog.rules import Match
+from otel_posthog.semconv import posthog
+
+_MAX_RESOURCES: Final = 256
+_EARLIEST_NS: Final = 946_684_800_000_000_000
+"""2000-01-01: before it a time is a counter or another unit, not a moment."""
+_LATEST_NS: Final = (1 << 63) - 1
+
+_STRUCTURAL: Final = frozenset(
+    {
+        posthog.PERSON_SET, posthog.PERSON_SET_ONCE, posthog.PERSON_UNSET, posthog.GROUPS_PROPERTY,
+        posthog.SESSION_PROPERTY, posthog.WINDOW_PROPERTY, posthog.PERSON_PROFILE_PROPERTY,
+    }
+) | posthog.SERVER_DERIVED  # fmt: skip
+"""Properties with a meaning of their own: they come from their tags, never from `posthog.properties.<name>`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceContext:
+    """What a resource gives to all its items: its tags as defaults, and the deployment properties."""
+
+    resource: Resource
+    tags: Tags
+    base: Mapping[str, JsonValue]
+
+
+class ResourceContexts:
+    """Contexts by resource object: the SDK and the decoder share one `Resource` among all its items.
+
+    Keyed by identity, with the resource kept alive beside its context, so that an id is never another object's.
+    """
+
+    def __init__(self, config: ConvertConfig) -> None:
+        self._config = config
+        self._known: dict[int, ResourceContext] = {}
+
+    def get(self, resource: Resource) -> ResourceContext:
+        """The context of `resource`."""
+        found = self._known.get(id(resource))
+        if found is not None and found.resource is resource:
+            return found
+        attributes = resource.attributes
+        tags = read_tags(attributes)
+        base = deployment_properties(attributes, self._config.static_properties)
+        base.update(library_properties())
+        Cleaner(self._config.max_value_bytes).properties(user_properties(tags.properties), base)
+        found = ResourceContext(resource, tags, base)
+        if len(self._known) >= _MAX_RESOURCES:
+            self._known = {}
+        self._known[id(resource)] = found
+        return found
+
+
+class Item:
+    """One signal on its way to events.
+
+    Attributes:
+        tags: Of the item itself.
+        owner: Of the span that owns it, where it is a span event.
+        resource: What its resource gives.
+        match: What a rule said, `None` where none was asked or none matched.
+        cleaner: Cleans its values, collects notices.
+        session: Its browser session.
+        subject: Whom it belongs to.
+        groups: Group type -> key.
+        key: What its uuids are made from.
+    """
+
+    __slots__ = (
+        "cleaner",
+        "groups",
+        "key",
+        "match",
+        "owner",
+        "resource",
+        "session",
+        "signal",
+        "subject",
+        "tags",
+        "uuid",
+    )
+
+    def __init__(
+        self, signal: Signal, tags: Tags, owner: Tags, resource: ResourceContext, match: Match | None, cleaner: Cleaner
+    ) -> None:
+        self.signal = signal
+        self.tags = tags
+        self.owner = owner
+        self.resource = resource
+        self.match = match
+        self.cleaner = cleaner
+        self.session: Session = _session(signal, tags, owner, resource.tags, cleaner)
+        self.subject: Subject = find_subject(
+            signal, tags, owner, resource.tags, match.distinct_id if match else "", self.session.session_id, cleaner
+        )
+        self.groups = self._groups()
+        self.key = signal_key(signal)
+        self.uuid = valid_uuid(tags.uuid) if tags.uuid is not None else ""
+        if tags.uuid is not None and not self.uuid:
+            cleaner.note(Notice.BAD_UUID)
+        if tags.bad_json or owner.bad_json:
+            cleaner.note(Notice.DROPPED_VALUE)
+
+    def _groups(self) -> dict[str, str]:
+        match, shared = self.match, self.resource.tags.groups
+        if not (self.tags.groups or self.owner.groups or shared or (match is not None and match.groups)):
+            return {}
+        layers = (self.tags.groups, match.groups if match else {}, self.owner.groups, shared)
+        return find_groups(layers, self.cleaner)
+
+    @property
+    def person_profile(self) -> bool | None:
+        """`posthog.process_person_profile` of the item, else of its span, else of its resource."""
+        for tags in (self.tags, self.owner, self.resource.tags):
+            if tags.person_profile is not None:
+                return tags.person_profile
+        return None
+
+    def time_ns(self, *, start: bool = False) -> int:
+        """When it happened: from the telemetry alone, never "now".
+
+        An absent or absurd time gives way to the next of: the item's other times, its span's, the one in a UUIDv7,
+        any positive one, 0.
+        """
+        signal = self.signal
+        wanted = signal.start_time_ns if start and signal.kind is SignalKind.SPAN else signal.time_ns
+        if _EARLIEST_NS <= wanted <= _LATEST_NS:
+            return wanted
+        self.cleaner.note(Notice.BAD_TIME)
+        candidates = [wanted, signal.time_ns, signal.observed_time_ns, signal.start_time_ns]
+        if signal.span is not None:
+            candidates += [signal.span.time_ns, signal.span.start_time_ns]
+        if self.uuid and self.uuid[14] == "7":
+            candidates.append(uuid7_time_ns(self.uuid))
+        for candidate in candidates:
+            if _EARLIEST_NS <= candidate <= _LATEST_NS:
+                return candidate
+        return next((candidate for candidate in candidates if 0 < candidate <= _LATEST_NS), 0)
+
+    def common(self) -> dict[str, JsonValue]:
+        """The properties that also `$set`, `$identify` and the like carry: sender, person processing, session, trace."""
+        properties = library_properties()
+        properties["$geoip_disable"] = True
+        self._add_links(properties)
+        return properties
+
+    def properties(self, config: ConvertConfig, user_agents: UserAgents) -> dict[str, JsonValue]:
+        """All properties of a product event or an exception, the item's own ones above everything else."""
+        signal, tags, match = self.signal, self.tags, self.match
+        properties = dict(self.resource.base)
+        if config.request_context:
+            span = signal.span
+            if has_request(signal.attributes):
+                kind = signal.span_kind or (span.span_kind if span is not None else "")
+                properties.update(request_properties(signal.attributes, kind, config, user_agents))
+            elif span is not None and has_request(span.attributes):
+                properties.update(request_properties(span.attributes, span.span_kind, config, user_agents))
+        self._add_links(properties)
+        tier = tags.tier if tags.tier is not None else self.owner.tier
+        if tier is None:
+            tier = self.resource.tags.tier
+        if tier is not None and tier != "":
+            properties["tracking_tier"] = cut_bytes(plain_text(tier), posthog.MAX_NAME_BYTES)
+        if match is not None and match.properties:
+            self.cleaner.properties(user_properties(match.properties), properties)
+        if tags.properties:
+            self.cleaner.properties(user_properties(tags.properties), properties)
+        if "$ip" not in properties:
+            # Otherwise PostHog would place everybody where our request comes from.
+            properties["$geoip_disable"] = True
+        return properties
+
+    def _add_links(self, properties: dict[str, JsonValue]) -> None:
+        signal, session = self.signal, self.session
+        if signal.trace_id:
+            properties[posthog.TRACE_PROPERTY] = signal.trace_id
+            sampled = self._sampled()
+            if sampled is not None:
+                properties["trace_sampled"] = sampled
+        if signal.span_id:
+            properties[posthog.SPAN_PROPERTY] = signal.span_id
+        if session is not NO_SESSION:
+            if session.is_posthog:
+                properties[posthog.SESSION_PROPERTY] = session.session_id
+            elif session.session_id:
+                properties[posthog.OTHER_SESSION_PROPERTY] = session.session_id
+            if session.window_id:
+                properties[posthog.WINDOW_PROPERTY] = session.window_id
+        if self.groups:
+            properties[posthog.GROUPS_PROPERTY] = dict(self.groups)
+
+    def _sampled(self) -> bool | None:
+        for tags in (self.tags, self.owner):
+            if tags.sampled is not None:
+                return truth(tags.sampled)
+        return self.signal.local.sampled if self.signal.local is not None else None
+
+
+def user_properties(values: Mapping[str, object]) -> Mapping[str, object]:
+    """`values` without the properties that have a meaning of their own."""
+    return values if _STRUCTURAL.isdisjoint(values) else {k: v for k, v in values.items() if k not in _STRUCTURAL}
+
+
+def _session(signal: Signal, tags: Tags, owner: Tags, resource: Tags, cleaner: Cleaner) -> Session:
+    found = find_session(signal.attributes, tags, cleaner)
+    if not found.session_id and signal.span is not None:
+        lent = find_session(signal.span.attributes, owner, cleaner)
+        found = (
+            Session(lent.session_id, lent.is_posthog, found.window_id or lent.window_id)
+            if lent is not NO_SESSION
+            else found
+        )
+    if not found.session_id and (resource.session_id is not None or resource.window_id is not None):
+        lent = find_session({}, resource, cleaner)
+        found = Session(lent.session_id, lent.is_posthog, found.window_id or lent.window_id)
+    return found
+
+
+def owner_tags(signal: Signal) -> Tags:
+    """The tags of the span that owns `signal`."""
+    return read_tags(signal.span.attributes) if signal.span is not None else NO_TAGS
