@@ -46,22 +46,24 @@ class RuleSet:
             self._digest = digest_of(self._rules)
 
     def match(self, signal: Signal) -> Match | None:
-        """The filled-in action of the first rule that matches `signal`, or `None`. Never raises.
-
-        A span without an end time is one that has just started: only a rule with `on: start` can decide it, and only
-        if no earlier rule (which will decide at the end) matches already.
-        """
+        """The filled-in action of the first rule that matches `signal`, or `None`. Never raises."""
         if signal.kind is SignalKind.SPAN:
             rules = self._by_span_kind.get(signal.span_kind, ())
-            started = not signal.time_ns
         else:
             rules = self._by_kind.get(signal.kind, ())
-            started = False
         for rule in rules:
             found = rule.apply(signal)
             if found is not None:
-                return None if started and found.on != "start" else found
+                return found
         return None
+
+    def match_start(self, signal: Signal) -> Match | None:
+        """As `match`, for a span that has just started: only where the rule that decides it has `on: start`.
+
+        Where an earlier rule matches already, that one will decide at the end, and nothing is sent now.
+        """
+        found = self.match(signal)
+        return found if found is not None and found.on == "start" else None
 
     @property
     def digest(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from otel_posthog.errors import RulesError
 from otel_posthog.rules.document import Entry, Node
@@ -49,6 +49,7 @@ _RESERVED: Final = {
     posthog.EVENT_SET: "Use `set`, `set_once` or `unset` without `capture`",
 }
 _ACTIONS: Final = tuple(key.name for key in RULE.keys if key.name not in ("name", "match", "on"))
+_ONLY_AT_END: Final = ("duration_ms", "status", "status_description")
 _MAX_PATTERN: Final = 1000
 _SEVERITY_OPERATORS: Final = ("equals", "one_of", "gt", "gte", "lt", "lte", "exists", "not_equals", "not_one_of")
 
@@ -108,7 +109,10 @@ class _Parser:
         if at.node.value is None:
             raise self.error("the file is empty", at, "Write `rules:` with at least one rule")
         fields = self.table(FILE, at, ignore="x-")
-        return ParsedFile(fields["rules"], fields.get("default_rules", False))
+        defaults: bool = fields.get("default_rules", False)
+        if "rules" not in fields and not defaults:
+            raise self.error("`rules` is missing", at, "Add `rules:` with at least one rule, or `default_rules: true`")
+        return ParsedFile(fields.get("rules", ()), defaults)
 
     def table(self, table: Table, at: _At, *, ignore: str = "\0") -> dict[str, Any]:
         """The values of a mapping by its table; absent keys are absent."""
@@ -193,6 +197,14 @@ class _Parser:
         if fields.get("on") == "start" and match["kinds"] != ("span",):
             raise self.error("only spans have a start", at.child("on", entries["on"]), "Remove it, or match spans only")
         capture: dict[str, Any] = fields.get("capture", {})
+        if fields.get("on") == "start":
+            for reference in _references(list(fields.values())):
+                if reference in _ONLY_AT_END:
+                    raise self.error(
+                        f"`{reference}` is not known at the start of a span",
+                        at.child("on", entries["on"]),
+                        "Remove `on: start`, or do without it",
+                    )
         if "strip_prefix" in capture and "include" not in capture:
             raise self.error(
                 "`strip_prefix` has nothing to work on", at.child("capture", entries["capture"]), "Add `include`"
@@ -547,6 +559,22 @@ _READERS: Final[dict[type, Callable[[_Parser, Any, _At], Any]]] = {
     Templates: lambda parser, _, at: parser.templates(at),
     GroupValues: lambda parser, _, at: parser.group_values(at),
 }
+
+
+def _references(value: Any) -> Iterator[str]:
+    """Every reference in what the parser made of a rule."""
+    if isinstance(value, Template):
+        for alternatives in value.references:
+            yield from alternatives
+    elif isinstance(value, Condition):
+        yield from value.fields
+    elif isinstance(value, (Group, ListValue)):
+        yield from _references(value.members)
+    elif isinstance(value, dict):
+        yield from _references(list(cast("dict[str, Any]", value).values()))
+    elif isinstance(value, (tuple, list)):
+        for item in cast("list[Any]", value):
+            yield from _references(item)
 
 
 def _simplest(check: Check) -> Check:

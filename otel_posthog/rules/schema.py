@@ -209,7 +209,11 @@ FILE: Final = Table(
             default="false",
             example="true",
         ),
-        Key("rules", Many("rule"), "The rules, in order: the first that matches an item decides.", required=True),
+        Key(
+            "rules",
+            Many("rule"),
+            "The rules, in order: the first that matches an item decides. May be left out beside `default_rules: true`.",
+        ),
     ),
 )
 

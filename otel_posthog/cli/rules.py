@@ -1,0 +1,73 @@
+"""`otel-posthog rules`: check a rules file, list what is in it, print the JSON Schema for editors."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+HELP = "check a rules file, list its rules, print the JSON Schema"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `rules` to `parser`."""
+    commands = parser.add_subparsers(dest="rules_command", metavar="COMMAND", required=True)
+    check = commands.add_parser("check", help="exit 1 and say what is wrong, or exit 0")
+    check.add_argument("file", metavar="FILE", help="rules file (YAML), or a pyproject.toml with [tool.otel_posthog]")
+    listing = commands.add_parser("list", help="the rules in order: name, what they match, what they do")
+    listing.add_argument("file", metavar="FILE", nargs="?", default="", help="rules file; none with --default-rules")
+    listing.add_argument("--default-rules", action="store_true", help="append the default rule set")
+    commands.add_parser("schema", help="print the JSON Schema of rules files, for editors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs one of the commands.
+
+    Returns:
+        0, or 1 where the file is wrong (the message is on standard error).
+    """
+    from otel_posthog.errors import RulesError
+
+    try:
+        if args.rules_command == "schema":
+            return _schema()
+        if args.rules_command == "check":
+            return _check(args.file)
+        return _list(args.file, defaults=args.default_rules)
+    except RulesError as error:
+        print(error, file=sys.stderr)
+        return 1
+
+
+def _schema() -> int:
+    from otel_posthog.rules.json_schema import rules_json_schema
+
+    print(json.dumps(rules_json_schema(), indent=2))
+    return 0
+
+
+def _check(file: str) -> int:
+    from otel_posthog.config.settings import RulesConfig
+    from otel_posthog.rules.load import load_rules
+
+    rules = load_rules(RulesConfig(path=file))
+    print(f"{file}: {len(rules)} rule{'s' * (len(rules) != 1)}, digest {rules.digest}")
+    return 0
+
+
+def _list(file: str, *, defaults: bool) -> int:
+    from otel_posthog.config.settings import RulesConfig
+    from otel_posthog.rules.load import load_rules
+    from otel_posthog.rules.summary import summary
+
+    if not file and not defaults:
+        print("which rules? Name a FILE, or --default-rules", file=sys.stderr)
+        return 2
+    rules = load_rules(RulesConfig(path=file, defaults=defaults))
+    rows = [summary(rule) for rule in rules.rules]
+    if not rows:
+        return 0
+    widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    for name, matches, does in rows:
+        print(f"{name:<{widths[0]}}  {matches:<{widths[1]}}  {does}")
+    return 0
