@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from otel_posthog.bridge import Bridge, Tap
 from otel_posthog.config.settings import Settings
 from otel_posthog.convert import Converter
 from otel_posthog.delivery.build import build_delivery
-from otel_posthog.delivery.protocols import Clock, SendGuard, Transport
+from otel_posthog.delivery.protocols import Clock, Delivery, SendGuard, Transport
 from otel_posthog.observe import Guard
 from otel_posthog.policy import Policy
 from otel_posthog.rules import RuleSet
@@ -19,12 +21,13 @@ from otel_posthog.rules.load import load_rules
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What runs: the settings it was built from, the rules, the bridge."""
+    """What runs: the settings it was built from, the rules, the bridge, and what is entered around every request."""
 
     settings: Settings
     rules: RuleSet
     bridge: Bridge
     guard: Guard
+    send_guard: Callable[[], SendGuard] = nullcontext
 
 
 def build_runtime(
@@ -51,7 +54,104 @@ def build_runtime(
     rules = load_rules(settings.rules)
     delivery = build_delivery(settings, transport=transport, clock=clock, send_guard=send_guard, guard=guard.failed)
     bridge = Bridge(Converter(settings.convert, rules), Policy(), delivery, guard=guard, tap=tap)
-    return Runtime(settings=settings, rules=rules, bridge=bridge, guard=guard)
+    return Runtime(settings=settings, rules=rules, bridge=bridge, guard=guard, send_guard=send_guard)
 
 
-__all__ = ["Runtime", "build_runtime"]
+class ProcessRuntime:
+    """At most one runtime for a process: started once, shared by everybody who asks, closed at the end.
+
+    A fork keeps it: every part behind it looks after its own threads and connections, this one after its lock.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._runtime: Runtime | None = None
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        # Another thread of the parent may have held it; that thread does not exist here.
+        self._lock = threading.RLock()
+
+    def current(self) -> Runtime | None:
+        """The runtime, `None` before `start` and after `stop`."""
+        return self._runtime
+
+    def start(
+        self,
+        settings: Settings,
+        *,
+        transport: Transport | None = None,
+        send_guard: Callable[[], SendGuard] = nullcontext,
+        tap: Tap | None = None,
+    ) -> Runtime:
+        """Builds the runtime, or gives the one that is there, whatever `settings` it was built from.
+
+        Raises:
+            ConfigError: The rules cannot be loaded; there is no runtime then.
+        """
+        with self._lock:
+            if self._runtime is None:
+                self._runtime = build_runtime(settings, transport=transport, send_guard=send_guard, tap=tap)
+            return self._runtime
+
+    def reload(self, settings: Settings) -> Runtime | None:
+        """Puts new settings and rules behind the running bridge.
+
+        Everybody keeps the bridge that they hold. The queue and its connection stay where neither the lane nor the
+        delivery settings changed; otherwise a new delivery takes over and the old one is drained beside it. Which
+        unsampled spans are recorded and which baggage is believed is read when processors are attached: changing that
+        takes a restart.
+
+        Args:
+            settings: The new settings, enabled.
+
+        Returns:
+            The runtime as it is now, `None` where there is none to reload.
+
+        Raises:
+            ConfigError: The new rules cannot be loaded; everything stays as it was.
+        """
+        with self._lock:
+            old = self._runtime
+            if old is None:
+                return None
+            rules = load_rules(settings.rules)
+            bridge = old.bridge
+            replaced: Delivery | None = None
+            if _delivers_elsewhere(old.settings, settings):
+                delivery = build_delivery(settings, send_guard=old.send_guard, guard=old.guard.failed)
+                replaced = bridge.replace(Converter(settings.convert, rules), delivery)
+            else:
+                bridge.replace(Converter(settings.convert, rules))
+            self._runtime = replace(old, settings=settings, rules=rules)
+        if replaced is not None:
+            threading.Thread(
+                target=replaced.shutdown,
+                args=(old.settings.delivery.exit_timeout,),
+                name="otel-posthog-reload",
+                daemon=True,
+            ).start()
+        return self._runtime
+
+    def stop(self, timeout: float) -> bool:
+        """Closes and forgets the runtime within `timeout` seconds; True if nothing was lost. Idempotent."""
+        with self._lock:
+            runtime, self._runtime = self._runtime, None
+        return runtime is None or runtime.bridge.shutdown(timeout)
+
+
+def _delivers_elsewhere(old: Settings, new: Settings) -> bool:
+    return (old.lane, old.also, old.sinks, old.delivery) != (new.lane, new.also, new.sinks, new.delivery)
+
+
+# The one object that a process shares: hooks, the API and exporters are built by others, at times of their choosing,
+# and must meet in one queue.
+_process = ProcessRuntime()
+
+current = _process.current
+start = _process.start
+reload = _process.reload
+stop = _process.stop
+
+__all__ = ["ProcessRuntime", "Runtime", "build_runtime", "current", "reload", "start", "stop"]
