@@ -1,0 +1,244 @@
+"""Strategies that build telemetry with the real SDK: spans, span events, recorded exceptions, links, log records."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+from opentelemetry import trace
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.sdk._logs import (
+    LoggerProvider,
+    LogRecordProcessor,
+    ReadableLogRecord,
+    ReadWriteLogRecord,
+)
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider, sampling
+from opentelemetry.sdk.trace.id_generator import IdGenerator
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from tests.parity.values import attributes, resource_attributes, scope_attributes, texts, values
+
+START = 1_700_000_000_000_000_000
+DAY = 86_400 * 10**9
+
+times = st.one_of(st.sampled_from([1, START, START + DAY, 2**63]), st.integers(START, START + DAY))
+trace_ids = st.one_of(st.sampled_from([1, 2**128 - 1, 0xABC]), st.integers(1, 2**128 - 1))
+span_ids = st.one_of(st.sampled_from([1, 2**64 - 1]), st.integers(1, 2**64 - 1))
+scope_names = st.sampled_from(["", "shop", "opentelemetry.instrumentation.flask", "io.shop/ü"])
+
+
+class BoomError(Exception):
+    """An error of the app's."""
+
+
+class Outer:
+    """A class with an error inside, whose qualified name has dots."""
+
+    class NestedError(ValueError):
+        """Nested."""
+
+
+def _plain(text: str) -> None:
+    raise ValueError(text)
+
+
+def _custom(text: str) -> None:
+    raise BoomError(text, 2)
+
+
+def _nested(text: str) -> None:
+    raise Outer.NestedError(text)
+
+
+def _silent(text: str) -> None:
+    raise KeyError
+
+
+def _caused(text: str) -> None:
+    try:
+        _plain(text)
+    except ValueError as error:
+        raise BoomError("because") from error
+
+
+def _in_context(text: str) -> None:
+    try:
+        _custom(text)
+    except BoomError:
+        _plain(f"while handling\n{text}")
+
+
+def _suppressed(text: str) -> None:
+    try:
+        _plain(text)
+    except ValueError:
+        raise BoomError(text) from None
+
+
+def _deep(text: str, depth: int = 40) -> None:
+    if depth:
+        _deep(text, depth - 1)
+    raise RecursionError(text)
+
+
+def _group(text: str) -> None:
+    errors: list[Exception] = []
+    for fail in (_plain, _caused):
+        try:
+            fail(text)
+        except Exception as error:
+            errors.append(error)
+    raise ExceptionGroup("several", errors)  # noqa: F821 - Python 3.11
+
+
+def _syntax(text: str) -> None:
+    compile("a b", "<template>", "exec")
+
+
+failures: list[Callable[[str], None]] = [_plain, _custom, _nested, _silent, _caused, _in_context, _suppressed, _deep]
+failures += [_syntax]
+if sys.version_info >= (3, 11):
+    failures.append(_group)
+
+
+def raised(fail: Callable[[str], None], text: str) -> Exception:
+    """The exception of `fail`, really raised: with a traceback and its chain."""
+    try:
+        fail(text)
+    except Exception as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+class DrawnIds(IdGenerator):
+    """Ids that the example chose."""
+
+    def __init__(self, draw: st.DrawFn) -> None:
+        self._draw = draw
+        self._used: set[int] = set()
+
+    def generate_span_id(self) -> int:
+        """Unique within the example, so that spans can be told apart."""
+        span_id = self._draw(span_ids.filter(lambda number: number not in self._used))
+        self._used.add(span_id)
+        return span_id
+
+    def generate_trace_id(self) -> int:
+        """Any."""
+        return self._draw(trace_ids)
+
+
+@st.composite
+def _contexts(draw: st.DrawFn) -> SpanContext:
+    return SpanContext(
+        draw(trace_ids), draw(span_ids), is_remote=draw(st.booleans()), trace_flags=TraceFlags(draw(st.integers(0, 1)))
+    )
+
+
+@st.composite
+def _span(draw: st.DrawFn, tracer: trace.Tracer, extra: st.SearchStrategy[Any]) -> ReadableSpan:
+    parent = draw(st.none() | _contexts())
+    start = draw(times)
+    span = tracer.start_span(
+        draw(st.sampled_from(["GET /cart", "", "checkout", "order.paid"]) | texts),
+        context=trace.set_span_in_context(NonRecordingSpan(parent)) if parent else None,
+        kind=draw(st.sampled_from(SpanKind)),
+        attributes=draw(attributes(extra)),
+        links=[
+            Link(draw(_contexts()), draw(st.dictionaries(texts, extra, max_size=2)))
+            for _ in range(draw(st.integers(0, 2)))
+        ],
+        start_time=start,
+    )
+    for _ in range(draw(st.integers(0, 2))):
+        span.add_event(
+            draw(st.sampled_from(["order paid", "exception", "feature_flag.evaluation", ""]) | texts),
+            draw(attributes(extra, most=4)),
+            draw(times),
+        )
+    for fail in draw(st.lists(st.sampled_from(failures), max_size=2)):
+        span.record_exception(
+            raised(fail, draw(texts)),
+            attributes=draw(st.none() | attributes(extra, most=3)),
+            timestamp=draw(times),
+            escaped=draw(st.booleans()),
+        )
+    status = draw(st.sampled_from(StatusCode))
+    span.set_status(Status(status, draw(texts) if status is StatusCode.ERROR else None))
+    span.end(draw(times))
+    assert isinstance(span, ReadableSpan)
+    return span
+
+
+@st.composite
+def spans(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values) -> list[ReadableSpan]:
+    """One request's worth of finished spans, from several resources and scopes."""
+    ids = DrawnIds(draw)
+    made: list[ReadableSpan] = []
+    for _ in range(draw(st.integers(1, 2))):
+        provider = TracerProvider(
+            sampler=sampling.ALWAYS_ON,
+            resource=Resource(draw(resource_attributes())),
+            id_generator=ids,
+            shutdown_on_exit=False,
+        )
+        for _ in range(draw(st.integers(1, 2))):
+            tracer = provider.get_tracer(
+                draw(scope_names), draw(st.sampled_from([None, "", "1.0"])), attributes=draw(scope_attributes)
+            )
+            made.append(draw(_span(tracer, extra)))
+    return made
+
+
+class _Keep(LogRecordProcessor):
+    def __init__(self) -> None:
+        self.records: list[ReadWriteLogRecord] = []
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        self.records.append(log_record)
+
+    def shutdown(self) -> None:
+        pass
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return True
+
+
+@st.composite
+def _log_record(draw: st.DrawFn, extra: st.SearchStrategy[Any]) -> LogRecord:
+    within = draw(st.none() | _contexts())
+    return LogRecord(
+        timestamp=draw(st.none() | st.just(0) | times),
+        observed_timestamp=draw(times),
+        context=trace.set_span_in_context(NonRecordingSpan(within)) if within else None,
+        severity_text=draw(st.sampled_from([None, "", "INFO", "eRROR"])),
+        severity_number=draw(st.none() | st.sampled_from(SeverityNumber)),
+        body=draw(st.none() | extra),
+        attributes=draw(st.none() | attributes(extra)),
+        event_name=draw(st.sampled_from([None, "", "order paid", "exception", "http.server.exception"])),
+        **({"exception": raised(fail, draw(texts))} if (fail := draw(st.none() | st.sampled_from(failures))) else {}),
+    )
+
+
+@st.composite
+def log_records(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values) -> list[ReadableLogRecord]:
+    """One request's worth of log records as exporters see them, from several resources and scopes."""
+    made: list[ReadableLogRecord] = []
+    for _ in range(draw(st.integers(1, 2))):
+        provider = LoggerProvider(resource=Resource(draw(resource_attributes())), shutdown_on_exit=False)
+        keep = _Keep()
+        provider.add_log_record_processor(keep)
+        for _ in range(draw(st.integers(1, 2))):
+            logger = provider.get_logger(
+                draw(scope_names), draw(st.sampled_from([None, "", "1.0"])), attributes=draw(scope_attributes)
+            )
+            logger.emit(draw(_log_record(extra)))
+        made += [
+            ReadableLogRecord(kept.log_record, kept.resource or Resource({}), kept.instrumentation_scope, kept.limits)
+            for kept in keep.records
+        ]
+    return made

@@ -1,0 +1,172 @@
+"""Strategies for attributes: every type, and the vocabulary that we read (DESIGN §3), good and odd."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+Attributes = dict[str, Any]
+
+# Text that OTLP can carry: any Unicode, NUL and astral planes included, but no lone surrogates.
+texts = st.one_of(
+    st.sampled_from(["", "a", "pro", "ünï ✓ \U0001f600", "\x00", "line\nline", "1", "true", "NaN", "posthog.event"]),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+)
+numbers = st.one_of(
+    st.sampled_from([0, 1, -1, 2**31, 2**53, 2**53 + 1, 2**63 - 1, -(2**63)]),
+    st.integers(-(2**63), 2**63 - 1),
+)
+floats = st.one_of(
+    st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e300, 5e-324, float("nan"), float("inf"), float("-inf")]), st.floats()
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, floats, texts, st.binary(max_size=8))
+keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    max_leaves=8,
+)
+no_bytes = st.recursive(
+    st.one_of(st.booleans(), numbers, floats, texts),
+    lambda inner: st.lists(inner, max_size=3),
+    max_leaves=4,
+)
+"""For resources and scopes: the SDK hashes those by their JSON, which has no bytes."""
+
+surrogates = st.sampled_from(["\ud800", "a\udfffb"])
+huge = st.sampled_from([2**63, -(2**63) - 1, 10**40])
+beyond_otlp = st.recursive(
+    st.one_of(scalars, surrogates, huge),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
+    max_leaves=6,
+)
+"""Also what the SDK lets through and the official encoder cannot carry."""
+
+people = st.sampled_from(["ada", "grace@example.com", "42", " ", "anonymous", "NULL", "u" * 250, "ü" * 150, "0"])
+uuid7 = "0190f3a2-7b5c-7def-8abc-0123456789ab"
+vocabulary: dict[str, st.SearchStrategy[Any]] = {
+    "posthog.event": st.one_of(
+        st.sampled_from(["order paid", "signed up", "", " ", "x" * 220, "$identify", "$set"]),
+        st.lists(st.sampled_from(["order paid", "seen", ""]), max_size=3),
+    ),
+    "posthog.distinct_id": people,
+    "posthogDistinctId": people,
+    "user.id": people,
+    "enduser.id": people,
+    "enduser.pseudo.id": people,
+    "http.request.header.x_posthog_distinct_id": people.map(lambda value: [value]),
+    "http.request.header.x_posthog_session_id": st.just([uuid7]),
+    "posthog.properties.total": st.one_of(numbers, floats),
+    "posthog.properties.plan": texts,
+    "posthog.properties.$groups": st.just({"company": "acme"}),
+    "posthog.properties.": texts,
+    "posthog.properties_json": st.sampled_from(['{"a": 1, "b": [true, null]}', "{}", "[]", "{broken", '{"a": NaN}']),
+    "posthog.set.email": st.sampled_from(["ada@example.com", ""]),
+    "posthog.set.age": st.one_of(numbers, st.none()),
+    "posthog.set_once.first_seen": texts,
+    "posthog.unset": st.one_of(st.just("trial"), st.lists(st.sampled_from(["trial", "", "plan"]), max_size=3)),
+    "posthog.groups.company": st.sampled_from(["acme", "", "g" * 500]),
+    "posthog.groups.team": st.one_of(texts, numbers),
+    "posthog.group_set.company.plan": texts,
+    "posthog.group_set.company.seats": numbers,
+    "posthog.group_set.company": texts,
+    "posthog.alias": people,
+    "posthog.anon_distinct_id": people,
+    "posthog.session_id": st.sampled_from([uuid7, "not-a-uuid", "6ba7b810-9dad-11d1-80b4-00c04fd430c8"]),
+    "posthog.window_id": st.sampled_from([uuid7, "w"]),
+    "posthog.process_person_profile": st.sampled_from([True, False, "false", "no", 0]),
+    "posthog.ignore": st.sampled_from([True, False, "true", 1]),
+    "posthog.on": st.sampled_from(["start", "end", "middle"]),
+    "posthog.tier": st.sampled_from(["critical", "nice"]),
+    "posthog.uuid": st.sampled_from([uuid7, uuid7.upper(), "nope", "00000000-0000-0000-0000-000000000000"]),
+    "posthog.carrier": st.sampled_from(["", "log", "span", "abc"]),
+    "sessionId": st.sampled_from([uuid7, "s-1"]),
+    "session.id": st.sampled_from([uuid7, "s-1"]),
+    "http.request.method": st.sampled_from(["GET", "POST", "_OTHER"]),
+    "http.method": st.sampled_from(["GET", "POST"]),
+    "http.response.status_code": st.sampled_from([200, 404, 500, "200"]),
+    "http.status_code": st.sampled_from([200, 302, 503]),
+    "http.route": st.sampled_from(["/orders/<int:id>", "/"]),
+    "url.full": st.sampled_from(["https://shop.example/cart?token=1#x", "nonsense", "http://[::1"]),
+    "http.url": st.sampled_from(["http://shop.example:8080/a?b=c"]),
+    "url.path": st.sampled_from(["/cart", "/api/v1/x", "/health", ""]),
+    "url.query": st.sampled_from(["utm_source=x&token=1"]),
+    "http.target": st.sampled_from(["/cart?x=1", "/static/a.js"]),
+    "url.scheme": st.sampled_from(["https", "http"]),
+    "http.scheme": st.just("https"),
+    "server.address": st.sampled_from(["shop.example", "10.0.0.1"]),
+    "http.host": st.sampled_from(["shop.example:443", "shop.example"]),
+    "server.port": st.sampled_from([443, 8080, "8080"]),
+    "client.address": st.sampled_from(["203.0.113.9", "::1", "junk"]),
+    "user_agent.original": st.sampled_from(
+        ["Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0", "Googlebot/2.1", "", "curl/8"]
+    ),
+    "http.user_agent": st.just("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Safari/604.1"),
+    "http.request.header.referer": st.just(["https://example.com/from?x=1"]),
+    "gen_ai.system": st.just("openai"),
+    "feature_flag.key": st.just("new-cart"),
+    "feature_flag.result.variant": st.sampled_from(["on", "off"]),
+    "feature_flag.provider.name": st.sampled_from(["flagd", "posthog"]),
+    "exception.type": st.sampled_from(["ValueError", "shop.errors.Boom", "java.lang.IllegalStateException", ""]),
+    "exception.message": texts,
+    "exception.stacktrace": st.sampled_from(
+        [
+            'Traceback (most recent call last):\n  File "/app/shop.py", line 7, in pay\n    charge()\nValueError: no\n',
+            "java.lang.IllegalStateException: x\n\tat com.shop.Pay.run(Pay.java:3)\n",
+            "not a stack at all",
+            "",
+        ]
+    ),
+    "exception.escaped": st.sampled_from(["True", "False", True]),
+    "shop.kind": st.sampled_from(["vip", "plain"]),
+    "code.function": texts,
+}
+
+_RESOURCE_KEYS = (
+    "posthog.distinct_id",
+    "posthog.event",
+    "posthog.groups.company",
+    "posthog.group_set.company.plan",
+    "posthog.properties.plan",
+    "posthog.set.email",
+    "posthog.ignore",
+    "posthog.carrier",
+    "posthog.process_person_profile",
+)
+_deployment: dict[str, st.SearchStrategy[Any]] = {
+    "service.name": st.sampled_from(["shop", "cart", "unknown_service"]),
+    "service.version": st.sampled_from(["1.2.3", ""]),
+    "service.instance.id": st.sampled_from(["i-1", "i-2"]),
+    "deployment.environment.name": st.sampled_from(["prod", "dev"]),
+    "deployment.environment": st.just("staging"),
+    "process.runtime.version": st.just("3.11.7"),
+    "process.runtime.name": st.just("cpython"),
+    "os.type": st.just("linux"),
+    "k8s.pod.name": st.just("shop-7d"),
+    "cloud.provider": st.sampled_from(["aws", "gcp"]),
+    "host.name": st.just("h1"),
+}
+
+
+@st.composite
+def attributes(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values, most: int = 8) -> Attributes:
+    """The vocabulary, mostly with fitting values, sometimes with any; and keys of the app's own."""
+    drawn: Attributes = {}
+    for key in draw(st.lists(st.sampled_from(sorted(vocabulary)), max_size=most, unique=True)):
+        drawn[key] = draw(extra) if draw(st.integers(0, 9)) == 0 else draw(vocabulary[key])
+    drawn.update(draw(st.dictionaries(keys, extra, max_size=3)))
+    return drawn
+
+
+@st.composite
+def resource_attributes(draw: st.DrawFn) -> Attributes:
+    """Who emitted it, with `posthog.*` defaults for all its items."""
+    drawn = {key: draw(_deployment[key]) for key in draw(st.lists(st.sampled_from(sorted(_deployment)), unique=True))}
+    for key in draw(st.lists(st.sampled_from(_RESOURCE_KEYS), max_size=2, unique=True)):
+        drawn[key] = draw(vocabulary[key])
+    drawn.update(draw(st.dictionaries(keys, no_bytes, max_size=2)))
+    return drawn
+
+
+scope_attributes = st.dictionaries(keys, no_bytes, max_size=1)
