@@ -6,6 +6,9 @@
     ├── SignalError              one input item that can never be converted
     └── DeliveryError            what a transport or a wire codec says about one attempt
         ├── PermanentError       the same bytes will always be refused
+        │   ├── BatchRefusedError    one member is at fault, or it is too large: halve it
+        │   ├── CredentialError      the key or token is refused, whatever the data
+        │   └── ProtocolAbsentError  the host does not speak this wire protocol
         ├── RetryableError       a later attempt may succeed
         │   └── ThrottledError   the server asks for a pause of at least `delay` seconds
         └── ShuttingDownError    we stopped; nothing is known about the data
@@ -69,6 +72,18 @@ class DeliveryError(OtelPosthogError):
 
 class PermanentError(DeliveryError):
     """The same bytes will always be refused: do not send them again."""
+
+
+class BatchRefusedError(PermanentError):
+    """The batch was refused as a whole: one of its members is at fault, or it is too large. Halves may pass."""
+
+
+class CredentialError(PermanentError):
+    """The server refuses the key or token; the data is not at fault."""
+
+
+class ProtocolAbsentError(PermanentError):
+    """The host does not speak this wire protocol; another one may work."""
 
 
 class RetryableError(DeliveryError):

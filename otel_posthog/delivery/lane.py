@@ -1,0 +1,225 @@
+"""`LaneDelivery`: an engine with a thread of its own; forks, late threads and the interpreter's exit.
+
+- Nothing exists before the first submit: no thread, no socket, no file, and no lock (one made before gevent patches
+  `threading` would block the whole hub).
+- The thread is a daemon: it never holds up the exit. At exit (`atexit` callbacks run while daemon threads still do) the
+  queue is flushed within `exit_timeout`, but stays open: providers registered their own callbacks earlier, so theirs
+  run later, and what they bring then is still taken, and sent at once. Their shutdown closes.
+- Where no thread can be started (an interpreter that is ending refuses), `flush` and `shutdown` do the work in the
+  calling thread.
+- A fork's child starts empty with new locks, no thread and no connection: what the parent had taken, the parent sends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextvars
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+
+from otel_posthog.delivery.complaints import logger
+from otel_posthog.delivery.engine import Engine
+from otel_posthog.delivery.protocols import DeliveryStats
+from otel_posthog.model import CaptureEvent
+
+_GRACE = 0.5
+"""Seconds that a shutdown after the flush at exit gets at the least."""
+
+
+class LaneDelivery:
+    """`Delivery` to one sink. Safe in any thread; never raises.
+
+    Args:
+        new_engine: Makes the engine, at the first submit and after a fork.
+        close: Closes what the engine used; a later use opens it again.
+        after_fork: Makes what the engine uses forget the parent's connections and locks.
+        exit_timeout: Seconds that the flush at exit may take.
+        guard: Told about internal errors.
+        name: For the thread's name and log lines.
+    """
+
+    def __init__(
+        self,
+        new_engine: Callable[[], Engine],
+        *,
+        close: Callable[[], None],
+        after_fork: Callable[[], None],
+        exit_timeout: float,
+        guard: Callable[[str, BaseException], None],
+        name: str,
+    ) -> None:
+        self._new_engine = new_engine
+        self._close = close
+        self._forget_parent = after_fork
+        self._exit_timeout = exit_timeout
+        self._guard = guard
+        self._name = name
+        self._engine: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._running = False
+        self._pid = os.getpid()
+        self._closed = False
+        self._ended_well = True
+        self._exit_by = 0.0
+        if hasattr(os, "register_at_fork"):
+            child = weakref.WeakMethod(self._after_fork)
+            os.register_at_fork(after_in_child=lambda: _call(child))
+
+    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+        """See `Delivery.submit`."""
+        try:
+            if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
+                self._after_fork()
+            engine = self._engine or self._first()
+            if not engine.submit(events):
+                return False
+            if not self._running:
+                self._start(engine)
+            return True
+        except Exception as error:  # noqa: BLE001 - an edge: telemetry never breaks the host
+            self._guard("delivery.submit", error)
+            return False
+
+    def flush(self, timeout: float) -> bool:
+        """See `Delivery.flush`."""
+        engine = self._engine
+        if engine is None or self._pid != os.getpid():
+            return True
+        try:
+            return self._flush(engine, timeout)
+        except Exception as error:  # noqa: BLE001 - an edge
+            self._guard("delivery.flush", error)
+            return False
+
+    def shutdown(self, timeout: float) -> bool:
+        """See `Delivery.shutdown`."""
+        if self._closed:
+            return self._ended_well
+        self._closed = True
+        engine = self._engine
+        if engine is None or self._pid != os.getpid():
+            return True
+        try:
+            if self._exit_by:
+                timeout = max(min(timeout, self._exit_by - time.monotonic()), _GRACE)
+            deadline = time.monotonic() + timeout
+            engine.finishing(deadline, closed=True)
+            self._drive(engine, deadline, lambda: engine.stats().pending == 0)
+            self._ended_well = engine.abandon() == 0
+            engine.wake.set()  # the worker has nothing left to do and ends
+            self._close()
+        except Exception as error:  # noqa: BLE001 - an edge
+            self._ended_well = False
+            self._guard("delivery.shutdown", error)
+        return self._ended_well
+
+    def stats(self) -> DeliveryStats:
+        """See `Delivery.stats`."""
+        engine = self._engine
+        return engine.stats() if engine is not None and self._pid == os.getpid() else DeliveryStats()
+
+    def _first(self) -> Engine:
+        # setdefault is atomic: of two first submits at the same time, both get the same engine.
+        made = self._new_engine()
+        if self._closed:
+            made.finishing(0.0, closed=True)
+        engine = vars(self)
+        if engine["_engine"] is None:
+            engine["_engine"] = made
+        return engine["_engine"]
+
+    def _start(self, engine: Engine) -> None:
+        self._running = True
+        thread = threading.Thread(target=self._work, args=(engine,), name=f"otel-posthog-{self._name}", daemon=True)
+        try:
+            # In an empty context: the first request's span must not become the parent of all that we do later.
+            contextvars.Context().run(thread.start)
+        except RuntimeError:  # "can't start new thread": flush and shutdown do the work
+            self._running = False
+            return
+        if self._thread is None:
+            me = weakref.WeakMethod(self._at_exit)
+            atexit.register(lambda: _call(me))
+        self._thread = thread
+
+    def _work(self, engine: Engine) -> None:
+        while True:
+            engine.wake.clear()
+            try:
+                with engine.driver:
+                    wait = engine.step()
+            except Exception as error:  # noqa: BLE001 - an edge: the thread must survive a bug
+                wait = 1.0
+                try:
+                    self._guard("delivery.worker", error)
+                except BaseException:
+                    self._running = False
+                    raise
+            if wait is None:
+                return
+            if wait > 0:
+                engine.wake.wait(wait)
+
+    def _flush(self, engine: Engine, timeout: float) -> bool:
+        epoch = engine.begin_flush()
+        try:
+            return self._drive(engine, time.monotonic() + timeout, lambda: engine.flushed(epoch), epoch)
+        finally:
+            engine.end_flush()
+
+    def _drive(self, engine: Engine, deadline: float, done: Callable[[], bool], epoch: int | None = None) -> bool:
+        """Waits until `done` or `deadline`; does the work itself where no other thread does."""
+        thread = self._thread
+        if thread is threading.current_thread():
+            return done()  # somebody flushes from within a delivery: waiting would never end
+        working = thread is not None and thread.is_alive()
+        target = 1 << 62 if epoch is None else epoch
+        while not done() and not engine.gave_up:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            if working:
+                engine.flushed(target, min(left, 0.5))
+                working = thread is not None and thread.is_alive()
+            elif engine.driver.acquire(timeout=left):
+                try:
+                    engine.wake.clear()
+                    wait = engine.step()
+                finally:
+                    engine.driver.release()
+                if wait is None:
+                    break
+                engine.wake.wait(min(wait, left))
+        return done()
+
+    def _at_exit(self) -> None:
+        engine = self._engine
+        if engine is None or self._closed or self._pid != os.getpid():
+            return
+        try:
+            self._exit_by = time.monotonic() + self._exit_timeout
+            engine.finishing(self._exit_by, closed=False)
+            self._flush(engine, self._exit_timeout)
+            engine.linger()
+            waiting = engine.stats().pending
+            if waiting:
+                logger.warning("otel-posthog: %d events (%s) are not delivered at exit", waiting, self._name)
+        except Exception as error:  # noqa: BLE001 - an edge
+            self._guard("delivery.exit", error)
+
+    def _after_fork(self) -> None:
+        self._pid = os.getpid()
+        self._engine = None
+        self._thread = None
+        self._running = False
+        self._exit_by = 0.0
+        self._forget_parent()
+
+
+def _call(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    bound = method()
+    if bound is not None:
+        bound()
