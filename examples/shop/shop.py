@@ -69,12 +69,12 @@ def create_app() -> Flask:
     def load() -> None:
         g.db = Session(engine)
         g.user = g.db.get(User, session["user_id"]) if "user_id" in session else None
-        session.setdefault("visitor", secrets.token_hex(8))
+        g.visitor = session.setdefault("visitor", secrets.token_hex(8))
 
     @app.after_request
     def access_log(response: Response) -> Response:
         who = {"user_id": g.user.id} if g.user else {}
-        log.info("%s %s", request.method, request.path, extra={"visitor": session["visitor"], **who})
+        log.info("%s %s", request.method, request.path, extra={"visitor": g.visitor, **who})
         return response
 
     @app.teardown_request
@@ -110,7 +110,7 @@ def create_app() -> Flask:
             "user signed up",
             extra={
                 "user_id": user.id,
-                "visitor": session["visitor"],
+                "visitor": g.visitor,
                 "plan": user.plan,
                 "company": user.company,
                 "signed_up_at": user.signed_up_at.isoformat(),
@@ -124,11 +124,11 @@ def create_app() -> Flask:
             return render_template("account.html", action="login")
         user = g.db.scalar(select(User).where(User.email == request.form["email"]))
         if user is None or not check_password_hash(user.password, request.form["password"]):
-            log.warning("sign-in failed", extra={"visitor": session["visitor"]})
+            log.warning("sign-in failed", extra={"visitor": g.visitor})
             abort(401)
         session["user_id"] = user.id
         g.user = user
-        log.info("user signed in", extra={"user_id": user.id, "visitor": session["visitor"], "plan": user.plan})
+        log.info("user signed in", extra={"user_id": user.id, "visitor": g.visitor, "plan": user.plan})
         return redirect(url_for("home"))
 
     @app.post("/logout")
