@@ -174,7 +174,7 @@ def plan_lanes(
         found = (candidates[signal] for signal in order if signal in candidates)
         return next((each for each in found if _mode_of(each, chosen, declared) is wanted), None)
 
-    lane = first_of(mode) if mode else None
+    lane = first_of(mode) if mode is not None else None
     if mode is Mode.COLLECTOR and not lane:
         errors.append(
             ConfigError(
@@ -183,7 +183,8 @@ def plan_lanes(
                 hint="Leave it unset, or set OTEL_EXPORTER_OTLP_ENDPOINT to the Collector's address",
             )
         )
-    other = first_of(Mode.COLLECTOR if mode is Mode.DIRECT else Mode.DIRECT) if mode else None
+    opposite = Mode.COLLECTOR if mode is Mode.DIRECT else Mode.DIRECT
+    other = first_of(opposite) if mode is not None else None
     if both and lane and not other:
         missing = "a Collector" if mode is Mode.DIRECT else "PostHog"
         errors.append(
