@@ -11,7 +11,7 @@ import json
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from otel_posthog.errors import SignalError
@@ -20,6 +20,7 @@ from otel_posthog.gateway.decode_wire import I64, LEN, VARINT, BrokenWireError, 
 from otel_posthog.gateway.decoded import Decoded
 
 MAX_INFLATED: Final = 1024 * 1024 * 1024
+_JSON_KEYS: Final = (("traces", b'"resourceSpans"'), ("logs", b'"resourceLogs"'), ("metrics", b'"resourceMetrics"'))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Recorded:
 
     place: str
     kind: str
-    decoded: Decoded = Decoded()
+    decoded: Decoded = field(default_factory=Decoded)
     error: str = ""
 
 
@@ -113,15 +114,7 @@ def _is_json(line: bytes) -> bool:
 
 
 def _json_request(place: str, body: bytes) -> Iterator[Recorded]:
-    kinds = [
-        kind
-        for kind, key in (
-            ("traces", b'"resourceSpans"'),
-            ("logs", b'"resourceLogs"'),
-            ("metrics", b'"resourceMetrics"'),
-        )
-        if key in body
-    ]
+    kinds = [kind for kind, key in _JSON_KEYS if key in body]
     if not kinds:
         yield Recorded(place, "", error="no resourceSpans or resourceLogs in it: this is not OTLP/JSON")
     for kind in kinds:
@@ -172,13 +165,13 @@ def _protobuf_kind(body: bytes) -> str:
 
 
 def _item_kind(item: bytes) -> str:
-    for field, wire, _ in wire_fields(item):
+    for number, wire, _ in wire_fields(item):
         # Span: 1 trace_id, 2 span_id, 7 start time. LogRecord: 1 time, 2 severity, 11 observed time. Metric: 1 name,
         # which is as long as its text while a trace id has 16 bytes; its data are fields 5, 7, 9, 10, 11, all LEN.
-        if (field, wire) in ((1, I64), (2, VARINT), (11, I64)):
+        if (number, wire) in ((1, I64), (2, VARINT), (11, I64)):
             return "logs"
-        if (field, wire) in ((7, I64), (8, I64), (6, VARINT)):
+        if (number, wire) in ((7, I64), (8, I64), (6, VARINT)):
             return "traces"
-        if (field, wire) in ((7, LEN), (10, LEN)):
+        if (number, wire) in ((7, LEN), (10, LEN)):
             return "metrics"
     return ""

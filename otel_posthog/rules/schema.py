@@ -212,7 +212,7 @@ FILE: Final = Table(
         Key(
             "rules",
             Many("rule"),
-            "The rules, in order: the first that matches an item decides. May be left out beside `default_rules: true`.",
+            "The rules, in order: the first that matches an item decides. Optional beside `default_rules: true`.",
         ),
     ),
 )

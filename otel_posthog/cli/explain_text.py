@@ -1,0 +1,244 @@
+"""How `explain` looks on a terminal: one block per item, the whole event, totals at the end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from otel_posthog.model import CaptureEvent, DropReason, Notice, SignalKind
+from otel_posthog.semconv import posthog
+
+if TYPE_CHECKING:
+    from otel_posthog.cli.explain import Item, Totals
+    from otel_posthog.gateway.decode_recorded import Recorded
+
+_REASONS: Final[dict[DropReason, str]] = {
+    DropReason.NOT_TAGGED: "no posthog.* attribute, no exception, no rule matches",
+    DropReason.IGNORED: "posthog.ignore is true",
+    DropReason.RULE: "a rule drops it",
+    DropReason.EMPTY_NAME: "the event name is empty",
+    DropReason.NO_SUBJECT: "nobody to apply it to: no distinct id",
+    DropReason.DUPLICATE_EXCEPTION: "the same exception was captured from another carrier",
+    DropReason.DUPLICATE: "the same content was captured already",
+    DropReason.CARRIED_BY_LOG: "its own process sends it as a log record",
+    DropReason.AI_SPAN: "a gen_ai.* span: left to PostHog's AI endpoint",
+    DropReason.TOO_BIG: "over the size limit even after cutting",
+    DropReason.INVALID: "it cannot be converted",
+    DropReason.RATE_CAP: "over a rate cap",
+    DropReason.NO_CONSENT: "consent forbids it",
+}
+_LABEL: Final = 8
+"""Columns of the label at the left."""
+_CONTINUED: Final = " " * (_LABEL + 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """Where it is printed.
+
+    Args:
+        stream: The text stream.
+        color: Whether to use ANSI colours.
+        width: Columns.
+    """
+
+    stream: TextIO
+    color: bool = False
+    width: int = 100
+
+    @classmethod
+    def for_stream(cls, stream: TextIO) -> Terminal:
+        """Colours on a terminal unless `NO_COLOR` is set, or anywhere with `FORCE_COLOR`."""
+        color = bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and not os.environ.get("NO_COLOR"))
+        width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
+        return cls(stream, color, max(60, width))
+
+    def paint(self, text: str, *codes: int) -> str:
+        """`text` in the colours of the ANSI `codes`."""
+        return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m" if self.color else text
+
+    def line(self, text: str = "") -> None:
+        """Prints one line."""
+        print(text, file=self.stream)
+
+    def labelled(self, label: str, text: str) -> None:
+        """Prints a line with a label at the left."""
+        self.line(f"  {self.paint(f'{label:<{_LABEL}}', 2)}{text}")
+
+
+def show_item(terminal: Terminal, item: Item) -> None:
+    """Prints what became of one item."""
+    signal, decision = item.signal, item.decision
+    captured = bool(decision.events)
+    mark = terminal.paint("●", 32) if captured else terminal.paint("○", 2)
+    terminal.line(f"{mark} {_title(terminal, item)}")
+    if not captured:
+        terminal.labelled("dropped", _why(item))
+        terminal.line()
+        return
+    terminal.labelled("rule", decision.rule or _decided_by(item))
+    for event in decision.events:
+        _show_event(terminal, event)
+    for label, change in _changes(decision.events):
+        terminal.labelled(label, change)
+    if decision.notices:
+        terminal.labelled("mended", ", ".join(_notice(notice) for notice in decision.notices))
+    if signal.trace_id:
+        terminal.labelled("trace", terminal.paint(f"{signal.trace_id}  span {signal.span_id}", 2))
+    terminal.line()
+
+
+def show_rejected(terminal: Terminal, file: str, recorded: Recorded) -> None:
+    """Prints what could not be read of one request."""
+    place = f"{file}, {recorded.place}" if recorded.place else file
+    count = recorded.decoded.rejected
+    what = f"{_plural(count, 'item')} could not be read" if count else "something was mended"
+    terminal.line(f"{terminal.paint('✗', 31)} {place}: {what}")
+    for message in recorded.decoded.error_messages:
+        terminal.line(f"{_CONTINUED}{message}")
+    terminal.line()
+
+
+def show_totals(terminal: Terminal, totals: Totals) -> None:
+    """Prints the account."""
+    dropped = totals.items - totals.captured
+    head = f"{_plural(totals.items, 'item')}: {totals.captured} captured, {dropped} dropped"
+    for count, what in ((totals.rejected, "rejected"), (totals.unreadable, "unreadable")):
+        head += f", {count} {what}" if count else ""
+    terminal.line(terminal.paint(head, 1))
+    if totals.events:
+        terminal.labelled("events", _counted(totals.events))
+    if totals.people:
+        terminal.labelled("people", _counted(totals.people))
+    if totals.by_reason:
+        terminal.labelled("dropped", _counted(totals.by_reason))
+    if totals.by_rule:
+        terminal.labelled("rules", _counted(totals.by_rule))
+    if totals.idle_rules:
+        terminal.labelled("unused", ", ".join(totals.idle_rules))
+    if totals.metrics:
+        terminal.line(f"  {_plural(totals.metrics, 'metrics request')} left aside: metrics never become events")
+
+
+def iso_time(nanoseconds: int) -> str:
+    """UTC, to the millisecond; "" where there is no time."""
+    import datetime as dt
+
+    if not nanoseconds:
+        return ""
+    try:
+        moment = dt.datetime.fromtimestamp(nanoseconds // 10**9, dt.timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return f"{nanoseconds} ns"
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds // 10**6 % 1000:03d}Z"
+
+
+# --- parts ---------------------------------------------------------------------------------------------------------
+
+
+def _title(terminal: Terminal, item: Item) -> str:
+    signal = item.signal
+    parts = [terminal.paint(signal.name or "(no name)", 1)]
+    if signal.kind is SignalKind.SPAN:
+        parts.append(signal.span_kind)
+        if signal.start_time_ns and signal.time_ns >= signal.start_time_ns:
+            parts.append(f"{(signal.time_ns - signal.start_time_ns) / 1e6:.1f} ms")
+        if signal.status_code == "error":
+            parts.append(terminal.paint("error", 31))
+    elif signal.kind is SignalKind.SPAN_EVENT and signal.span is not None:
+        parts.append(f"in {signal.span.name}")
+    elif signal.kind is SignalKind.LOG:
+        parts[0] = terminal.paint(signal.name or _short(signal.body, 60), 1)
+        if signal.severity_text or signal.severity_number:
+            parts.append(signal.severity_text or str(signal.severity_number))
+    service = signal.resource.attributes.get("service.name")
+    if isinstance(service, str) and service:
+        parts.append(service)
+    kind = terminal.paint(f"{signal.kind.value.replace('_', ' '):<{_LABEL}}", 2)
+    return kind + terminal.paint(" · ", 2).join(parts)
+
+
+def _why(item: Item) -> str:
+    reason = item.decision.reason or DropReason.INVALID
+    if reason is DropReason.RULE and item.decision.rule:
+        return f"by rule {item.decision.rule}"
+    return f"{_REASONS.get(reason, reason.value)} ({reason.value})"
+
+
+def _decided_by(item: Item) -> str:
+    if any(event.event == posthog.EVENT_EXCEPTION for event in item.decision.events):
+        return "none: it is an exception"
+    return "none: it is tagged with posthog.* attributes"
+
+
+def _show_event(terminal: Terminal, event: CaptureEvent) -> None:
+    who = terminal.paint(event.distinct_id, 36)
+    if event.properties.get("$process_person_profile") is False:
+        who += terminal.paint(" (personless)", 2)
+    terminal.labelled("event", f"{terminal.paint(event.event, 1, 32)}  {who}")
+    terminal.labelled("", terminal.paint(f"{iso_time(event.timestamp_ns)}  {event.uuid}", 2))
+    names = sorted(event.properties, key=lambda name: (name.startswith("$"), name))
+    width = min(max((len(name) for name in names), default=0), 28)
+    for name in names:
+        _show_property(terminal, name, event.properties[name], width)
+
+
+def _show_property(terminal: Terminal, name: str, value: Any, width: int) -> None:
+    start = f"{_CONTINUED}{name:<{width}}  "
+    text = json.dumps(value, ensure_ascii=False)
+    if isinstance(value, (dict, list)) and len(start) + len(text) > terminal.width:
+        # Indented JSON, under the property's name.
+        block = json.dumps(value, ensure_ascii=False, indent=2).replace("\n", f"\n{_CONTINUED}")
+        terminal.line(f"{_CONTINUED}{terminal.paint(name, 34)}")
+        terminal.line(f"{_CONTINUED}{block}")
+        return
+    terminal.line(f"{_CONTINUED}{terminal.paint(f'{name:<{width}}', 34)}  {text}")
+
+
+def _changes(events: tuple[CaptureEvent, ...]) -> list[tuple[str, str]]:
+    """What happens to people and groups, in one line each."""
+    changes: list[tuple[str, str]] = []
+    for event in events:
+        properties = event.properties
+        for key, verb in (("$set", "set"), ("$set_once", "set once")):
+            values = properties.get(key)
+            if isinstance(values, Mapping) and values:
+                assigned = ", ".join(f"{name} = {_short(value)}" for name, value in cast("Any", values).items())
+                changes.append(("person", f"{event.distinct_id}: {verb} {assigned}"))
+        unset = properties.get("$unset")
+        if isinstance(unset, list) and unset:
+            changes.append(("person", f"{event.distinct_id}: unset {', '.join(map(str, cast('list[Any]', unset)))}"))
+        if event.event == posthog.EVENT_CREATE_ALIAS:
+            changes.append(("person", f"{event.distinct_id}: is also known as {properties.get('alias')}"))
+        if event.event == posthog.EVENT_IDENTIFY and properties.get("$anon_distinct_id"):
+            changes.append(("person", f"{event.distinct_id}: was {properties['$anon_distinct_id']} before"))
+        if event.event == posthog.EVENT_GROUP_IDENTIFY:
+            values = cast("Mapping[str, Any]", properties.get("$group_set") or {})
+            assigned = ", ".join(f"{name} = {_short(value)}" for name, value in values.items())
+            changes.append(("group", f"{properties.get('$group_type')} {properties.get('$group_key')}: set {assigned}"))
+    return list(dict.fromkeys(changes))
+
+
+def _notice(notice: Notice) -> str:
+    return notice.value.replace("_", " ")
+
+
+def _short(value: Any, limit: int = 40) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _counted(counter: Counter[str]) -> str:
+    shown = [f"{name} {count}" for name, count in counter.most_common(20)]
+    rest = len(counter) - len(shown)
+    return " · ".join(shown) + (f" · and {rest} more" if rest > 0 else "")
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
