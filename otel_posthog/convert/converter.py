@@ -13,6 +13,9 @@ The steps, in order:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final, cast
+
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.carrier import bridge_mark, final_event, is_final
 from otel_posthog.convert.exception import exception_content, is_exception
@@ -221,13 +224,8 @@ class Converter:
             item.cleaner.note(Notice.NO_SUBJECT)
 
     def _mark_person(self, item: Item, properties: dict[str, JsonValue]) -> None:
-        if item.subject.personless:
-            properties[posthog.PERSON_PROFILE_PROPERTY] = False
-        elif item.person_profile is False and not (
-            posthog.PERSON_SET in properties
-            or posthog.PERSON_SET_ONCE in properties
-            or "$anon_distinct_id" in properties
-        ):
+        # An update of the person overrules a default that says personless: it was let through on purpose.
+        if item.subject.personless or (item.person_profile is False and _NEEDS_PERSON.isdisjoint(properties)):
             properties[posthog.PERSON_PROFILE_PROPERTY] = False
 
     def _finish(self, events: list[CaptureEvent], rule: str, cleaner: Cleaner, empty: DropReason) -> Decision:
@@ -262,13 +260,18 @@ def _is_ai(signal: Signal) -> bool:
     prefixes = otel.GEN_AI_PREFIXES
     if signal.name.startswith(prefixes):
         return True
+    # "ai." and "llm." end all of the prefixes but one: two searches in C rule out nearly every span.
+    keys = "\n".join(signal.attributes)
+    if "ai." not in keys and "llm." not in keys and "traceloop." not in keys:
+        return False
     return any(key.startswith(prefixes) for key in signal.attributes)
 
 
 def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:
     """The legal event names in `value`, each once."""
     names: list[str] = []
-    for raw in value if isinstance(value, (list, tuple)) else (value,):
+    raws = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else (value,)
+    for raw in raws:
         if not isinstance(raw, str):
             if raw is not None:
                 cleaner.note(Notice.DROPPED_VALUE)
@@ -288,4 +291,10 @@ def _may_update(item: Item) -> bool:
 
 
 def _is_exception_list(value: JsonValue) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(entry, dict) for entry in value)
+    entries = cast("list[JsonValue]", value) if isinstance(value, list) else []
+    return bool(entries) and all(isinstance(entry, dict) for entry in entries)
+
+
+_NEEDS_PERSON: Final = frozenset(
+    {posthog.PERSON_SET, posthog.PERSON_SET_ONCE, posthog.PERSON_UNSET, "$anon_distinct_id"}
+)

@@ -5,7 +5,7 @@
 | `service_name` | `service.name` |
 | `app_version` | `service.version` |
 | `environment` | `deployment.environment.name`, `deployment.environment`, a static property, `production` |
-| `deployment_method` | `posthog.deployment_method`, `kubernetes` (any `k8s.*`), `serverless` (`faas.name`), `docker` (`container.id`) |
+| `deployment_method` | `posthog.deployment_method`, else by what is there: `k8s.*`, `faas.name`, `container.id` |
 | `platform` | `os.type` as `Linux`, `Windows`, `macOS` … |
 | `machine` | `host.arch` |
 | `python_version` | `process.runtime.version` of a Python process |
@@ -55,18 +55,17 @@ def deployment_properties(attributes: Attributes, static: Mapping[str, object]) 
     properties: dict[str, JsonValue] = {"environment": DEFAULT_ENVIRONMENT}
     cleaner = Cleaner(_MAX_BYTES * 16)
     cleaner.properties(static, properties)
-    for name, value in (
-        ("service_name", _text(attributes, otel.SERVICE_NAME)),
-        ("app_version", _text(attributes, otel.SERVICE_VERSION)),
-        ("environment", _text(attributes, *otel.ENVIRONMENT)),
-        ("deployment_method", _deployment_method(attributes)),
-        ("platform", _platform(attributes)),
-        ("machine", _text(attributes, otel.HOST_ARCH)),
-        ("python_version", _python_version(attributes)),
-        ("timezone", _text(attributes, posthog.TIMEZONE)),
-    ):
-        if value:
-            properties[name] = value
+    said = {
+        "service_name": _text(attributes, otel.SERVICE_NAME),
+        "app_version": _text(attributes, otel.SERVICE_VERSION),
+        "environment": _text(attributes, *otel.ENVIRONMENT),
+        "deployment_method": _deployment_method(attributes),
+        "platform": _platform(attributes),
+        "machine": _text(attributes, otel.HOST_ARCH),
+        "python_version": _python_version(attributes),
+        "timezone": _text(attributes, posthog.TIMEZONE),
+    }
+    properties.update({name: value for name, value in said.items() if value})
     return properties
 
 

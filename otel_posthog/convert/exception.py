@@ -1,13 +1,14 @@
 """An exception on a span event, a log record or in a live chain -> the content of one `$exception` event.
 
-PostHog's shape (`$exception_list`): the caught exception first, what it was raised from after it, depth-first; each with
-`type` (last component), `module`, `value`, `mechanism` and raw frames, the outermost call first. Three carriers, one
-normaliser: `exception.type` is qualified on some and bare on others, the traceback is text, and in process the live
+PostHog's shape (`$exception_list`): the caught exception first, what it was raised from after it, depth-first; each
+with `type` (last component), `module`, `value`, `mechanism` and raw frames, the outermost call first. Three carriers,
+one normaliser: `exception.type` is qualified on some and bare on others, the traceback is text, and in process the live
 chain is there. What PostHog derives itself (types, values, fingerprint …) is never sent.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 from otel_posthog.convert.foreign_stacks import ForeignException, parse_foreign
 from otel_posthog.convert.frames import Frame, Ownership, bounded, local_frame, place, python_frame, without_telemetry
 from otel_posthog.convert.traceback_text import ParsedException, parse_traceback
-from otel_posthog.convert.values import Cleaner, cut_visibly
+from otel_posthog.convert.values import ABSENT, Cleaner, cut_visibly
 from otel_posthog.model import JsonValue, LocalException, Notice, Signal, SignalKind
 from otel_posthog.semconv import otel, posthog
 
@@ -27,10 +28,20 @@ _QUALIFIED: Final = re.compile(r"[^\W\d][\w$<>]*(?:\.[\w$<>]+)+\Z")
 _UNCAUGHT: Final = "opentelemetry.instrumentation.exceptions"
 _INSTRUMENTATION: Final = "opentelemetry.instrumentation."
 _REQUEST_LOGGERS: Final = frozenset(
-    {"flask.app", "django.request", "uvicorn.error", "hypercorn.error", "gunicorn.error", "aiohttp.server", "tornado.application", "waitress"}
+    {
+        "aiohttp.server", "django.request", "flask.app", "gunicorn.error", "hypercorn.error", "tornado.application",
+        "uvicorn.error", "waitress",
+    }
 )  # fmt: skip
 """Loggers that frameworks and servers report a failure with that escaped the app's request handler."""
-_LEVELS: Final = {"warn": "warning", "warning": "warning", "info": "info", "notice": "info", "debug": "debug", "trace": "debug"}  # fmt: skip
+_LEVELS: Final = {
+    "warn": "warning",
+    "warning": "warning",
+    "info": "info",
+    "notice": "info",
+    "debug": "debug",
+    "trace": "debug",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +261,4 @@ def _text(value: object, cleaner: Cleaner) -> str:
     if value is None:
         return ""
     cleaned = cleaner.value(value, "$exception_list")
-    return cleaned if isinstance(cleaned, str) else "" if cleaned is None else _other(cleaned)
-
-
-def _other(value: JsonValue) -> str:
-    return str(value) if isinstance(value, (bool, int, float, dict, list)) else ""
+    return cleaned if isinstance(cleaned, str) else "" if cleaned is ABSENT else json.dumps(cleaned, sort_keys=True)

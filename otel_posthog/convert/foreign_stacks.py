@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Final
 
 from otel_posthog.convert.frames import Frame, Ownership, custom_frame
@@ -32,8 +33,8 @@ _DOTNET_FRAME: Final = re.compile(
 
 _JAVA_LIBRARIES: Final = (
     "java.", "javax.", "jakarta.", "jdk.", "sun.", "com.sun.", "kotlin.", "kotlinx.", "scala.", "groovy.", "clojure.",
-    "org.springframework.", "org.apache.", "org.hibernate.", "org.eclipse.", "org.junit.", "io.netty.", "io.opentelemetry.",
-    "reactor.", "io.undertow.", "com.fasterxml.", "com.google.common.", "akka.", "io.micrometer.",
+    "org.springframework.", "org.apache.", "org.hibernate.", "org.eclipse.", "org.junit.", "io.netty.",
+    "io.opentelemetry.", "reactor.", "io.undertow.", "com.fasterxml.", "com.google.common.", "akka.", "io.micrometer.",
 )  # fmt: skip
 _DOTNET_LIBRARIES: Final = ("System.", "Microsoft.", "OpenTelemetry.", "Newtonsoft.", "Npgsql.", "Grpc.")
 _LIBRARY_PATHS: Final = {
@@ -99,7 +100,7 @@ def _java_frame(match: re.Match[str], ownership: Ownership, frames: list[Frame])
 
 def _go(lines: list[str], ownership: Ownership) -> list[ForeignException]:
     frames: list[Frame] = []
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in pairwise(lines):
         place = _GO_PLACE.match(line)
         function = _GO_FUNCTION.match(above.removeprefix("created by ").partition(" in goroutine ")[0].rstrip())
         if place is None or function is None:

@@ -158,11 +158,9 @@ def place(frame: Frame) -> str:
 
 def _inside_package(path: str) -> tuple[str, str]:
     """The path inside of site-packages (or the standard library), and the module that it spells; as is for the app."""
-    found = None
-    for found in _PACKAGES.finditer(path):
-        pass
-    if found is None:
-        found = _PYTHON_HOME.search(path)
+    # The last one: a package may bring a site-packages of its own.
+    packages = list(_PACKAGES.finditer(path))
+    found = packages[-1] if packages else _PYTHON_HOME.search(path)
     if found is None:
         return path, ""
     inside = path[found.end() :].replace("\\", "/")

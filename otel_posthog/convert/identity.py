@@ -1,4 +1,4 @@
-"""Who an item belongs to (DESIGN §3), first that is present and legal:
+"""Who an item belongs to (DESIGN §3): the first that is present and legal.
 
     posthog.distinct_id -> the rule's distinct_id -> posthogDistinctId -> user.id -> enduser.id -> captured header
     -> the same of the owning span -> late identity -> enduser.pseudo.id -> the resource's default -> personless
@@ -12,11 +12,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Final
+from typing import Final, cast
 
 from otel_posthog.convert.ids import hashed_uuid, is_uuid7, valid_uuid
 from otel_posthog.convert.tags import Tags
-from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes
+from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes, first_of
 from otel_posthog.model import Attributes, AttributeValue, Notice, Signal
 from otel_posthog.semconv import otel, posthog
 
@@ -54,8 +54,9 @@ def person_id(value: AttributeValue, cleaner: Cleaner | None = None) -> str:
         text = str(int.__int__(value)) if value.bit_length() <= 4096 else hex(value)
     elif isinstance(value, float):
         text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(float(value))
-    elif isinstance(value, (list, tuple)) and value:
-        return person_id(value[0], cleaner) if not isinstance(value[0], (list, tuple)) else ""
+    elif isinstance(value, (list, tuple)):
+        first = first_of(cast("object", value))
+        return "" if isinstance(first, (list, tuple)) else person_id(first, cleaner)
     else:
         return ""
     text = clean_text(text).strip()
@@ -175,8 +176,7 @@ def find_session(attributes: Attributes, tags: Tags, cleaner: Cleaner) -> Sessio
 
 
 def _session_text(value: AttributeValue) -> str:
-    if isinstance(value, (list, tuple)) and value:
-        value = value[0]
+    value = first_of(value)
     if isinstance(value, str):
         return cut_bytes(clean_text(str.__str__(value)).strip(), posthog.MAX_DISTINCT_ID_BYTES)
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() <= 64:
@@ -207,7 +207,7 @@ def _group_key(value: AttributeValue) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and not (value.is_integer() and abs(value) < 1e15):
-        return repr(float(value)) if value == value else ""  # noqa: PLR0124 - NaN
+        return repr(float(value)) if value == value else ""
     if isinstance(value, str):
         return cut_bytes(clean_text(str.__str__(value)).strip(), _MAX_GROUP_KEY_BYTES)
     return person_id(value)

@@ -14,7 +14,7 @@ from otel_posthog.convert.request_context import has_request, request_properties
 from otel_posthog.convert.tags import NO_TAGS, Tags, read_tags, truth
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.convert.values import Cleaner, cut_bytes, plain_text
-from otel_posthog.model import JsonValue, Notice, Resource, Signal, SignalKind
+from otel_posthog.model import AttributeValue, JsonValue, Notice, Resource, Signal, SignalKind
 from otel_posthog.rules import Match
 from otel_posthog.semconv import posthog
 
@@ -122,8 +122,8 @@ class Item:
         match, shared = self.match, self.resource.tags.groups
         if not (self.tags.groups or self.owner.groups or shared or (match is not None and match.groups)):
             return {}
-        layers = (self.tags.groups, match.groups if match else {}, self.owner.groups, shared)
-        return find_groups(layers, self.cleaner)
+        ruled: Mapping[str, AttributeValue] = match.groups if match is not None else {}
+        return find_groups((self.tags.groups, ruled, self.owner.groups, shared), self.cleaner)
 
     @property
     def person_profile(self) -> bool | None:
@@ -155,7 +155,7 @@ class Item:
         return next((candidate for candidate in candidates if 0 < candidate <= _LATEST_NS), 0)
 
     def common(self) -> dict[str, JsonValue]:
-        """The properties that also `$set`, `$identify` and the like carry: sender, person processing, session, trace."""
+        """The properties that also `$set`, `$identify` and the like carry: sender, session, groups, trace."""
         properties = library_properties()
         properties["$geoip_disable"] = True
         self._add_links(properties)

@@ -7,7 +7,7 @@ and what makes the event valid are never cut.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, cast
 
 from otel_posthog.convert.values import CUT_MARK, Cleaner, cut_visibly
 from otel_posthog.model import JsonValue, Notice
@@ -38,9 +38,9 @@ def json_size(value: JsonValue) -> int:
 
 
 def surely_fits(cleaner: Cleaner, limit: int) -> bool:
-    """Whether events made of what `cleaner` saw cannot exceed `limit`, without serialising them.
+    r"""Whether events made of what `cleaner` saw cannot exceed `limit`, without serialising them.
 
-    Six bytes for a character is the most that JSON needs (`\\u0000`).
+    Six bytes for a character is the most that JSON needs (`\u0000`).
     """
     return cleaner.weight * 6 + _CONTEXT_BYTES <= limit
 
@@ -60,7 +60,7 @@ def fit(properties: dict[str, JsonValue], limit: int, cleaner: Cleaner) -> bool:
     if excess <= 0:
         return True
     cleaner.note(Notice.CUT_PROPERTIES)
-    names = dict.fromkeys(properties.get(posthog.CUT_PROPERTY) or ())
+    names: dict[str, None] = dict.fromkeys(cast("list[str]", properties.get(posthog.CUT_PROPERTY) or []))
     # Room for the list of what is going to be cut.
     excess += MAX_LISTED * 210 if excess + MAX_LISTED * 210 < limit // 2 else 0
     excess = _shrink_exceptions(properties, excess, names)
@@ -80,8 +80,8 @@ def _largest_first(properties: dict[str, JsonValue]) -> list[tuple[int, dict[str
         if key not in _KEPT and key != posthog.CUT_PROPERTY
     ]
     for outer in _EXPANDED:
-        inner = properties.get(outer)
-        if isinstance(inner, dict):
+        inner = cast("dict[str, JsonValue] | None", properties.get(outer))
+        if inner:
             found.extend((json_size(value), inner, key, f"{outer}.{key}") for key, value in inner.items())
     # The name decides between equals, so that the result does not depend on the order of attributes.
     found.sort(key=lambda entry: (-entry[0], entry[3]))
@@ -117,9 +117,7 @@ def _leave_out(properties: dict[str, JsonValue], excess: int, names: dict[str, N
 
 def _shrink_exceptions(properties: dict[str, JsonValue], excess: int, names: dict[str, None]) -> int:
     """Source context goes first, then middle frames, then long messages, then the far end of the chain."""
-    chain = properties.get("$exception_list")
-    if not isinstance(chain, list):
-        return excess
+    chain = cast("list[JsonValue]", properties.get("$exception_list") or [])
     before = json_size(chain)
     for step in (_without_context, _fewer_frames, _shorter_messages, _fewer_exceptions):
         if excess <= 0 or json_size(chain) <= SMALL_BYTES:

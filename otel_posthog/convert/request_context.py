@@ -12,7 +12,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.user_agent import MAX_USER_AGENT, UserAgents
-from otel_posthog.convert.values import clean_text, cut_bytes
+from otel_posthog.convert.values import clean_text, cut_bytes, first_of
 from otel_posthog.model import Attributes, AttributeValue, JsonValue
 from otel_posthog.semconv import otel
 
@@ -75,8 +75,7 @@ def _first(attributes: Attributes, spellings: otel.Spellings) -> str:
 
 def _text(value: AttributeValue) -> str:
     # Captured headers are lists; a port may be an int.
-    if isinstance(value, (list, tuple)):
-        value = value[0] if value else ""
+    value = first_of(value)
     if isinstance(value, str):
         return clean_text(str.__str__(value)).strip()
     if isinstance(value, int) and not isinstance(value, bool) and -1 < value < 1 << 32:

@@ -11,7 +11,6 @@ What a resource says about persons and groups are defaults: they go along with a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import cast
 
 from otel_posthog.convert.identity import person_id
@@ -20,8 +19,10 @@ from otel_posthog.convert.values import cut_bytes
 from otel_posthog.model import AttributeValue, JsonValue, Notice
 from otel_posthog.semconv import posthog
 
+_NOTHING: Mapping[str, AttributeValue] = {}
+_NO_GROUPS: Mapping[str, Mapping[str, AttributeValue]] = {}
 
-@dataclass(slots=True)
+
 class Updates:
     """What is to change about the person and the groups of one item; cleaned.
 
@@ -33,19 +34,22 @@ class Updates:
         groups: (type, key, properties, whether only the resource says so).
     """
 
-    person: dict[str, JsonValue] = field(default_factory=dict[str, JsonValue])
-    own: bool = False
-    alias: str = ""
-    anon_distinct_id: str = ""
-    groups: list[tuple[str, str, dict[str, JsonValue], bool]] = field(
-        default_factory=list[tuple[str, str, dict[str, JsonValue], bool]]
-    )
+    __slots__ = ("alias", "anon_distinct_id", "groups", "own", "person")
+
+    def __init__(self) -> None:
+        self.person: dict[str, JsonValue] = {}
+        self.own = False
+        self.alias = ""
+        self.anon_distinct_id = ""
+        self.groups: list[tuple[str, str, dict[str, JsonValue], bool]] = []
 
 
 def read_updates(item: Item) -> Updates:
     """The updates that `item` asks for."""
-    updates = Updates()
     tags, match, resource = item.tags, item.match, item.resource.tags
+    updates = Updates()
+    if match is None and not tags.updates and not resource.updates:
+        return updates
     if tags.updates or resource.set or resource.set_once or resource.unset or match is not None:
         _read_person(item, updates)
     alias = tags.alias if tags.alias is not None else match.alias if match else None
@@ -69,9 +73,10 @@ def _read_person(item: Item, updates: Updates) -> None:
     own = bool(tags.set or tags.set_once or tags.unset or (match and (match.set or match.set_once or match.unset)))
     values: dict[str, JsonValue] = {}
     once: dict[str, JsonValue] = {}
+    ruled, ruled_once = (match.set, match.set_once) if match is not None else (_NOTHING, _NOTHING)
     for target, layers in (
-        (values, (resource.set, match.set if match else {}, tags.set)),
-        (once, (resource.set_once, match.set_once if match else {}, tags.set_once)),
+        (values, (resource.set, ruled, tags.set)),
+        (once, (resource.set_once, ruled_once, tags.set_once)),
     ):
         for layer in layers:
             if layer:
@@ -103,7 +108,8 @@ def _names(value: AttributeValue) -> tuple[str, ...]:
 def _read_groups(item: Item, updates: Updates) -> None:
     tags, match, resource = item.tags, item.match, item.resource.tags
     own: dict[str, Mapping[str, AttributeValue]] = {}
-    for layer in (match.group_set if match else {}, tags.group_set):
+    ruled = match.group_set if match is not None else _NO_GROUPS
+    for layer in (ruled, tags.group_set):
         for group_type, values in layer.items():
             own[group_type] = {**own.get(group_type, {}), **values}
     for group_type in sorted({*own, *resource.group_set}):

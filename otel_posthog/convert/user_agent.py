@@ -36,7 +36,10 @@ _BROWSERS: Final = {
     "Opera Mobile": "Opera",
 }
 _LINUXES: Final = frozenset(
-    {"Arch Linux", "CentOS", "Debian", "Fedora", "Gentoo", "Linux Mint", "Mageia", "Mandriva", "Red Hat", "SUSE", "Slackware", "Ubuntu", "openSUSE"}
+    {
+        "Arch Linux", "CentOS", "Debian", "Fedora", "Gentoo", "Linux Mint", "Mageia", "Mandriva", "Red Hat", "SUSE",
+        "Slackware", "Ubuntu", "openSUSE",
+    }
 )  # fmt: skip
 _MOBILE: Final = frozenset({"iOS", "Windows Phone", "BlackBerry OS", "Firefox OS", "KaiOS", "Symbian OS", "BlackBerry"})
 _CONSOLES: Final = ("Xbox", "PlayStation", "Nintendo")

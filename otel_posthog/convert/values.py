@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final, cast
 
@@ -74,6 +75,14 @@ def cut_visibly(text: str, limit: int) -> str:
     if len(raw) <= limit:
         return text
     return raw[: max(limit - _MARK_BYTES, 0)].decode("utf-8", "ignore") + CUT_MARK
+
+
+def first_of(value: object) -> object:
+    """The first entry of a list, `None` of an empty one, anything else itself: captured headers are lists of one."""
+    if isinstance(value, (list, tuple)):
+        entries = cast("Sequence[object]", value)
+        return entries[0] if entries else None
+    return value
 
 
 def plain_text(value: object) -> str:
@@ -159,7 +168,7 @@ class Cleaner:
             return ABSENT
         return cleaned
 
-    def _value(self, value: object, name: str, depth: int) -> JsonValue:  # noqa: PLR0911 - one line per type
+    def _value(self, value: object, name: str, depth: int) -> JsonValue:
         if value is None or value is True or value is False:
             return value
         if isinstance(value, str):
@@ -169,7 +178,7 @@ class Cleaner:
         if isinstance(value, float):
             number = float.__float__(value)
             # NaN is not equal to itself; infinities fall outside of the largest finite number.
-            return number if number == number and abs(number) <= 1.7976931348623157e308 else None  # noqa: PLR0124
+            return number if number == number and abs(number) <= 1.7976931348623157e308 else None
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._bytes(bytes(cast("bytes", value)), name)
         self._nodes += 1
@@ -179,7 +188,7 @@ class Cleaner:
         try:
             if isinstance(value, Mapping):
                 return self._map(cast("Mapping[object, object]", value), name, depth)
-            if isinstance(value, (Sequence, Set)):
+            if isinstance(value, (Sequence, AbstractSet)):
                 return self._list(cast("Sequence[object]", value), name, depth)
         except Exception:  # noqa: BLE001 - a foreign container may raise anything while it is read
             self.note(Notice.DROPPED_VALUE)
@@ -209,7 +218,7 @@ class Cleaner:
         return cleaned
 
     def _list(self, values: Sequence[object], name: str, depth: int) -> list[JsonValue]:
-        if isinstance(values, Set):
+        if isinstance(values, AbstractSet):
             # A set has no order of its own, and converting twice must equal converting once.
             values = sorted(islice(values, MAX_NODES), key=plain_text)
         cleaned: list[JsonValue] = []
