@@ -19,6 +19,7 @@ from otel_posthog.semconv.otel import SERVICE_NAME
 from otel_posthog.semconv.posthog import POSTHOG_DISTINCT_ID, POSTHOG_SESSION_ID
 
 SIGNALS = ("traces", "logs", "metrics")
+_KINDS = ("unspecified", "internal", "server", "client", "producer", "consumer")
 _HEX_KEYS = frozenset({"traceId", "spanId", "parentSpanId", "trace_id", "span_id", "parent_span_id"})
 
 
@@ -164,9 +165,7 @@ def _spans(request: Any) -> Iterator[TelemetryRow]:
                 attributes = attributes_of(span.attributes)
                 data = {
                     "name": span.name,
-                    "kind": span.Kind.Name(span.kind).removeprefix("SPAN_KIND_").lower()
-                    if span.kind in span.Kind.values()
-                    else str(span.kind),
+                    "kind": _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else str(span.kind),
                     "parent_span_id": _hex(span.parent_span_id, 8, "parent_span_id"),
                     "start_ns": span.start_time_unix_nano,
                     "end_ns": span.end_time_unix_nano,

@@ -1,0 +1,284 @@
+// One function for each view: from the API's answer to elements.
+
+import {
+  byName, copyButton, duration, facts, fromNanos, h, link, number, plural, preview, sorted, summary, table, tags, when,
+} from "./dom.js";
+
+const pretty = (value) => JSON.stringify(sorted(value), null, 2);
+const title = (text, ...rest) => h("div", { class: "card-title" }, h("span", null, text), ...rest);
+const back = (href, text) => h("a", { class: "back", href }, "← ", text);
+const heads = (...names) => h("li", { class: "row head", "aria-hidden": "true" }, names.map((name, index) =>
+  h("span", { class: index === names.length - 1 ? "end" : null }, name)));
+
+function list(kind, head, rows) {
+  return h("div", { class: `card ${kind}` }, h("ul", { class: "rows" }, head, rows));
+}
+
+function noHits(text = "Nothing matches the filter.") {
+  return h("div", { class: "card pad muted" }, text);
+}
+
+function who(distinctId) {
+  return distinctId ? h("a", { class: "over", href: link("people", distinctId), title: distinctId }, distinctId) : "–";
+}
+
+export function eventRows(events, { person = true } = {}) {
+  return events.map((event) => h("li", { class: "row", dataset: { key: `event-${event.id}-${event.arrivals}` } },
+    h("span", null, h("a", { class: "main", href: link("event", event.uuid), title: event.event }, event.event), tags(event)),
+    h("span", { class: person ? null : "muted" }, person ? who(event.distinct_id) : event.distinct_id),
+    h("span", { class: "preview wide" }, summary(event)),
+    when(event.timestamp, { class: "end time" })));
+}
+
+export function events(answer) {
+  if (!answer.results.length) return noHits();
+  return list("events", heads("Event", "Person", "Properties", "Time"), eventRows(answer.results));
+}
+
+export function event(rows) {
+  return rows.map((event) => [
+    h("div", { class: "head-line" }, h("div", null, h("h1", null, event.event, tags(event))),
+      copyButton(() => pretty(event), "Copy event")),
+    h("div", { class: "card pad" }, facts([
+      ["Person", who(event.distinct_id), event.person_id ? null : h("span", { class: "tag" }, "no person")],
+      ["Time", when(event.timestamp), h("div", { class: "muted mono" }, event.timestamp)],
+      ["Received", when(event.received_at), ` by ${event.version}`, event.historical ? ", historical" : ""],
+      ["Arrivals", event.arrivals === 1 ? "once" : `${event.arrivals} times, stored once`],
+      ["Uuid", h("span", { class: "mono" }, event.uuid)],
+      Object.keys(event.groups).length > 0 && ["Groups", Object.entries(event.groups).map(([kind, key]) =>
+        h("div", null, `${kind}: ${key}`))],
+      event.issue && ["Issue", h("a", { href: link("errors", event.issue) }, "show the error")],
+      event.properties.$trace_id && ["Trace", h("a", { class: "mono", href: link("trace", event.properties.$trace_id) },
+        event.properties.$trace_id)],
+    ])),
+    event.errors.length > 0 && problem("PostHog cannot use this exception; it makes no issue", event.errors),
+    event.warnings.length > 0 && problem("Ingestion warnings", event.warnings),
+    Array.isArray(event.properties.$exception_list) && exceptions(event.properties.$exception_list),
+    h("div", { class: "card" }, title("Properties", copyButton(() => pretty(event.properties))),
+      table(event.properties, "This event has no properties.")),
+    h("details", { class: "card" }, h("summary", null, "As it was sent"), h("pre", { class: "block" }, pretty(event.sent))),
+  ]);
+}
+
+function problem(text, lines) {
+  return h("div", { class: "card pad" }, h("h2", null, text), lines.map((line) =>
+    h("div", null, h("span", { class: "tag warn first" }, line))));
+}
+
+export function people(answer) {
+  if (!answer.results.length) return noHits("No person matches. Personless events make none.");
+  return list("people", heads("Person", "Properties", "Events", "Last seen"), answer.results.map((person) =>
+    h("li", { class: "row", dataset: { key: `person-${person.id}` } },
+      h("span", null, h("a", { class: "main", href: link("people", person.id) }, nameOf(person)),
+        person.identified && h("span", { class: "tag good" }, "identified"),
+        person.distinct_ids.length > 1 && h("span", { class: "tag" }, `${person.distinct_ids.length} ids`)),
+      h("span", { class: "preview wide" }, preview(person.properties)),
+      h("span", { class: "end optional" }, number(person.events)),
+      when(person.last_seen, { class: "end time" }))));
+}
+
+function nameOf(person) {
+  const { email, name } = person.properties;
+  const known = [email, name].find((value) => typeof value === "string" && value);
+  return known || person.distinct_ids[0] || person.id;
+}
+
+export function person(person, answer) {
+  return [
+    h("div", { class: "head-line" }, h("div", null, h("h1", null, nameOf(person),
+      person.identified && h("span", { class: "tag good" }, "identified"))),
+      copyButton(() => pretty(person), "Copy person")),
+    h("div", { class: "card pad" }, facts([
+      ["Distinct ids", person.distinct_ids.map((id) => h("div", { class: "mono" }, id))],
+      ["First seen", when(person.created_at)],
+      ["Last seen", person.last_seen ? when(person.last_seen) : "never"],
+      ["Events", number(person.events)],
+      ["Person id", h("span", { class: "mono" }, person.id)],
+    ])),
+    h("div", { class: "card" }, title("Properties", copyButton(() => pretty(person.properties))),
+      table(person.properties, "No property is set yet.")),
+    h("div", { class: "card events" }, title("Events"),
+      h("ul", { class: "rows" }, eventRows(answer.results, { person: false })),
+      answer.count > answer.results.length && h("p", { class: "muted row" },
+        h("a", { href: `#/events?person=${encodeURIComponent(person.id)}` }, `All ${number(answer.count)} events`))),
+  ];
+}
+
+export function groups(answer) {
+  return list("groups", heads("Group", "Properties", "Events"), answer.results.map((group) =>
+    h("li", { class: "row", dataset: { key: `group-${group.type}-${group.key}` } },
+      h("span", null, h("span", { class: "tag first" }, group.type), " ", h("span", { class: "main" }, group.key),
+        !group.identified && h("span", { class: "tag", title: "seen in $groups, no $groupidentify yet" }, "no properties")),
+      h("span", { class: "preview wide" }, preview(group.properties)),
+      h("span", { class: "end time" }, number(group.events)))));
+}
+
+export function issues(answer) {
+  return list("issues", heads("Error", "Events", "Users", "Last seen"), answer.results.map((issue) =>
+    h("li", { class: "row", dataset: { key: `issue-${issue.id}-${issue.count}` } },
+      h("span", null, h("a", { class: "main", href: link("errors", issue.id) }, issue.type),
+        issue.level !== "error" && h("span", { class: "tag" }, issue.level), " ", h("span", { class: "muted" }, issue.value)),
+      h("span", { class: "end optional" }, number(issue.count)),
+      h("span", { class: "end optional" }, number(issue.users)),
+      when(issue.last_seen, { class: "end time" }))));
+}
+
+export function issue(issue, answer) {
+  return [
+    h("div", { class: "head-line" }, h("div", null, h("h1", null, issue.type), h("div", { class: "muted" }, issue.value))),
+    h("div", { class: "card pad" }, facts([
+      ["Events", number(issue.count)], ["Users", number(issue.users)],
+      ["First seen", when(issue.first_seen)], ["Last seen", when(issue.last_seen)], ["Level", issue.level],
+    ])),
+    Array.isArray(issue.exceptions) && exceptions(issue.exceptions),
+    h("div", { class: "card events" }, title("Events"), h("ul", { class: "rows" }, eventRows(answer.results))),
+  ];
+}
+
+function exceptions(entries) {
+  return entries.map((entry, index) => {
+    if (entry === null || typeof entry !== "object") return null;
+    const frames = Array.isArray(entry.stacktrace?.frames) ? entry.stacktrace.frames : [];
+    const handled = entry.mechanism?.handled;
+    return h("div", { class: "card" },
+      title(h("span", null, index > 0 && h("span", { class: "muted" }, "caused by "), String(entry.type ?? "Error"),
+        entry.value ? h("span", { class: "muted" }, `: ${entry.value}`) : null),
+      h("span", null, entry.mechanism?.type && h("span", { class: "tag" }, entry.mechanism.type),
+        handled !== undefined && h("span", { class: handled ? "tag" : "tag bad" }, handled ? "handled" : "unhandled"))),
+      frames.length === 0 && h("p", { class: "muted row" }, "No stack: PostHog groups this by its message."),
+      // Innermost first: where it broke is what one looks for.
+      [...frames].reverse().map(frameOf));
+  });
+}
+
+function frameOf(frame) {
+  if (frame === null || typeof frame !== "object") return null;
+  const app = frame.in_app !== false && !/[/\\](dist|site)-packages[/\\]/.test(String(frame.abs_path ?? frame.filename ?? ""));
+  const where = [h("strong", null, String(frame.function ?? "?")), " in ",
+    h("span", { class: "mono" }, String(frame.filename ?? frame.module ?? "?")),
+    frame.lineno ? h("span", { class: "muted" }, `:${frame.lineno}`) : null,
+    app ? h("span", { class: "tag good" }, "in app") : null];
+  return h("div", { class: `frame ${app ? "app" : "lib"}` }, h("div", { class: "where" }, where), app && context(frame));
+}
+
+function context(frame) {
+  if (typeof frame.context_line !== "string") return null;
+  const line = Number(frame.lineno) || 0;
+  const lines = (value) => (Array.isArray(value) ? value.map(String) : []);
+  // Custom frames list the lines before nearest first, the others in file order.
+  const before = frame.platform === "custom" ? lines(frame.pre_context).reverse() : lines(frame.pre_context);
+  const row = (text, n, hit) => h("div", { class: hit ? "hit" : null }, h("span", { class: "n" }, n > 0 ? n : ""), h("code", null, text || " "));
+  return h("div", { class: "context", tabindex: "0", role: "region", "aria-label": "source" },
+    before.map((text, index) => row(text, line - before.length + index, false)),
+    row(frame.context_line, line, true),
+    lines(frame.post_context).map((text, index) => row(text, line + 1 + index, false)));
+}
+
+export function spans(answer) {
+  if (!answer.results.length) return noHits();
+  return list("spans", heads("Span", "Service", "Person", "Duration", "Time"), answer.results.map((span) =>
+    h("li", { class: "row", dataset: { key: `span-${span.id}` } },
+      h("span", null, h("a", { class: "main", href: link("trace", span.trace_id || "none") }, span.name || "(no name)"),
+        h("span", { class: "tag" }, span.data.kind), span.data.status.code === 2 && h("span", { class: "tag bad" }, "error")),
+      h("span", { class: "muted optional" }, span.service || "–"),
+      h("span", { class: "optional" }, who(span.distinct_id)),
+      h("span", { class: "end optional" }, duration(span.data.end_ns - span.data.start_ns)),
+      when(fromNanos(span.time_ns), { class: "end time" }))));
+}
+
+export function trace(id, spanAnswer, logAnswer) {
+  const spans = [...spanAnswer.results].sort((a, b) => a.data.start_ns - b.data.start_ns);
+  const start = Math.min(...spans.map((span) => span.data.start_ns));
+  const end = Math.max(...spans.map((span) => span.data.end_ns));
+  const children = Map.groupBy ? Map.groupBy(spans, parentOf) : grouped(spans);
+  const ordered = [];
+  const visit = (parent, depth) => (children.get(parent) || []).forEach((span) => {
+    ordered.push([span, depth]);
+    if (depth < 60) visit(span.span_id, depth + 1);
+  });
+  const known = new Set(spans.map((span) => span.span_id));
+  function parentOf(span) { return known.has(span.data.parent_span_id) ? span.data.parent_span_id : ""; }
+  function grouped(all) {
+    const map = new Map();
+    all.forEach((span) => map.set(parentOf(span), [...(map.get(parentOf(span)) || []), span]));
+    return map;
+  }
+  visit("", 0);
+  return [
+    h("div", { class: "head-line" }, h("div", null, h("h1", null, "Trace"), h("div", { class: "mono muted" }, id))),
+    h("div", { class: "card trace" }, title(plural(spans.length, "span"), spans.length > 0 && h("span", { class: "muted" }, duration(end - start))),
+      h("ul", { class: "rows" }, ordered.map(([span, depth]) => spanRow(span, depth, start, end)))),
+    spans.map((span) => h("details", { class: "card" },
+      h("summary", null, `${span.name} · ${span.service || "no service"}`), table({ ...span.data.attributes, ...prefixed(span.data.resource) }),
+      span.data.events.length > 0 && h("pre", { class: "block" }, pretty(span.data.events)))),
+    logAnswer.results.length > 0 && logs(logAnswer),
+  ];
+}
+
+function prefixed(resource) {
+  return Object.fromEntries(Object.entries(resource || {}).map(([key, value]) => [`resource: ${key}`, value]));
+}
+
+function spanRow(span, depth, start, end) {
+  const whole = Math.max(1, end - start);
+  const bar = h("span", { class: span.data.status.code === 2 ? "bad" : null });
+  bar.style.left = `${((span.data.start_ns - start) / whole) * 100}%`;
+  bar.style.width = `${((span.data.end_ns - span.data.start_ns) / whole) * 100}%`;
+  const name = h("span", { class: "main", title: span.name }, span.name, h("span", { class: "tag" }, span.data.kind));
+  name.style.paddingLeft = `${Math.min(depth, 12) * 14}px`;
+  return h("li", { class: "row" }, name, h("span", { class: "track" }, bar),
+    h("span", { class: "end" }, duration(span.data.end_ns - span.data.start_ns)));
+}
+
+export function logs(answer) {
+  if (!answer.results.length) return noHits();
+  return h("div", { class: "card logs" }, h("ul", { class: "rows" }, heads("Level", "Message", "Service", "Person", "Time"),
+    answer.results.map((log) => h("li", { class: "row", dataset: { key: `log-${log.id}` } },
+      h("span", { class: "optional" }, h("span", { class: /err|fatal|crit/i.test(log.data.severity) ? "tag first bad" : "tag first" },
+        log.data.severity || "–")),
+      h("span", null, log.trace_id ? h("a", { class: "main", href: link("trace", log.trace_id), title: log.name }, log.name)
+        : h("span", { class: "main", title: log.name }, log.name)),
+      h("span", { class: "muted optional" }, log.service || "–"),
+      h("span", { class: "optional" }, who(log.distinct_id)),
+      when(fromNanos(log.time_ns), { class: "end time" })))));
+}
+
+export function refused(answer, stats) {
+  const totals = [["refused", "Refused requests"], ["dropped", "Dropped events"], ["warnings", "Warnings"]];
+  return [
+    h("div", { class: "card pad" }, facts(totals.map(([key, name]) => [name,
+      Object.keys(stats[key]).length ? Object.keys(stats[key]).sort(byName).map((reason) =>
+        h("div", null, h("span", { class: "mono" }, reason), h("span", { class: "count" }, ` × ${number(stats[key][reason])}`)))
+        : h("span", { class: "muted" }, "none")]))),
+    answer.results.length > 0 && list("refused", heads("Status", "Reason", "Detail", "Time"), answer.results.map((row) =>
+      h("li", { class: "row", dataset: { key: `refusal-${row.id}` } },
+        h("span", { class: "optional" }, h("span", { class: row.status === 200 ? "tag first warn" : "tag first bad" }, row.status)),
+        h("span", null, h("span", { class: "main" }, row.reason), row.events > 1 && h("span", { class: "tag" }, plural(row.events, "event"))),
+        h("span", { class: "muted wide", title: row.detail }, `${row.path}: ${row.detail}`),
+        when(row.at, { class: "end time" })))),
+  ];
+}
+
+export function empty(kind) {
+  const origin = location.origin;
+  const recipe = (name, text) => h("div", { class: "recipe" }, title(name, copyButton(() => text)), h("pre", null, text));
+  const texts = {
+    events: ["Nothing has arrived yet", "Send something here; this page shows it at once."],
+    people: ["No people yet", "Each identified event makes or finds a person. Personless events make none."],
+    groups: ["No groups yet", "Put $groups on an event, or send a $groupidentify."],
+    errors: ["No errors", "An $exception event with a valid $exception_list makes an issue here."],
+    traces: ["No spans yet", "OTLP traces sent to this address show up here."],
+    logs: ["No log records yet", "OTLP logs sent to this address show up here."],
+    refused: ["Nothing was refused", "What PostHog would refuse or drop is listed here with the reason."],
+  };
+  const [head, text] = texts[kind];
+  return h("div", { class: "card empty" }, h("h1", null, head), h("p", null, text),
+    kind === "refused" ? null : h("div", { class: "recipes" },
+      recipe("Any Python service",
+        `export OTEL_EXPORTER_OTLP_ENDPOINT=${origin}/i\nexport OTEL_EXPORTER_OTLP_TOKEN=phc_local\nexport OTEL_POSTHOG_MODE=direct\nopentelemetry-instrument python app.py`),
+      recipe("The PostHog SDK",
+        `from posthog import Posthog\n\nclient = Posthog("phc_local", host="${origin}")\nclient.capture("signed_up", distinct_id="ada")\nclient.flush()`),
+      recipe("curl",
+        `curl ${origin}/batch/ -H 'Content-Type: application/json' -d '{"api_key": "phc_local", "batch": [{"event": "signed_up", "distinct_id": "ada"}]}'`)));
+}
+export { back };
