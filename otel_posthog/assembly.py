@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from otel_posthog.bridge import Bridge, Tap
 from otel_posthog.config.settings import Settings
 from otel_posthog.convert import Converter
 from otel_posthog.delivery.build import build_delivery
 from otel_posthog.delivery.protocols import Clock, Delivery, SendGuard, Transport
-from otel_posthog.observe import Guard
+from otel_posthog.observe import Guard, quiet_logger
 from otel_posthog.policy import Policy
 from otel_posthog.rules import RuleSet
 from otel_posthog.rules.load import load_rules
@@ -28,6 +29,7 @@ class Runtime:
     bridge: Bridge
     guard: Guard
     send_guard: Callable[[], SendGuard] = nullcontext
+    resource: Mapping[str, object] | None = None
 
 
 def build_runtime(
@@ -37,6 +39,7 @@ def build_runtime(
     clock: Clock | None = None,
     send_guard: Callable[[], SendGuard] = nullcontext,
     tap: Tap | None = None,
+    resource: Mapping[str, object] | None = None,
 ) -> Runtime:
     """Builds everything behind `settings`; starts no thread and opens nothing.
 
@@ -46,15 +49,40 @@ def build_runtime(
         clock: Replaces the system clock, for tests.
         send_guard: Entered around every request (suppression of self-instrumentation, in process).
         tap: Sees every outcome.
+        resource: Who we are towards a Collector; what the environment says where `None`.
 
     Raises:
         ConfigError: The rules cannot be loaded.
     """
+    # Before anything of ours can complain: a warning must not become telemetry (docs/decisions/0060).
+    quiet_logger()
     guard = Guard()
     rules = load_rules(settings.rules)
-    delivery = build_delivery(settings, transport=transport, clock=clock, send_guard=send_guard, guard=guard.failed)
+    resource = resource_of_environment(os.environ) if resource is None else resource
+    delivery = build_delivery(
+        settings, transport=transport, clock=clock, send_guard=send_guard, guard=guard.failed, resource=resource
+    )
     bridge = Bridge(Converter(settings.convert, rules), Policy(), delivery, guard=guard, tap=tap)
-    return Runtime(settings=settings, rules=rules, bridge=bridge, guard=guard, send_guard=send_guard)
+    return Runtime(settings=settings, rules=rules, bridge=bridge, guard=guard, send_guard=send_guard, resource=resource)
+
+
+def resource_of_environment(environ: Mapping[str, str]) -> dict[str, object]:
+    """What the standard variables say about the service, for when there is no provider to ask yet.
+
+    Args:
+        environ: The environment.
+
+    Returns:
+        Resource attributes; `OTEL_SERVICE_NAME` wins over `OTEL_RESOURCE_ATTRIBUTES`, as the specification has it.
+    """
+    found: dict[str, object] = {}
+    for item in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","):
+        key, equals, value = item.partition("=")
+        if equals and key.strip():
+            found[unquote(key.strip())] = unquote(value.strip())
+    if name := environ.get("OTEL_SERVICE_NAME", "").strip():
+        found["service.name"] = name
+    return found
 
 
 class ProcessRuntime:
@@ -84,6 +112,7 @@ class ProcessRuntime:
         transport: Transport | None = None,
         send_guard: Callable[[], SendGuard] = nullcontext,
         tap: Tap | None = None,
+        resource: Mapping[str, object] | None = None,
     ) -> Runtime:
         """Builds the runtime, or gives the one that is there, whatever `settings` it was built from.
 
@@ -92,7 +121,9 @@ class ProcessRuntime:
         """
         with self._lock:
             if self._runtime is None:
-                self._runtime = build_runtime(settings, transport=transport, send_guard=send_guard, tap=tap)
+                self._runtime = build_runtime(
+                    settings, transport=transport, send_guard=send_guard, tap=tap, resource=resource
+                )
             return self._runtime
 
     def reload(self, settings: Settings) -> Runtime | None:
@@ -120,7 +151,9 @@ class ProcessRuntime:
             bridge = old.bridge
             replaced: Delivery | None = None
             if _delivers_elsewhere(old.settings, settings):
-                delivery = build_delivery(settings, send_guard=old.send_guard, guard=old.guard.failed)
+                delivery = build_delivery(
+                    settings, send_guard=old.send_guard, guard=old.guard.failed, resource=old.resource
+                )
                 replaced = bridge.replace(Converter(settings.convert, rules), delivery)
             else:
                 bridge.replace(Converter(settings.convert, rules))
