@@ -190,20 +190,23 @@ export function trace(id, spanAnswer, logAnswer) {
   const spans = [...spanAnswer.results].sort((a, b) => a.data.start_ns - b.data.start_ns);
   const start = Math.min(...spans.map((span) => span.data.start_ns));
   const end = Math.max(...spans.map((span) => span.data.end_ns));
-  const children = Map.groupBy ? Map.groupBy(spans, parentOf) : grouped(spans);
-  const ordered = [];
-  const visit = (parent, depth) => (children.get(parent) || []).forEach((span) => {
-    ordered.push([span, depth]);
-    if (depth < 60) visit(span.span_id, depth + 1);
-  });
   const known = new Set(spans.map((span) => span.span_id));
-  function parentOf(span) { return known.has(span.data.parent_span_id) ? span.data.parent_span_id : ""; }
-  function grouped(all) {
-    const map = new Map();
-    all.forEach((span) => map.set(parentOf(span), [...(map.get(parentOf(span)) || []), span]));
-    return map;
+  // A span whose parent was not sent here starts a tree of its own.
+  const children = new Map();
+  for (const span of spans) {
+    const parent = known.has(span.data.parent_span_id) && span.data.parent_span_id !== span.span_id ? span.data.parent_span_id : "";
+    children.set(parent, [...(children.get(parent) || []), span]);
   }
+  const ordered = [];
+  const placed = new Set();
+  const visit = (parent, depth) => (children.get(parent) || []).forEach((span) => {
+    if (placed.has(span)) return;
+    placed.add(span);
+    ordered.push([span, depth]);
+    if (span.span_id) visit(span.span_id, depth + 1);
+  });
   visit("", 0);
+  spans.filter((span) => !placed.has(span)).forEach((span) => ordered.push([span, 0])); // cycles
   return [
     h("div", { class: "head-line" }, h("div", null, h("h1", null, "Trace"), h("div", { class: "mono muted" }, id))),
     h("div", { class: "card trace" }, title(plural(spans.length, "span"), spans.length > 0 && h("span", { class: "muted" }, duration(end - start))),
