@@ -59,18 +59,16 @@ class Reader:
         self._resources = _ByIdentity()
         self._scopes = _ByIdentity()
 
-    def span(self, span: Any, *, local: LocalContext | None = None, started: bool = False) -> Signal:
-        """The Signal of a span.
+    def span(self, span: Any, *, local: LocalContext | None = None) -> Signal:
+        """The Signal of a span; one that has not ended yet has no `time_ns`.
 
         Args:
             span: A `ReadableSpan`, SDK 1.39 or newer.
             local: What only the process knows.
-            started: The span has not ended: its time is its start.
         """
         context = span.get_span_context() if hasattr(span, "get_span_context") else getattr(span, "context", None)
         parent = span.parent
         status = getattr(span, "status", None)
-        start = span.start_time or 0
         return Signal(
             kind=SignalKind.SPAN,
             name=_text(span.name),
@@ -81,8 +79,8 @@ class Reader:
             span_id=_hex(context.span_id, 16) if context is not None else "",
             parent_span_id=_hex(parent.span_id, 16) if parent is not None else "",
             span_kind=_word(span.kind),
-            start_time_ns=start,
-            time_ns=start if started else (span.end_time or 0),
+            start_time_ns=span.start_time or 0,
+            time_ns=span.end_time or 0,
             status_code=_word(getattr(status, "status_code", None)) or "unset",
             status_description=_text(getattr(status, "description", None) or ""),
             links=tuple(_link(link) for link in links) if (links := _links_of(span)) else (),

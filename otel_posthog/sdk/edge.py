@@ -1,0 +1,119 @@
+"""What the two processors of one bridge share: the worker, the reader, the rules' prefilter, the identity sources."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Final, cast
+
+from otel_posthog.assembly import Runtime, build_runtime
+from otel_posthog.config.settings import Mode, Settings
+from otel_posthog.observe import Guard
+from otel_posthog.rules import RuleSet
+from otel_posthog.sdk.deployment import process_facts
+from otel_posthog.sdk.identity import IdentityStamper
+from otel_posthog.sdk.readable import Reader
+from otel_posthog.sdk.shapes import Shapes
+from otel_posthog.sdk.worker import Worker
+from otel_posthog.semconv import posthog
+
+DEFAULT_HOST: Final = "https://us.i.posthog.com"
+"""Where PostHog's own SDKs send by default."""
+
+_EDGE: Final = "sdk_edge"
+
+OWN_SCOPE: Final = "otel_posthog"
+"""Our own logger: what it says must not flow back."""
+
+
+class Edge:
+    """Everything between the callbacks and one bridge.
+
+    Args:
+        runtime: What runs behind it.
+        worker: Replaces the worker, for tests.
+        reader: Replaces the reader, for tests.
+    """
+
+    def __init__(self, runtime: Runtime, *, worker: Worker | None = None, reader: Reader | None = None) -> None:
+        settings = runtime.settings
+        self.bridge = runtime.bridge
+        self.guard: Guard = runtime.guard
+        self.rules: RuleSet = runtime.rules
+        self.exceptions = settings.convert.exceptions
+        self.carrier = carrier_mark(settings, runtime.rules)
+        self.stamper = IdentityStamper(settings.identity)
+        self.reader = reader or Reader(process_facts())
+        self.shapes = Shapes()
+        self.worker = worker or Worker(
+            runtime.bridge,
+            identity=settings.identity,
+            guard=runtime.guard,
+            exit_timeout=settings.delivery.exit_timeout,
+        )
+
+    def refresh(self) -> None:
+        """Takes over the rules that a reload put behind the bridge."""
+        rules = getattr(self.bridge.converter, "rules", None)
+        if isinstance(rules, RuleSet):
+            self.rules = rules
+
+
+def edge_of(runtime: Runtime) -> Edge:
+    """The one edge of a bridge, however many processors on however many providers feed it.
+
+    Providers are built by others, at times of their choosing, and what hangs on them must meet in one queue: late
+    identity and "exceptions once" need spans and logs together.
+    """
+    # On the bridge itself, so that it lives as long; `setdefault` is atomic, and a lost edge has started nothing.
+    kept = vars(runtime.bridge)
+    edge = kept.get(_EDGE)
+    return cast("Edge", edge if edge is not None else kept.setdefault(_EDGE, Edge(runtime)))
+
+
+def runtime_from_arguments(api_key: str | None, host: str | None, options: dict[str, Any]) -> Runtime | None:
+    """The runtime of a processor or exporter that was made in plain code or by a configuration file.
+
+    Args:
+        api_key: Project API key (direct) or bearer token (collector); the environment's where `None`.
+        host: PostHog host or OTLP endpoint; the environment's where `None`, PostHog US where only a key is given.
+        options: Further settings, as for `load_settings`.
+
+    Returns:
+        `None` where the gate is shut.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+    import os
+
+    from otel_posthog import assembly
+    from otel_posthog.config.load import load_settings
+    from otel_posthog.observe.guard import logger
+
+    if api_key is not None and host is None and not os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", "").strip():
+        host = DEFAULT_HOST
+    settings = load_settings(endpoint=host, token=api_key, **options)
+    if not settings.enabled:
+        logger.info("otel-posthog is off: %s", settings.reason)
+        return None
+    if api_key is None and host is None and not options:
+        # Configured by the environment alone: the process's one runtime, shared with the hook and the API.
+        return assembly.start(settings, send_guard=suppressed)
+    return build_runtime(settings, send_guard=suppressed)
+
+
+def suppressed() -> AbstractContextManager[Any]:
+    """Entered around our own requests: instrumented HTTP clients make no telemetry of them."""
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
+
+    return suppress_instrumentation()
+
+
+def carrier_mark(settings: Settings, rules: RuleSet) -> str:
+    """`posthog.carrier` of the telemetry of this process; "" in direct mode, where no gateway follows."""
+    if settings.lane is None or settings.lane.mode is not Mode.COLLECTOR:
+        return ""
+    return f"{posthog.CARRIER_BRIDGE}:{rules.digest}" if rules.digest else posthog.CARRIER_BRIDGE
+
+
+__all__ = ["Edge", "carrier_mark", "edge_of", "runtime_from_arguments", "suppressed"]

@@ -1,0 +1,425 @@
+"""`PostHogSpanProcessor` and `PostHogLogRecordProcessor`: what hangs on the app's providers.
+
+Their callbacks run in the user's request: they never raise, never block, do no I/O, and look at as little as will do.
+What concerns us is handed to the worker's thread as it is; Signals are built there (log records excepted, which others
+may change after us). Only two things have to happen at once: the identity stamp, since an ended span is frozen, and the
+look at the live exception, since it is gone a moment later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from opentelemetry.sdk.trace import SpanProcessor
+
+from otel_posthog.assembly import Runtime
+from otel_posthog.model import Resource, Scope, Signal, SignalKind
+from otel_posthog.rules.prefilter import Narrow
+from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_exception_name, live_event, says_yes
+from otel_posthog.sdk.edge import Edge, runtime_from_arguments
+from otel_posthog.sdk.exceptions import LiveException
+from otel_posthog.sdk.identity import LINKING, STATED, WIRE, inherited
+from otel_posthog.sdk.internals import (
+    Context,
+    attributes_of,
+    baggage_in,
+    baggage_key,
+    current_context_reader,
+    events_of,
+    span_in,
+    span_key,
+    suppression_key,
+)
+from otel_posthog.sdk.shapes import ACTS, AT_START, IGNORES, LINKS, STATES
+from otel_posthog.sdk.waiting import Item
+from otel_posthog.sdk.worker import RootEnded, Worker
+from otel_posthog.semconv import otel, posthog
+
+if TYPE_CHECKING:
+    from otel_posthog.sdk.log_processor import PostHogLogRecordProcessor
+
+_SELF: Final = 1
+"""Convert the span itself."""
+_EVENTS: Final = 2
+"""Convert its span events."""
+_ROOT: Final = 4
+"""It is a local root: its trace is complete here."""
+
+_CARES: Final = ACTS | STATES
+_MAX_OPEN: Final = 10_000
+"""Spans or roots remembered while they run; beyond it the oldest is forgotten (spans that never end)."""
+
+_SPAN_KINDS: Final = ("internal", "server", "client", "producer", "consumer")
+"""By `SpanKind` value."""
+_ENTRANCES: Final = frozenset({1, 4})
+"""SERVER and CONSUMER: an exception that leaves such a root leaves the app."""
+
+_NO_RESOURCE: Final = Resource()
+_NO_SCOPE: Final = Scope()
+
+
+class PostHogSpanProcessor(SpanProcessor):
+    """Turns tagged spans, spans that a rule matches, and exceptions into PostHog events; stamps identity on spans.
+
+    One line of plain code beside an existing provider:
+
+        provider.add_span_processor(PostHogSpanProcessor(api_key="phc_…", host="https://eu.i.posthog.com"))
+
+    Without arguments it is configured by the environment, and does nothing where the gate is shut. Exceptions and log
+    records meet in one queue with the spans when the log processor is made by `for_logs()`.
+
+    Args:
+        api_key: Project API key; the bearer token where `host` is a Collector.
+        host: PostHog host, or the OTLP endpoint of a Collector. PostHog US where only a key is given.
+        runtime: What to feed, instead of `api_key` and `host`.
+        closed: Called with this processor when its provider shuts it down, in place of closing the bridge; for a host
+            that looks after the bridge itself.
+        **options: Further settings by the variable's name without `OTEL_POSTHOG_`, in lower case.
+
+    Raises:
+        ConfigError: A setting is wrong.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        host: str | None = None,
+        *,
+        runtime: Runtime | None = None,
+        closed: Closed | None = None,
+        **options: Any,
+    ) -> None:
+        runtime = runtime or runtime_from_arguments(api_key, host, options)
+        self._life = Life(runtime, closed, self)
+        self._runtime = runtime
+        self._current = current_context_reader()
+        self._span_key = span_key()
+        self._baggage_key = baggage_key()
+        self._suppressed = suppression_key()
+        # Spans that were handed over at their start, and local roots of traces from outside, while they run.
+        self._begun: dict[int, None] = {}
+        self._roots: dict[int, int] = {}
+        edge = self._life.edge
+        if edge is None:
+            # Off: instance attributes in place of the methods, so that a span pays nothing for us.
+            self.on_start = _nothing_at_start
+            self.on_end = _nothing_at_end
+            return
+        self._edge = edge
+        self._worker: Worker = edge.worker
+        self._shapes = edge.shapes.known
+        self._learn = edge.shapes.learn
+        self._use_rules()
+
+    def for_logs(self) -> PostHogLogRecordProcessor:
+        """A log processor that feeds the same bridge, with one queue for both."""
+        from otel_posthog.sdk.log_processor import PostHogLogRecordProcessor
+
+        return PostHogLogRecordProcessor(runtime=self._runtime, off=self._runtime is None)
+
+    def _use_rules(self) -> None:
+        edge = self._edge
+        edge.refresh()
+        self._converter = edge.bridge.converter
+        prefilter = edge.rules.prefilter
+        # By the number of the span kind: hashing an enum member costs more than all the rest of a quiet span.
+        self._ends: Sequence[tuple[Narrow, ...]] = tuple(prefilter.by_span_kind.get(word, ()) for word in _SPAN_KINDS)
+        self._starts: Sequence[tuple[Narrow, ...]] = tuple(
+            prefilter.starts_by_span_kind.get(word, ()) for word in _SPAN_KINDS
+        )
+        self._any_ends = any(self._ends)
+        self._any_starts = any(self._starts)
+        self._event_rules = prefilter.span_events
+
+    # --- start -------------------------------------------------------------------------------------------------------
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        """Stamps the identity that is known; hands over what fires at the start."""
+        try:
+            context: Context = self._current() if parent_context is None else parent_context
+            try:
+                attributes = span._attributes._dict
+                parent = span._parent
+            except AttributeError:
+                attributes, parent = attributes_of(span), span.parent
+            shape = 0
+            if attributes:
+                keys = tuple(attributes)
+                shape = self._shapes.get(keys, -1)
+                if shape < 0:
+                    shape = self._learn(keys)
+            if context or shape & LINKS:
+                self._stamp(span, attributes, context, shape)
+            if parent is not None and parent.is_remote:
+                self._root_started(span)
+            if shape & AT_START or self._any_starts:
+                self._started(span, shape)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self._edge.guard.failed("sdk.on_start", error)
+
+    def _stamp(self, span: Any, attributes: Mapping[str, Any], context: Context, shape: int) -> None:
+        local = span_in(context, self._span_key)
+        above: Mapping[str, Any] | None = None
+        if local is not None:
+            try:
+                above = local._attributes._dict
+            except AttributeError:
+                above = attributes_of(local)
+            if not above or LINKING.isdisjoint(above):
+                above = None
+        baggage = baggage_in(context, self._baggage_key)
+        if above is None and not baggage and not shape & LINKS:
+            return
+        stamps = self._edge.stamper.missing(attributes, above, baggage)
+        for key, value in stamps.items():
+            span.set_attribute(key, value)
+
+    def _root_started(self, span: Any) -> None:
+        context = span.get_span_context()
+        roots = self._roots
+        if len(roots) >= _MAX_OPEN:
+            roots.pop(next(iter(roots)), None)
+        if roots.setdefault(context.trace_id, context.span_id) != context.span_id:
+            self._worker.share(format(context.trace_id, "032x"))
+
+    def _started(self, span: Any, shape: int) -> None:
+        attributes = attributes_of(span)
+        edge = self._edge
+        signal: Signal | None = None
+        if shape & AT_START and shape & ACTS and attributes.get(posthog.ON) == "start":
+            signal = edge.reader.span(span)
+        elif self._admitted(self._starts, span, attributes):
+            candidate = edge.reader.span(span)
+            found = edge.rules.match(candidate)
+            signal = candidate if found is not None and found.on == "start" else None
+        if signal is None or self._context_suppressed():
+            return
+        context = span.get_span_context()
+        payload = (signal, inherited(attributes), bool(context.trace_flags & 1))
+        if self._hand_over(_expand_start, payload, context.trace_id):
+            if len(self._begun) >= _MAX_OPEN:
+                self._begun.pop(next(iter(self._begun)), None)
+            self._begun[context.span_id] = None
+
+    # --- end ---------------------------------------------------------------------------------------------------------
+
+    def on_end(self, span: Any) -> None:
+        """Hands the span over where it is tagged, has an exception, may match a rule, or completes a trace for us."""
+        try:
+            try:
+                attributes = span._attributes._dict
+                events: Sequence[Any] = span._events._dq
+                parent = span._parent
+            except AttributeError:
+                attributes, events, parent = attributes_of(span), events_of(span), span.parent
+            shape = 0
+            if attributes:
+                keys = tuple(attributes)
+                shape = self._shapes.get(keys, -1)
+                if shape < 0:
+                    shape = self._learn(keys)
+            if self._edge.bridge.converter is not self._converter:
+                self._use_rules()
+            matched = self._any_ends and self._admitted(self._ends, span, attributes)
+            root = parent is None or parent.is_remote
+            if shape & _CARES or events or matched or (root and (self._roots or self._worker.open_traces)):
+                self._ended(span, attributes, events, shape, root=root, matched=matched)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self._edge.guard.failed("sdk.on_end", error)
+
+    def _admitted(self, table: Sequence[tuple[Narrow, ...]], span: Any, attributes: Mapping[str, Any]) -> bool:
+        kind = span.kind
+        number = getattr(kind, "value", 0)
+        narrows = table[number] if 0 <= number < len(table) else ()
+        if not narrows:
+            return False
+        scope = getattr(span, "instrumentation_scope", None)
+        scope_name = scope.name if scope is not None else ""
+        name = span.name
+        for narrow in narrows:  # noqa: SIM110 - any() costs a generator on the request thread
+            if narrow.admits(name, scope_name, attributes):
+                return True
+        return False
+
+    def _ended(
+        self,
+        span: Any,
+        attributes: Mapping[str, Any],
+        events: Sequence[Any],
+        shape: int,
+        *,
+        root: bool,
+        matched: bool,
+    ) -> None:
+        context = span.get_span_context()
+        trace_id, span_id = context.trace_id, context.span_id
+        if self._roots and self._roots.get(trace_id) == span_id:
+            del self._roots[trace_id]
+        ignored = bool(shape & IGNORES) and says_yes(attributes.get(posthog.IGNORE))
+        flags = 0
+        if span_id in self._begun:
+            del self._begun[span_id]
+        elif shape & ACTS or matched:
+            flags |= _SELF
+        seen: tuple[LiveException, int] | None = None
+        if events and not ignored and self._interesting(events):
+            flags |= _EVENTS
+            if self._edge.exceptions:
+                seen = live_event(events)
+        open_here = trace_id in self._worker.open_traces
+        if root and (open_here or flags):
+            flags |= _ROOT
+        if not flags and (root or not shape & STATES):
+            return
+        if self._context_suppressed():
+            return
+        if not flags:
+            # Nothing of its own, but it knows who the others of its trace belong to.
+            witness = {key: attributes[key] for key in STATED | WIRE if key in attributes}
+            self._hand_over(_expand_witness, (span, witness), trace_id)
+            return
+        payload = (self._edge, span, flags, seen, root and getattr(span.kind, "value", 0), self._event_rules)
+        self._hand_over(_expand_end, payload, trace_id)
+
+    def _interesting(self, events: Sequence[Any]) -> bool:
+        if self._event_rules:
+            return True
+        shapes = self._shapes
+        for event in tuple(events):
+            if is_exception_name(event.name):
+                return True
+            keys = tuple(attributes_of(event))
+            shape = shapes.get(keys, -1)
+            if shape < 0:
+                shape = self._learn(keys)
+            if shape & ACTS:
+                return True
+        return False
+
+    def _hand_over(self, expand: Callable[[Any], Iterator[Any]], payload: Any, trace_id: int) -> bool:
+        if not self._worker.hand_over(expand, payload):
+            return False
+        self._worker.open_traces.add(trace_id)
+        return True
+
+    def _context_suppressed(self) -> bool:
+        return bool(self._suppressed and self._current().get(self._suppressed))
+
+    # --- the end of the provider -------------------------------------------------------------------------------------
+
+    def force_flush(self, timeout_millis: int = 30000) -> bool:
+        """Delivers what ended so far.
+
+        Args:
+            timeout_millis: Milliseconds to wait at the most.
+
+        Returns:
+            Whether all of it has its outcome.
+        """
+        return self._life.flush(timeout_millis)
+
+    def release(self, timeout: float = 1.0) -> bool:
+        """Gives everything that waits here to the bridge, without waiting for its delivery.
+
+        Args:
+            timeout: Seconds to wait at the most.
+        """
+        return self._life.release(timeout)
+
+    def shutdown(self) -> None:
+        """Delivers what is there, within `exit_timeout`; twice is fine."""
+        self._life.shutdown()
+
+
+# --- building, on the worker's thread ------------------------------------------------------------------------------
+
+
+def _expand_start(payload: tuple[Signal, bool, bool]) -> Iterator[Item | RootEnded]:
+    signal, stamped, sampled = payload
+    yield Item(signal, inherited=stamped, sampled=sampled)
+
+
+def _expand_witness(payload: tuple[Any, Mapping[str, Any]]) -> Iterator[Item | RootEnded]:
+    span, stated = payload
+    context = span.get_span_context()
+    yield Item(
+        Signal(
+            kind=SignalKind.SPAN,
+            name="",
+            attributes=stated,
+            resource=_NO_RESOURCE,
+            scope=_NO_SCOPE,
+            trace_id=format(context.trace_id, "032x"),
+        ),
+        inherited=inherited(stated),
+        convert=False,
+    )
+
+
+def _expand_end(
+    payload: tuple[Edge, Any, int, tuple[LiveException, int] | None, int | bool, bool],
+) -> Iterator[Item | RootEnded]:
+    edge, span, flags, seen, root_kind, event_rules = payload
+    owner = edge.reader.span(span)
+    stamped = inherited(attributes_of(span))
+    sampled = bool(span.get_span_context().trace_flags & 1)
+    # Also where it is not converted: it may state who its events, and the rest of the trace, belong to.
+    yield Item(owner, inherited=stamped, convert=bool(flags & _SELF), sampled=sampled)
+    if flags & _EVENTS:
+        for signal in edge.reader.span_events(span, owner):
+            yield from _expand_event(edge, signal, stamped, sampled, seen, root_kind, event_rules=event_rules)
+    if flags & _ROOT:
+        yield RootEnded(owner.trace_id, only_root=span.parent is None)
+
+
+def _expand_event(
+    edge: Edge,
+    signal: Signal,
+    stamped: bool,
+    sampled: bool,
+    seen: tuple[LiveException, int] | None,
+    root_kind: int | bool,
+    *,
+    event_rules: bool,
+) -> Iterator[Item]:
+    if not is_exception_name(signal.name):
+        if event_rules or edge.shapes.learn(tuple(signal.attributes)) & ACTS or is_event_for_us(signal.name):
+            yield Item(signal, inherited=stamped, sampled=sampled)
+        return
+    if seen is None or seen[1] != signal.index:
+        # Recorded by hand: the app caught it, unless it says that it let it go.
+        by_hand = str(signal.attributes.get(otel.EXCEPTION_ESCAPED, "False")).lower() != "true"
+        yield Item(
+            signal, inherited=stamped, sampled=sampled, unhandled=False if by_hand else None, mechanism="generic"
+        )
+        return
+    leaves = root_kind is not False
+    yield Item(
+        signal,
+        inherited=stamped,
+        sampled=sampled,
+        live=seen[0],
+        unhandled=True if leaves else None,
+        mechanism="middleware" if leaves and root_kind in _ENTRANCES else "generic",
+    )
+
+
+def _nothing_at_start(span: Any, parent_context: Any = None) -> None:
+    """The gate is shut."""
+
+
+def _nothing_at_end(span: Any) -> None:
+    """The gate is shut."""
+
+
+def __getattr__(name: str) -> Any:
+    # The logs SDK is loaded by whoever asks for the log processor.
+    if name == "PostHogLogRecordProcessor":
+        from otel_posthog.sdk import log_processor
+
+        return log_processor.PostHogLogRecordProcessor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = ["PostHogLogRecordProcessor", "PostHogSpanProcessor"]

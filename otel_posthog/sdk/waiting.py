@@ -1,0 +1,258 @@
+"""Late identity: items wait for the rest of their local trace, and are settled once.
+
+A tagged child span often ends before the span that learns who the user is. So items wait by trace id until the local
+root ends, `late_wait` seconds pass, or more than `late_cap` items wait; then those that do not state a person get the
+one person that the others of their trace state. Several different persons: nobody is guessed.
+
+The same wait completes exceptions: carriers of one object are seen together, so that the richest one speaks for it and
+its `handled` is known. No thread, no clock: time is handed in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+
+from otel_posthog.model import LocalContext, Signal, SignalKind
+from otel_posthog.sdk.exceptions import LiveException, read_chain
+from otel_posthog.sdk.identity import WIRE
+from otel_posthog.semconv import posthog
+
+_REMEMBERED: int = 1_000
+"""Traces whose person is remembered after their local root ended, for work that outlives the request."""
+
+Identify = Callable[[Signal], str]
+
+
+@dataclass(slots=True)
+class Item:
+    """One signal on its way to the bridge.
+
+    Args:
+        signal: In normal form; its `local` is settled here.
+        inherited: Its `posthogDistinctId` is a stamp of ours, see `identity.py`.
+        convert: Whether it goes to the bridge; a mere witness of the trace's person does not.
+        sampled: Whether its trace was sampled; `None` without a trace.
+        live: The live exception behind it.
+        unhandled: Nobody in the app handled the exception: it left the local root span, or a framework says so.
+        mechanism: PostHog mechanism of the exception.
+    """
+
+    signal: Signal
+    inherited: bool = False
+    convert: bool = True
+    sampled: bool | None = None
+    live: LiveException | None = None
+    unhandled: bool | None = None
+    mechanism: str = ""
+
+
+@dataclass(slots=True)
+class _Trace:
+    deadline: float
+    items: list[Item] = field(default_factory=list["Item"])
+
+
+class Waiting:
+    """Items by trace id until they are settled.
+
+    Args:
+        wait: Seconds that an item waits at the most; 0 settles everything at once.
+        cap: Items waiting at the most, over all traces; beyond it the oldest trace is settled as it is.
+        identify: Who a signal itself says it belongs to.
+        shared: Whether several local roots of one trace were at work at once (a consumer that takes many messages of
+            one trace, each for another person): then nothing is concluded from one item about another.
+    """
+
+    def __init__(
+        self, *, wait: float, cap: int, identify: Identify, shared: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self._shared = shared
+        self._wait = wait
+        self._cap = max(cap, 1)
+        self._identify = identify
+        self._traces: OrderedDict[str, _Trace] = OrderedDict()
+        self._count = 0
+        self._known: OrderedDict[str, str] = OrderedDict()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, item: Item, now: float) -> list[Signal]:
+        """Takes `item`; gives what is settled by that."""
+        trace_id = item.signal.trace_id
+        if not trace_id or self._wait <= 0:
+            return self._settle([item])
+        trace = self._traces.get(trace_id)
+        if trace is None:
+            if trace_id in self._known:
+                # Its root has ended: there is nothing left to wait for.
+                return self._settle([item], self._known[trace_id])
+            trace = self._traces[trace_id] = _Trace(now + self._wait)
+        trace.items.append(item)
+        self._count += 1
+        settled: list[Signal] = []
+        while self._count > self._cap and self._traces:
+            settled += self._release(next(iter(self._traces)))
+        return settled
+
+    def root_ended(self, trace_id: str, *, only_root: bool) -> list[Signal]:
+        """The local root of `trace_id` ended: settles its items.
+
+        Args:
+            trace_id: 32 hex digits.
+            only_root: The trace began here, so that no other root of it can follow: its person is remembered for a
+                while. A trace that came from outside may visit again, for somebody else.
+        """
+        trace = self._traces.get(trace_id)
+        if trace is None:
+            return []
+        person = self._person(trace_id, trace.items)
+        if only_root:
+            self._known[trace_id] = person
+            if len(self._known) > _REMEMBERED:
+                self._known.popitem(last=False)
+        return self._release(trace_id, root_ended=True)
+
+    def due(self, now: float) -> list[Signal]:
+        """What has waited long enough; traces are in the order of their deadlines."""
+        settled: list[Signal] = []
+        while self._traces:
+            trace_id, trace = next(iter(self._traces.items()))
+            if trace.deadline > now:
+                break
+            settled += self._release(trace_id)
+        return settled
+
+    def next_deadline(self) -> float | None:
+        """When `due` has something to give; `None` where nothing waits."""
+        for trace in self._traces.values():
+            return trace.deadline
+        return None
+
+    def release_all(self) -> list[Signal]:
+        """Everything, as far as it is known now: at a flush and at the end."""
+        settled: list[Signal] = []
+        while self._traces:
+            settled += self._release(next(iter(self._traces)))
+        return settled
+
+    def traces(self) -> Iterable[str]:
+        """Trace ids with waiting items."""
+        return self._traces.keys()
+
+    # --- settling ----------------------------------------------------------------------------------------------------
+
+    def _release(self, trace_id: str, *, root_ended: bool = False) -> list[Signal]:
+        trace = self._traces.pop(trace_id)
+        self._count -= len(trace.items)
+        return self._settle(trace.items, self._person(trace_id, trace.items), root_ended=root_ended)
+
+    def _person(self, trace_id: str, items: list[Item]) -> str:
+        """The one person that `items` state; else the one that clients claim in headers and baggage; else ""."""
+        if self._shared(trace_id):
+            return ""
+        strong = {person for item in items if (person := self._identify(_own(item)))}
+        if strong:
+            return strong.pop() if len(strong) == 1 else ""
+        claimed = {person for item in items if (person := self._identify(item.signal))}
+        return claimed.pop() if len(claimed) == 1 else ""
+
+    def _settle(self, items: list[Item], person: str = "", *, root_ended: bool = False) -> list[Signal]:
+        exceptions = _settle_exceptions(items, root_ended=root_ended)
+        settled: list[Signal] = []
+        for item, local in zip(items, exceptions, strict=True):
+            if item.convert:
+                signal, late = self._attribute(item, person)
+                settled.append(replace(signal, local=replace(local, distinct_id=late) if late else local))
+        return settled
+
+    def _attribute(self, item: Item, person: str) -> tuple[Signal, str]:
+        """The signal with the identity that holds for it, and the late identity where that is the one."""
+        if not item.inherited and not person:
+            return item.signal, ""
+        own = _own(item)
+        if self._identify(own):
+            return own, ""  # what the item states wins over what it inherited
+        return (own, person) if person else (item.signal, "")
+
+
+def _own(item: Item) -> Signal:
+    """The signal without what it inherited and without what a client claims in headers."""
+    signal = item.signal
+    attributes = signal.attributes
+    unwanted = {key for key in WIRE if key in attributes}
+    if item.inherited:
+        unwanted.add(posthog.POSTHOG_DISTINCT_ID)
+    owner = signal.span
+    if owner is not None:
+        # A span event speaks for its span too; the owner's Item says whether its stamp is ours.
+        owner = _own(Item(owner, inherited=item.inherited))
+    if not unwanted and owner is signal.span:
+        return signal
+    kept = {key: value for key, value in attributes.items() if key not in unwanted}
+    return replace(signal, attributes=kept, span=owner)
+
+
+def _settle_exceptions(items: list[Item], *, root_ended: bool) -> list[LocalContext]:
+    by_token: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        if item.live is not None:
+            by_token.setdefault(item.live.token, []).append(index)
+    locals_ = [_plain_local(item) for item in items]
+    for token, indexes in by_token.items():
+        speaker = _speaker(items, indexes)
+        lives = [live for index in indexes if (live := items[index].live) is not None]
+        unhandled = any(items[index].unhandled for index in indexes)
+        for index in indexes:
+            if index != speaker:
+                locals_[index] = replace(locals_[index], already_captured=True, exception_id=token)
+        if speaker is None:
+            continue
+        # The outermost carrier has the longest way of the exception in its traceback.
+        fullest = max(lives, key=lambda live: live.frames)
+        item = items[speaker]
+        locals_[speaker] = replace(
+            locals_[speaker],
+            exception=read_chain(fullest),
+            exception_id=token,
+            # It reached neither the root nor a framework's last resort, and the root has ended: the app took it.
+            handled=False if unhandled else (True if root_ended or item.unhandled is False else None),
+            mechanism=next((items[index].mechanism for index in indexes if items[index].unhandled), item.mechanism),
+        )
+    return locals_
+
+
+def _speaker(items: list[Item], indexes: list[int]) -> int | None:
+    """Which carrier becomes the event: the first seen; of one span the span event before the log record.
+
+    `None` where the exception was captured before any of them.
+    """
+    first = next((i for i in indexes if (live := items[i].live) is not None and not live.captured_before), None)
+    if first is None:
+        return None
+    chosen = items[first].signal
+    if chosen.kind is SignalKind.LOG and posthog.EVENT not in chosen.attributes:
+        # The framework logs the error just before its server span ends with it: same span, but the span event also
+        # has the request around it.
+        for index in indexes:
+            signal = items[index].signal
+            if signal.kind is SignalKind.SPAN_EVENT and signal.span_id == chosen.span_id:
+                return index
+    return first
+
+
+def _plain_local(item: Item) -> LocalContext:
+    signal = item.signal
+    token = ""
+    if signal.kind is SignalKind.SPAN_EVENT:
+        # Recorded by hand and handled long ago: each record is an exception of its own, so three retries are three.
+        token = f"{signal.trace_id}:{signal.span_id}:{signal.index}"
+    return LocalContext(
+        sampled=item.sampled, exception_id=token, handled=_handled(item.unhandled), mechanism=item.mechanism
+    )
+
+
+def _handled(unhandled: bool | None) -> bool | None:
+    return None if unhandled is None else not unhandled

@@ -1,0 +1,425 @@
+"""The thread behind the callbacks: takes what they handed over, settles it, gives it to the bridge.
+
+A callback appends to a deque and leaves. The thread starts with the first item, sleeps without a timeout while there
+is nothing to do, and looks every 50 ms while there is: so a burst costs one wake-up, and an idle app none. It survives
+fork (the child starts empty and with a thread of its own), is bounded in memory and in time, and everything that does
+not fit is counted.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from otel_posthog.bridge import Bridge
+from otel_posthog.config.settings import IdentityConfig
+from otel_posthog.model import Signal
+from otel_posthog.observe import Guard
+from otel_posthog.sdk.waiting import Item, Waiting
+
+_PAUSE: Final = 0.05
+"""Seconds between two looks while there is work: long enough to gather a burst, short enough to be live."""
+_RETRY_PAUSE: Final = 0.25
+"""Seconds until delivery is asked again after it had no room."""
+_SLICE: Final = 64
+"""Items between two voluntary hand-overs of the interpreter to the app's threads."""
+_SECOND_WAIT: Final = 0.5
+"""Seconds that a further flush may take right after one that timed out: an exit waits for a dead server once."""
+_MAX_SHARED: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class RootEnded:
+    """The local root span of a trace ended.
+
+    Args:
+        trace_id: 32 hex digits.
+        only_root: The trace began in this process.
+    """
+
+    trace_id: str
+    only_root: bool
+
+
+Expand = Callable[[Any], Iterable["Item | RootEnded | Signal"]]
+"""Makes items from what a callback handed over; runs on the thread. A bare Signal is settled already."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerStats:
+    """What passed through.
+
+    Args:
+        handed_over: What callbacks handed over, overflow included.
+        overflowed: Hand-overs that found the buffer full; lost.
+        failed: Hand-overs that could not be read; lost.
+        signals: Signals that the bridge gave an outcome.
+        lost: Signals that delivery had no room for until the end.
+        waiting: Hand-overs and signals on their way.
+    """
+
+    handed_over: int = 0
+    overflowed: int = 0
+    failed: int = 0
+    signals: int = 0
+    lost: int = 0
+    waiting: int = 0
+
+
+class Worker:
+    """Takes hand-overs from callbacks and feeds the bridge from one thread.
+
+    Args:
+        bridge: Where settled signals go.
+        identity: How long items wait for the identity of their trace.
+        guard: Counts what is swallowed.
+        exit_timeout: Seconds that a shutdown may take altogether.
+        capacity: Hand-overs waiting at the most.
+        monotonic: The clock of the wait for late identity; injected by tests.
+    """
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        *,
+        identity: IdentityConfig,
+        guard: Guard,
+        exit_timeout: float = 5.0,
+        capacity: int = 10_000,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bridge = bridge
+        self.guard = guard
+        self._identity = identity
+        self._exit_timeout = exit_timeout
+        self._capacity = capacity
+        self._monotonic = monotonic
+        self._users = 0
+        self._closed = False
+        self._reset()
+        if hasattr(os, "register_at_fork"):
+            # By a weak reference: the registration cannot be taken back, and must not keep a worker alive.
+            after_fork = weakref.WeakMethod(self._reset)
+            os.register_at_fork(after_in_child=lambda: _call_weakly(after_fork))
+
+    def _reset(self) -> None:
+        """The state of a process that has handed over nothing: at the start, and in the child of a fork.
+
+        What the parent took stays with the parent, which delivers it; a lock of the parent may be held by a thread
+        that does not exist in the child.
+        """
+        self._pid = os.getpid()
+        self._queue: deque[tuple[Expand, Any]] = deque()
+        self._backlog: deque[Signal] = deque()
+        self._expanded = self._overflowed = self._failed = self._signals = self._lost = 0
+        # Traces with something on its way here: callbacks look whether the end of a root span concerns us.
+        self.open_traces: set[int] = set()
+        # Traces with several local roots at work at once, see `Waiting`.
+        self.shared_traces: set[str] = set()
+        self._waiting = Waiting(
+            wait=self._identity.late_wait,
+            cap=self._identity.late_cap,
+            identify=self._identify,
+            shared=lambda trace_id: trace_id in self.shared_traces,
+        )
+        self._timed_out_at: float | None = None
+        self._awake = False
+        self._wake = threading.Event()
+        self._halt = threading.Event()
+        self._work = threading.Lock()
+        self._start = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self.failures: deque[Exception] = deque(maxlen=8)
+
+    def _identify(self, signal: Signal) -> str:
+        # Through the bridge each time: a reload gives it another converter.
+        return self.bridge.converter.identify(signal)
+
+    # --- callbacks ---------------------------------------------------------------------------------------------------
+
+    def hand_over(self, expand: Expand, payload: Any) -> bool:
+        """Takes `payload` for the thread; False (and counted) where there is no room. Never blocks, no I/O.
+
+        Args:
+            expand: Makes items from `payload`, on the thread.
+            payload: What the callback captured.
+        """
+        if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
+            self._reset()
+        if self._closed or len(self._queue) >= self._capacity:
+            with self._start:
+                self._overflowed += 1
+            return False
+        self._queue.append((expand, payload))
+        if not self._awake:
+            self._awake = True
+            if self._thread is None:
+                self._start_thread()
+            self._wake.set()
+        return True
+
+    def take(self, signals: Sequence[Signal]) -> bool:
+        """Gives finished signals to the bridge; for exporters, which have a thread and a queue before them.
+
+        Args:
+            signals: In the order in which they happened.
+
+        Returns:
+            Whether everything was taken; what delivery has no room for now is kept and asked for again, up to the
+            capacity, and beyond that counted as overflow.
+        """
+        if self._pid != os.getpid():
+            self._reset()
+        room = self._capacity - len(self._queue)
+        fits = signals[: max(room, 0)] if not self._closed else ()
+        if fits:
+            self.hand_over(_expand_signals, tuple(fits))
+        missing = len(signals) - len(fits)
+        if missing:
+            with self._start:
+                self._overflowed += missing
+        return not missing
+
+    def share(self, trace_id: str) -> None:
+        """Several local roots of `trace_id` are at work at once."""
+        if len(self.shared_traces) >= _MAX_SHARED:
+            self.shared_traces.clear()
+        self.shared_traces.add(trace_id)
+
+    def _start_thread(self) -> None:
+        # Without waiting: whoever does not get the lock leaves the start to the one who has it.
+        if not self._start.acquire(blocking=False):
+            return
+        try:
+            if self._thread is not None or self._closed:
+                return
+            thread = threading.Thread(target=self._run, name="otel-posthog-sdk", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:
+                self._awake = False  # the interpreter is on its way out: shutdown drains on its own thread
+                return
+            self._thread = thread
+            at_exit = weakref.WeakMethod(self._at_exit)
+            atexit.register(_call_weakly, at_exit)
+        finally:
+            self._start.release()
+
+    # --- the thread --------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        halt = self._halt
+        while not halt.is_set():
+            self._wake.wait()
+            self._wake.clear()
+            while not halt.is_set():
+                try:
+                    with self._work:
+                        self._step()
+                        idle = not self._queue and not self._backlog and not self._waiting
+                except Exception as error:  # noqa: BLE001 - the thread must live on
+                    idle = False
+                    self._swallow("sdk.worker", error)
+                if idle:
+                    self._awake = False
+                    # An item that came between the look and the flag would sleep until the next one.
+                    if not self._queue:
+                        break
+                    self._awake = True
+                halt.wait(_RETRY_PAUSE if self._backlog else _PAUSE)
+
+    def _step(self) -> None:
+        known = set(self.open_traces)
+        self._deliver()
+        self._drain()
+        self._backlog.extend(self._waiting.due(self._monotonic()))
+        self._deliver()
+        if not self._queue:
+            # Whatever was open before the drain has been read: what does not wait any more is done.
+            waiting = {int(trace_id, 16) for trace_id in self._waiting.traces()}
+            self.open_traces.difference_update(known - waiting)
+
+    def _drain(self) -> None:
+        count = 0
+        while self._queue and not self._backlog:
+            expand, payload = self._queue.popleft()
+            try:
+                made = tuple(expand(payload))
+            except Exception as error:  # noqa: BLE001 - one bad item costs itself
+                self._failed += 1
+                self._swallow("sdk.item", error)
+                continue
+            self._expanded += 1
+            now = self._monotonic()
+            for one in made:
+                if isinstance(one, Signal):
+                    self._backlog.append(one)
+                elif isinstance(one, RootEnded):
+                    self._backlog.extend(self._waiting.root_ended(one.trace_id, only_root=one.only_root))
+                else:
+                    self._backlog.extend(self._waiting.add(one, now))
+            self._deliver()
+            count += 1
+            if count % _SLICE == 0:
+                time.sleep(0)
+
+    def _deliver(self) -> None:
+        backlog = self._backlog
+        while backlog:
+            signal = backlog.popleft()
+            try:
+                refused = self.bridge.accept((signal,)).refused
+            except Exception as error:  # noqa: BLE001 - the bridge raises (under pytest) after it counted
+                refused = 0
+                self._swallow("sdk.bridge", error)
+            if refused:
+                backlog.appendleft(signal)
+                return  # no room: kept, and asked again after a pause
+            self._signals += 1
+
+    def _swallow(self, where: str, error: Exception) -> None:
+        try:
+            self.guard.failed(where, error)
+        except Exception:  # noqa: BLE001 - the guard re-raises under pytest, where a dead thread would only hide it
+            self.failures.append(error)
+
+    # --- ends --------------------------------------------------------------------------------------------------------
+
+    def attach(self) -> None:
+        """One more processor uses this worker."""
+        self._users += 1
+
+    def settle(self, timeout: float) -> bool:
+        """Settles everything that was handed over so far, and gives it to the bridge; waits for no delivery.
+
+        Args:
+            timeout: Seconds to wait at the most (for the thread, or for room in the queue of delivery).
+
+        Returns:
+            Whether the bridge has all of it.
+        """
+        deadline = time.monotonic() + max(timeout, 0.0)
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            if not self._work.acquire(timeout=left):
+                return False
+            # On the calling thread: at the end of the interpreter ours may be gone, and none can be started.
+            try:
+                self._deliver()
+                self._drain()
+                if not self._backlog:
+                    self._backlog.extend(self._waiting.release_all())
+                    self.open_traces.clear()
+                    self._deliver()
+                if not self._queue and not self._backlog:
+                    return True
+            except Exception as error:  # noqa: BLE001 - an end must end
+                self._swallow("sdk.settle", error)
+            finally:
+                self._work.release()
+            if time.monotonic() >= deadline:
+                return False
+            self._halt.wait(min(_PAUSE, left))  # delivery is full: its own thread needs the time to send
+
+    def flush(self, timeout: float) -> bool:
+        """Settles everything that was handed over so far and waits until it has its outcome.
+
+        Args:
+            timeout: Seconds to wait at the most; half a second right after a flush that timed out, so that several
+                processors that end together wait for a dead server once.
+
+        Returns:
+            Whether all of it got through in time.
+        """
+        begun = time.monotonic()
+        if self._timed_out_at is not None and begun - self._timed_out_at < 2 * self._exit_timeout:
+            timeout = min(timeout, _SECOND_WAIT)
+        settled = self.settle(timeout)
+        done = self.bridge.flush(max(0.0, timeout - (time.monotonic() - begun))) and settled
+        self._timed_out_at = None if done else time.monotonic()
+        return done
+
+    def detach(self, timeout: float | None = None) -> bool:
+        """One processor less: flushes, and after the last one shuts the bridge down.
+
+        Args:
+            timeout: Seconds; `exit_timeout` where `None`.
+
+        Returns:
+            Whether nothing was lost.
+        """
+        self._users -= 1
+        return (
+            self.flush(self._exit_timeout if timeout is None else timeout)
+            if self._users > 0
+            else self.shutdown(timeout)
+        )
+
+    def shutdown(self, timeout: float | None = None) -> bool:
+        """Takes nothing more, settles and delivers what is there within `timeout` seconds, counts the rest.
+
+        Idempotent.
+
+        Args:
+            timeout: Seconds; `exit_timeout` where `None`.
+
+        Returns:
+            Whether nothing was lost.
+        """
+        if self._closed:
+            return not self._lost
+        timeout = self._exit_timeout if timeout is None else timeout
+        begun = time.monotonic()
+        if self._timed_out_at is not None and begun - self._timed_out_at < 2 * self._exit_timeout:
+            timeout = min(timeout, _SECOND_WAIT)
+        self._closed = True
+        settled = self.settle(timeout)
+        self._halt.set()
+        self._wake.set()
+        left = len(self._backlog) + len(self._queue) + len(self._waiting)
+        if left:
+            self._lost += left
+            self._backlog.clear()
+            self._queue.clear()
+        done = self.bridge.shutdown(max(0.0, timeout - (time.monotonic() - begun)))
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(max(0.0, min(1.0, timeout - (time.monotonic() - begun))))
+        return done and settled
+
+    def _at_exit(self) -> None:
+        # The provider may have been built with `shutdown_on_exit=False`, or never shut down: what was taken still goes.
+        if not self._closed and self._pid == os.getpid():
+            self.flush(self._exit_timeout)
+
+    def stats(self) -> WorkerStats:
+        """What passed through so far."""
+        queued = len(self._queue)
+        return WorkerStats(
+            handed_over=self._expanded + self._failed + self._overflowed + queued,
+            overflowed=self._overflowed,
+            failed=self._failed,
+            signals=self._signals,
+            lost=self._lost,
+            waiting=queued + len(self._backlog) + len(self._waiting),
+        )
+
+
+def _expand_signals(signals: tuple[Signal, ...]) -> tuple[Signal, ...]:
+    return signals
+
+
+def _call_weakly(method: weakref.WeakMethod[Callable[[], None]]) -> None:
+    call = method()
+    if call is not None:
+        call()
+
+
+__all__ = ["Expand", "RootEnded", "Worker", "WorkerStats"]
