@@ -13,6 +13,7 @@ from otel_posthog.auto.leaving import Leaving
 from otel_posthog.config import environment as names
 from otel_posthog.config.settings import Settings
 from otel_posthog.observe.guard import Guard, logger
+from otel_posthog.semconv.posthog import CARRIER
 
 
 class Hook:
@@ -41,9 +42,13 @@ class Hook:
         Raises:
             ConfigError: The rules cannot be loaded.
         """
-        from opentelemetry.instrumentation.utils import suppress_instrumentation
+        from opentelemetry import trace
 
-        return cls(settings, assembly.start(settings, send_guard=suppress_instrumentation), guard)
+        from otel_posthog.sdk.edge import suppressed
+
+        known = getattr(getattr(trace.get_tracer_provider(), "resource", None), "attributes", None)
+        resource = dict(known) if known else None
+        return cls(settings, assembly.start(settings, send_guard=suppressed, resource=resource), guard)
 
     def attach(self, tracer_provider: Any = None, logger_provider: Any = None) -> None:
         """Attaches to the given providers, else to the global ones, else as soon as there are any."""
@@ -112,22 +117,29 @@ class Hook:
         return True
 
     def _add_span_processor(self, provider: Any) -> None:
-        from otel_posthog.auto.processors import AttachedSpanProcessor
+        from otel_posthog.sdk.processor import PostHogSpanProcessor
         from otel_posthog.sdk.sampler import wrap_tracers
 
         if self._exported_by("OTEL_TRACES_EXPORTER", provider):
             return
-        processor = AttachedSpanProcessor(self._runtime, self._leaving.closed)
+        processor = PostHogSpanProcessor(runtime=self._runtime, closed=self._leaving.closed)
         provider.add_span_processor(processor)
-        wrap_tracers(provider, self._settings.record_unsampled)
+        wrap_tracers(provider, self._settings.record_unsampled, carrier=self._span_mark(provider))
         self._added(provider, processor)
 
+    def _span_mark(self, provider: Any) -> str:
+        """The carrier mark for each span, where the resource does not say it for all of them."""
+        from otel_posthog.sdk.edge import carrier_mark
+
+        said = getattr(getattr(provider, "resource", None), "attributes", {})
+        return "" if CARRIER in said else carrier_mark(self._settings, self._runtime.rules)
+
     def _add_log_processor(self, provider: Any) -> None:
-        from otel_posthog.auto.processors import AttachedLogRecordProcessor
+        from otel_posthog.sdk.log_processor import PostHogLogRecordProcessor
 
         if self._exported_by("OTEL_LOGS_EXPORTER", provider):
             return
-        processor = AttachedLogRecordProcessor(self._runtime, self._leaving.closed)
+        processor = PostHogLogRecordProcessor(runtime=self._runtime, closed=self._leaving.closed)
         provider.add_log_record_processor(processor)
         self._added(provider, processor)
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 
 class Leaving:
@@ -53,6 +55,8 @@ class Leaving:
             return
         self._registered = True
         atexit.register(self.at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._in_child)
         self._watch_sigterm()
 
     def expect(self, processor: object) -> None:
@@ -82,6 +86,25 @@ class Leaving:
         begun = self._monotonic()
         action(max(0.0, self._budget() - self._spent))
         self._spent += self._monotonic() - begun
+
+    # --- children ----------------------------------------------------------------------------------------------------
+
+    def _in_child(self) -> None:
+        self._leaving = False
+        self._spent = 0.0
+        # A child of multiprocessing ends with os._exit, before Python 3.13 without atexit, but not without its own
+        # finalizers. It clears them when it begins and runs the after-fork callbacks then: that is where ours comes in.
+        util: Any = sys.modules.get("multiprocessing.util")
+        if util is not None:
+
+            def begun(own: Leaving) -> None:
+                util.Finalize(None, own.at_child_end, exitpriority=-1)
+
+            util.register_after_fork(self, begun)
+
+    def at_child_end(self) -> None:
+        """The finalizer in a child of `multiprocessing`."""
+        self._spend(self._flush)
 
     # --- SIGTERM -----------------------------------------------------------------------------------------------------
 

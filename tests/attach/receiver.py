@@ -1,7 +1,7 @@
 """A loopback server that takes what a process sends — capture v0 and v1, OTLP/HTTP — and keeps it for assertions.
 
-It is both ends at once: PostHog (`/batch/`, `/i/v1/analytics/events`, `/i/v1/traces|logs|metrics`) and a plain Collector
-(`/v1/traces|logs|metrics`). A `script` decides for each request whether and how it goes wrong.
+It is both ends at once: PostHog (`/batch/`, `/i/v1/analytics/events`, `/i/v1/traces|logs|metrics`) and a plain
+Collector (`/v1/traces|logs|metrics`). A `script` decides for each request whether and how it goes wrong.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Receiver:
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
 
-    def __enter__(self) -> Receiver:
+    def __enter__(self) -> Receiver:  # noqa: PYI034 - `Self` is not in Python 3.10
         self._thread.start()
         return self
 
@@ -111,9 +111,7 @@ class Receiver:
         """Every product event that was stored, duplicates included."""
         found: list[Event] = []
         for arrival in self.arrivals():
-            if arrival.path == BATCH:
-                found += [_captured(item) for item in arrival.body["batch"]]
-            elif arrival.path == EVENTS:
+            if arrival.path in {BATCH, EVENTS}:
                 found += [_captured(item) for item in arrival.body["batch"]]
             elif arrival.path.endswith("/logs"):
                 found += [_carried(record) for record in arrival.body if is_product(record)]
@@ -177,45 +175,36 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         timeout = 30
 
-        def log_message(self, format: str, *args: object) -> None:
+        def log_message(self, *_: object) -> None:
             """Silence."""
 
         def do_POST(self) -> None:
-            body = self._body()
-            path = self.path.split("?")[0]
+            path, body = self.path.split("?")[0], self._body()
             fault = receiver.fault(path)
             if fault is not None and fault.wait is not None:
                 fault.wait.wait(30)
-            status, answer = 200, b"{}"
-            arrival = self._decode(path, body)
+            arrival = _decode(path, {name.lower(): value for name, value in self.headers.items()}, body)
             if arrival is None:
                 receiver.unexpected.append(path)
-                status = 404
-            elif fault is None or fault.stored or fault.status == 200:
+                self._answer(404, b"", {})
+                return
+            if fault is None or fault.stored or fault.status == 200:
                 receiver.store(arrival)
-            if path == EVENTS and status == 200:
-                verdicts = fault.verdicts if fault is not None else {}
-                results = {e["uuid"]: {"result": verdicts.get(e["uuid"], "ok")} for e in arrival.body["batch"]}
-                answer = json.dumps({"results": results}).encode()
-            elif path == BATCH:
-                answer = b'{"status":"Ok"}'
-            elif path.rsplit("/", 1)[-1] in {"traces", "logs", "metrics"}:
-                answer = b"" if path.startswith("/v1/") else b"{}"
-            if fault is not None:
-                if fault.status == 0:
-                    self.connection.shutdown(socket.SHUT_RDWR)
-                    self.close_connection = True
-                    return
-                status = fault.status
+            if fault is not None and fault.status == 0:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            status = fault.status if fault is not None else 200
+            self._answer(status, _answer_to(arrival, status, fault), fault.headers if fault is not None else {})
+
+        def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
             self.send_response(status)
-            self.send_header(
-                "Content-Type", "application/x-protobuf" if path.startswith("/v1/") else "application/json"
-            )
-            self.send_header("Content-Length", str(len(answer)))
-            for name, value in (fault.headers if fault is not None else {}).items():
+            self.send_header("Content-Type", "application/json" if body else "application/x-protobuf")
+            self.send_header("Content-Length", str(len(body)))
+            for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(answer)
+            self.wfile.write(body)
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -229,20 +218,30 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
                 raw = self.rfile.read(int(self.headers.get("Content-Length", "0")))
             return gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
 
-        def _decode(self, path: str, body: bytes) -> Arrival | None:
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            last = path.rstrip("/").rsplit("/", 1)[-1]
-            if path in {BATCH, EVENTS}:
-                return Arrival(path, headers, json.loads(body))
-            if last == "traces":
-                return Arrival(path, headers, list(_spans(ExportTraceServiceRequest.FromString(body))))
-            if last == "logs":
-                return Arrival(path, headers, list(_logs(ExportLogsServiceRequest.FromString(body))))
-            if last == "metrics":
-                return Arrival(path, headers, [])
-            return None
-
     return Handler
+
+
+def _answer_to(arrival: Arrival, status: int, fault: Fault | None) -> bytes:
+    if arrival.path == EVENTS and status == 200:
+        verdicts = fault.verdicts if fault is not None else {}
+        results = {e["uuid"]: {"result": verdicts.get(e["uuid"], "ok")} for e in arrival.body["batch"]}
+        return json.dumps({"results": results}).encode()
+    if arrival.path.startswith("/v1/"):
+        return b""  # an empty protobuf message: everything accepted
+    return b'{"status":"Ok"}'
+
+
+def _decode(path: str, headers: dict[str, str], body: bytes) -> Arrival | None:
+    last = path.rstrip("/").rsplit("/", 1)[-1]
+    if path in {BATCH, EVENTS}:
+        return Arrival(path, headers, json.loads(body))
+    if last == "traces":
+        return Arrival(path, headers, list(_spans(ExportTraceServiceRequest.FromString(body))))
+    if last == "logs":
+        return Arrival(path, headers, list(_logs(ExportLogsServiceRequest.FromString(body))))
+    if last == "metrics":
+        return Arrival(path, headers, [])
+    return None
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ root = logging.getLogger()
 root.setLevel(logging.INFO)
 root.addHandler(Keep())
 before = state()
-from otel_posthog import auto  # noqa: E402
+from otel_posthog import auto
 
 installed = [auto.install(), auto.install()]
 after = state()
@@ -85,7 +85,7 @@ print(
                         "otel_posthog.assembly",
                     )
                 )
-            ),  # fmt: skip
+            ),
             "environment": {k: v for k, v in after["environment"].items() if before["environment"].get(k) != v},
             "tracer provider": [] if after["tracer provider"] == before["tracer provider"] else ["changed"],
             "logger provider": [] if after["logger provider"] == before["logger provider"] else ["changed"],

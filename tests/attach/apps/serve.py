@@ -3,10 +3,28 @@
 Usage: serve.py flask|django|fastapi FD REQUESTS
 """
 
+import os
 import sys
 
 
+def sabotage():
+    """Breaks the bridge from inside, in all three places where app code runs through it."""
+    from otel_posthog.convert import Converter
+    from otel_posthog.sdk.processor import PostHogSpanProcessor
+    from otel_posthog.sdk.shapes import Shapes
+
+    def broken(*_, **__):
+        raise RuntimeError("sabotage")
+
+    Converter.convert = broken
+    PostHogSpanProcessor._hand_over = broken
+    PostHogSpanProcessor._stamp = broken
+    Shapes.learn = broken
+
+
 def main(framework: str, fd: int, requests: int) -> None:
+    if os.environ.get("SABOTAGE"):
+        sabotage()
     if framework == "fastapi":
         import uvicorn
 
