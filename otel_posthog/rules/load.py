@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from otel_posthog.config.settings import RulesConfig
-from otel_posthog.errors import RulesError
 from otel_posthog.rules.engine import RuleSet
 
 if TYPE_CHECKING:
@@ -48,16 +47,7 @@ def load_file(path: str) -> ParsedFile:
     from otel_posthog.rules.parse import parse_file
 
     root, key = read_document(path)
-    parsed = parse_file(root, file=path, key=key)
-    for rule in parsed.rules:
-        if rule.name.startswith(BUILTIN_PREFIX):
-            raise RulesError(
-                f"the name {rule.name!r} begins like those of the default rules",
-                file=path,
-                key="rules",
-                hint=f"Choose one that does not begin with `{BUILTIN_PREFIX.strip()}`",
-            )
-    return parsed
+    return parse_file(root, file=path, key=key, reserved=BUILTIN_PREFIX)
 
 
 def builtin_rules() -> tuple[Rule, ...]:

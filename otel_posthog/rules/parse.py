@@ -64,18 +64,19 @@ class ParsedFile:
     default_rules: bool = False
 
 
-def parse_file(root: Node, *, file: str, key: str = "") -> ParsedFile:
+def parse_file(root: Node, *, file: str, key: str = "", reserved: str = "") -> ParsedFile:
     """Parses and checks the whole file.
 
     Args:
         root: From `read_document`.
         file: Path as the user wrote it, for messages.
         key: Key path of the root, for messages.
+        reserved: No rule's name may begin with it; "" reserves nothing.
 
     Raises:
         RulesError: At the first thing that is wrong.
     """
-    return _Parser(file).file(_At(root, key, root.line))
+    return _Parser(file, reserved).file(_At(root, key, root.line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class _At:
 
     def child(self, name: str, entry: Entry) -> _At:
         # A key that would read as two is quoted, so that the path can be followed by eye.
-        shown = f'["{name}"]' if "." in name or " " in name else (f".{name}" if self.path else name)
+        shown = f'["{name}"]' if not name or "." in name or " " in name else (f".{name}" if self.path else name)
         return _At(entry.node, self.path + shown, entry.line or entry.node.line)
 
     def members(self) -> Iterator[_At]:
@@ -97,8 +98,9 @@ class _At:
 
 
 class _Parser:
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, reserved: str = "") -> None:
         self._file = file
+        self._reserved = reserved
 
     def error(self, message: str, at: _At, hint: str = "") -> RulesError:
         return RulesError(message, file=self._file, line=at.line, key=at.path, hint=hint)
@@ -108,6 +110,8 @@ class _Parser:
     def file(self, at: _At) -> ParsedFile:
         if at.node.value is None:
             raise self.error("the file is empty", at, "Write `rules:` with at least one rule")
+        if at.node.sequence is not None:
+            raise self.error("the file is a list", at, "Write `rules:` above it")
         fields = self.table(FILE, at, ignore="x-")
         defaults: bool = fields.get("default_rules", False)
         if "rules" not in fields and not defaults:
@@ -155,6 +159,10 @@ class _Parser:
         if kind.short and isinstance(at.node.value, str):
             short = table.key_by_name[kind.short]
             return {short.name: self.value(short.type, at)}
+        if kind.short and at.node.mapping is None:
+            raise self.error(
+                f"{_shown(at.node)} stands where text or a mapping belongs", at, f"Write `{kind.short}` in quotes"
+            )
         fields = self.table(table, at)
         return self.match(fields, at) if table is MATCH else fields
 
@@ -183,6 +191,12 @@ class _Parser:
     def rule(self, at: _At) -> Rule:
         fields = self.table(RULE, at)
         entries = self.mapping(at)
+        if self._reserved and fields["name"].startswith(self._reserved):
+            raise self.error(
+                f"the name {fields['name']!r} begins like those of the default rules",
+                at.child("name", entries["name"]),
+                f"Choose one that does not begin with `{self._reserved.strip()}`",
+            )
         actions = [name for name in _ACTIONS if name in entries]
         if not actions:
             raise self.error("the rule does nothing", at, f"Add one of: {', '.join(_ACTIONS)}")
