@@ -167,9 +167,9 @@ function header({ tab }, stats) {
       name, n ? h("span", { class: "count" }, number(n)) : null);
   }));
   if (focus) nav.querySelector(`[href="${CSS.escape(focus)}"]`)?.focus();
-  nav.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" });
-  document.getElementById("live-text").textContent = plural(stats.stored, "event")
-    + (stats.duplicates ? `, ${plural(stats.duplicates, "duplicate")}` : "");
+  nav.querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  document.getElementById("live-text").replaceChildren(plural(stats.stored, "event"),
+    h("span", { class: "roomy" }, stats.duplicates ? `, ${plural(stats.duplicates, "duplicate")}` : ""));
 }
 
 function live() {
