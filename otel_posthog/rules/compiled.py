@@ -162,10 +162,9 @@ def _include_renderer(rule: Rule) -> ValuesRenderer | None:
             # Our own tags mean something else than a property of this event.
             if value is None or key.startswith(posthog.PREFIX) or not wanted(key):
                 continue
-            name = key[len(prefix) :] if prefix and key.startswith(prefix) and len(key) > len(prefix) else key
+            short = key[len(prefix) :] if key.startswith(prefix) else ""
             # An attribute that has the short name itself keeps it, whatever the order.
-            if name == key or (name not in found and name not in attributes):
-                found[name] = value
+            found[short if short and short not in attributes else key] = value
         return found
 
     return render

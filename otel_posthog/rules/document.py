@@ -24,7 +24,8 @@ MAX_NODES: Final = 50_000
 MAX_DEPTH: Final = 32
 
 _INT: Final = re.compile(r"[-+]?[0-9]{1,19}\Z|0x[0-9a-fA-F]{1,15}\Z|0o[0-7]{1,20}\Z")
-_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]{1,4})?\Z")
+# A longer row of digits is an id, which a float would cut: it stays text.
+_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))([eE][-+]?[0-9]{1,4})?\Z")
 _WORDS: Final[dict[str, Any]] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,

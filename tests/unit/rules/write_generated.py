@@ -20,7 +20,8 @@ def main() -> None:
     if parts is None:
         raise SystemExit(f"{page} has no place for the reference")
     page.write_text(
-        text[: parts.start()] + parts[1] + "\n" + reference_markdown() + parts[2] + text[parts.end() :], encoding="utf-8"
+        text[: parts.start()] + parts[1] + "\n" + reference_markdown() + parts[2] + text[parts.end() :],
+        encoding="utf-8",
     )
 
 

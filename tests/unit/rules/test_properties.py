@@ -1,0 +1,166 @@
+"""Properties of matching, over generated rules and signals."""
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otel_posthog.model import Resource, Scope, Signal, SignalKind
+from otel_posthog.rules import Match
+from otel_posthog.rules.load import parse_text
+from otel_posthog.rules.schema import SPAN_KINDS, STATUSES
+
+# Few names, so that rules and signals meet.
+KEYS = st.sampled_from(
+    ["a", "b", "c.d", "name", "attributes.name", "scope.name", "resource.r", "duration_ms", "status"]
+)
+TEXTS = st.sampled_from(["x", "y", "xy", "200", ""])
+SCALARS = st.one_of(TEXTS.filter(bool), st.sampled_from([0, 1, 200, 1.5, True, False]))
+TESTS = st.one_of(
+    SCALARS,
+    st.lists(SCALARS, min_size=1, max_size=3),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "equals": SCALARS,
+            "not_equals": SCALARS,
+            "one_of": st.lists(SCALARS, min_size=1, max_size=3),
+            "glob": st.sampled_from(["x*", "*", "?"]),
+            "not_regex": st.sampled_from(["x", "^$"]),
+            "gt": st.sampled_from([0, 1, 100]),
+            "lte": st.sampled_from([0, 1, 100]),
+            "exists": st.booleans(),
+        },
+    ).filter(bool),
+)
+
+
+@st.composite
+def field_conditions(draw: st.DrawFn) -> dict[str, Any]:
+    """A condition on one field or alternatives."""
+    test = draw(TESTS.filter(lambda value: isinstance(value, dict)))
+    fields = draw(st.lists(KEYS, min_size=1, max_size=2))
+    return {"fields": fields, **test}
+
+
+CONDITIONS = st.recursive(
+    field_conditions(),
+    lambda inner: (
+        st.fixed_dictionaries({}, optional={"any": st.lists(inner, min_size=1, max_size=2)})
+        .filter(bool)
+        .flatmap(lambda group: st.sampled_from([group, {"all": group["any"]}, {"none": group["any"]}]))
+    ),
+    max_leaves=4,
+)
+
+
+@st.composite
+def rules(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """A rules file's list of rules."""
+    found: list[dict[str, Any]] = []
+    for index in range(draw(st.integers(1, 4))):
+        kind = draw(st.sampled_from([["span"], ["span", "log"], ["log"], ["span_event"]]))
+        match: dict[str, Any] = {"kind": kind}
+        if draw(st.booleans()):
+            match["name"] = draw(TESTS)
+        if draw(st.booleans()):
+            match["scope"] = draw(TESTS)
+        if draw(st.booleans()):
+            match["all"] = draw(st.lists(CONDITIONS, min_size=1, max_size=3))
+        if draw(st.booleans()):
+            match["any"] = draw(st.lists(CONDITIONS, min_size=1, max_size=2))
+        if kind == ["span"] and draw(st.booleans()):
+            match["span_kind"] = draw(st.lists(st.sampled_from(SPAN_KINDS), min_size=1, max_size=2))
+        rule: dict[str, Any] = {"name": f"r{index}", "match": match}
+        rule["capture"] = draw(st.sampled_from(["seen", "seen {a}", "{a|b}", "{name}"]))
+        uses_end = any(word in json.dumps(rule) for word in ("duration_ms", "status"))
+        if kind == ["span"] and not uses_end and draw(st.booleans()):
+            rule["on"] = "start"
+        found.append(rule)
+    return found
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.sampled_from([0, 1, 200, -1]),
+        st.integers(),
+        st.floats(),
+        TEXTS,
+        st.text(st.characters(), max_size=5),
+        st.binary(max_size=3),
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=2)
+    ),
+    max_leaves=5,
+)
+ATTRIBUTES = st.dictionaries(st.sampled_from(["a", "b", "c.d", "name", "r", "posthog.x"]), VALUES, max_size=5)
+
+
+@st.composite
+def signals(draw: st.DrawFn) -> Signal:
+    """Any signal."""
+    kind = draw(st.sampled_from(list(SignalKind)))
+    is_span = kind is SignalKind.SPAN
+    return Signal(
+        kind=kind,
+        name=draw(TEXTS),
+        attributes=draw(ATTRIBUTES),
+        resource=Resource(draw(ATTRIBUTES)),
+        scope=Scope(draw(TEXTS), "1"),
+        span_kind=draw(st.sampled_from(SPAN_KINDS)) if is_span else "",
+        start_time_ns=draw(st.integers(0, 10**9)),
+        time_ns=draw(st.integers(0, 10**10)),
+        status_code=draw(st.sampled_from(STATUSES)) if is_span else "",
+        severity_number=draw(st.integers(-1, 30)),
+        severity_text=draw(TEXTS),
+        body=draw(VALUES),
+    )
+
+
+@given(rules(), signals())
+def test_prefilter_is_necessary(drawn: list[dict[str, Any]], signal: Signal) -> None:
+    """What `match` matches always passes the prefilter, in its sharp form and in its flat fields."""
+    compiled = parse_text(json.dumps({"rules": drawn}))
+    found = compiled.match(signal)
+    prefilter = compiled.prefilter
+    if found is None:
+        return
+    if signal.kind is not SignalKind.SPAN:
+        assert prefilter.logs if signal.kind is SignalKind.LOG else prefilter.span_events
+        return
+
+    assert prefilter.spans
+    assert prefilter.span(signal.span_kind, signal.name, signal.scope.name, signal.attributes)
+    assert prefilter.span_kinds is None or signal.span_kind in prefilter.span_kinds
+    assert prefilter.names is None or signal.name in prefilter.names
+    assert prefilter.scopes is None or signal.scope.name in prefilter.scopes
+    assert prefilter.any_key is None or not prefilter.any_key.isdisjoint(signal.attributes)
+    if found.on == "start":
+        assert prefilter.start
+        assert prefilter.span_start(signal.span_kind, signal.name, signal.scope.name, signal.attributes)
+
+
+@given(rules(), signals())
+def test_match_is_pure(drawn: list[dict[str, Any]], signal: Signal) -> None:
+    """Matching never raises, gives plain values, and gives the same again, also for rules loaded from other text."""
+    text = json.dumps({"rules": drawn})
+    compiled = parse_text(text)
+    again = parse_text(json.dumps({"rules": drawn}, indent=3, sort_keys=True))
+    found = compiled.match(signal)
+
+    assert found is None or (isinstance(found, Match) and found.event.strip() and found.rule in compiled.names)
+    assert repr(compiled.match(signal)) == repr(again.match(signal)) == repr(found)
+    assert compiled.digest == again.digest
+
+
+@given(rules(), signals())
+def test_first_match_wins(drawn: list[dict[str, Any]], signal: Signal) -> None:
+    """A rule decides exactly where it matches alone and none before it does."""
+    found = parse_text(json.dumps({"rules": drawn})).match(signal)
+    alone = [parse_text(json.dumps({"rules": [rule]})).match(signal) for rule in drawn]
+
+    assert repr(found) == repr(next((match for match in alone if match is not None), None))
