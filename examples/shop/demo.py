@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.parse
@@ -39,12 +40,13 @@ def main() -> int:
     with Emulator(port=free_port(PORT)) as posthog, Shop(posthog.endpoint) as shop:
         shop.wait_until_up()
         journey(shop.url)
-        arrived = posthog.wait_for(everything_arrived, timeout=WAIT)
+        try:
+            posthog.wait_for(everything_arrived, timeout=WAIT)
+        except TimeoutError as error:
+            print(f"Not everything arrived: {error}\n\nThe shop's log:\n{shop.log()}", file=sys.stderr)
+            return 1
         show(posthog)
         print(f"\nThe local PostHog is at {posthog.url}, the shop at {shop.url}")
-        if not arrived:
-            print("Not everything arrived; see the shop's log above.", file=sys.stderr)
-            return 1
         if not arguments.once:
             print("Sign up, buy a mug, order ten tents: events appear on the page within a second. Ctrl-C ends both.")
             try:
@@ -68,9 +70,12 @@ class Shop:
         print(f"    {' '.join(command)}\n")
         scripts = Path(sys.executable).parent
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "POSTHOG_"))}
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the shop
         self.process = subprocess.Popen(
             [str(scripts / command[0]), str(scripts / command[1]), *command[2:]],
             cwd=HERE,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
             env={**clean, **variables, "PATH": f"{scripts}{os.pathsep}{clean.get('PATH', '')}"},
         )
 
@@ -84,6 +89,12 @@ class Shop:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        self._log.close()
+
+    def log(self) -> str:
+        """What the shop printed so far."""
+        self._log.seek(0)
+        return self._log.read()
 
     def wait_until_up(self) -> None:
         """Returns when the shop answers.
@@ -94,14 +105,14 @@ class Shop:
         deadline = time.monotonic() + WAIT
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
-                sys.exit(f"The shop ended with exit code {self.process.returncode}.")
+                sys.exit(f"The shop ended with exit code {self.process.returncode}:\n{self.log()}")
             try:
                 urllib.request.urlopen(f"{self.url}/healthz", timeout=1).close()
             except OSError:
                 time.sleep(0.1)
             else:
                 return
-        sys.exit("The shop did not start.")
+        sys.exit(f"The shop did not start:\n{self.log()}")
 
 
 class Browser:
@@ -162,29 +173,69 @@ def journey(url: str) -> None:
 
 
 def everything_arrived(posthog: Emulator) -> bool:
-    """Three orders, two people signed up, one error: the journey's last effects are in."""
+    """Three orders, two people signed up, one error, and the spans behind them: the journey's last effects are in."""
     names = [event["event"] for event in posthog.events()]
-    return names.count("order paid") == 3 and names.count("user signed up") == 2 and "$exception" in names
+    expected = {"order paid": 3, "user signed up": 2, "user signed in": 1, "$exception": 1, "$pageview": 7}
+    return all(names.count(name) >= count for name, count in expected.items()) and len(posthog.spans()) > 0
 
 
 def show(posthog: Emulator) -> None:
-    """Prints what arrived."""
-    events = sorted(posthog.events(), key=lambda event: event["timestamp"])
+    """Prints what arrived: events, people, companies, errors, and how many spans and logs stand behind them."""
+    events = sorted(posthog.events(), key=lambda event: (event["timestamp"], event["event"]))
     table(
         "Events",
         ("time", "event", "person", "what"),
-        [(event["timestamp"][11:19], event["event"], event["distinct_id"], details(event)) for event in events],
+        [(event["timestamp"][11:23], event["event"], event["distinct_id"], details(event)) for event in events],
     )
+    table(
+        "People",
+        ("events", "properties", "known as"),
+        [
+            (str(person["events"]), pairs(person["properties"]), ", ".join(sorted(person["distinct_ids"])))
+            for person in posthog.persons()
+        ],
+    )
+    table(
+        "Companies",
+        ("company", "events", "properties"),
+        [(group["key"], str(group["events"]), pairs(group["properties"])) for group in posthog.groups()],
+    )
+    table(
+        "Errors",
+        ("issue", "times", "users", "at"),
+        [
+            (f"{issue['type']}: {issue['value']}", str(issue["count"]), str(issue["users"]), crash_frame(issue))
+            for issue in posthog.issues()
+        ],
+    )
+    print(
+        f"\nBehind them: {len(posthog.spans())} spans and {len(posthog.logs())} log records in PostHog's own tracing "
+        "and logs."
+    )
+
+
+def pairs(properties: dict[str, Any]) -> str:
+    """Properties in one line."""
+    return "  ".join(f"{name}={value}" for name, value in sorted(properties.items()) if not name.startswith("$"))
+
+
+def crash_frame(issue: dict[str, Any]) -> str:
+    """Where it was raised."""
+    frame = issue["exceptions"][0]["stacktrace"]["frames"][-1]
+    return f"{frame['filename']}:{frame['lineno']} in {frame['function']}"
 
 
 def details(event: dict[str, Any]) -> str:
     """The few properties of an event that a person would ask for first."""
     properties = event["properties"]
-    wanted = ("$request_method", "$pathname", "sku", "quantity", "total", "plan", "company", "$browser", "$device_type")
-    found = [str(properties[name]) for name in wanted if name in properties]
-    for exception in properties.get("$exception_list", [])[:1]:
-        found.insert(0, f"{exception['type']}: {exception['value']}")
-    return "  ".join(found)
+    if event["event"] == "$identify":
+        return f"was {properties['$anon_distinct_id']}"
+    if event["event"] == "$groupidentify":
+        return f"{properties['$group_type']} {properties['$group_key']}"
+    for exception in properties.get("$exception_list", []):
+        return f"{exception['type']}: {exception['value']}"
+    wanted = ["$request_method", "$pathname", "sku", "quantity", "total", "currency", "plan", "$browser", "$device_type"]
+    return "  ".join(str(properties[name]) for name in wanted if name in properties)
 
 
 def table(title: str, head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
