@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
 import uuid
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from otel_posthog.config.settings import DeliveryConfig, Lane, Mode, Settings
@@ -14,11 +16,16 @@ from otel_posthog.delivery.clock import SystemClock
 from otel_posthog.delivery.complaints import Complaints
 from otel_posthog.delivery.encoding import choose_compress, choose_dumps
 from otel_posthog.delivery.engine import Engine, Parts
+from otel_posthog.delivery.fanout import FanOut
 from otel_posthog.delivery.lane import LaneDelivery
 from otel_posthog.delivery.protocols import Clock, Delivery, Transport
+from otel_posthog.delivery.sinks import ConsoleWriter, FileWriter, MemorySink, WriterSink
+from otel_posthog.delivery.spool import Spool, folder_name
+from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.delivery.transport import MAX_ANSWER_BYTES, Urllib3Transport
 from otel_posthog.delivery.wire import Wire
 from otel_posthog.delivery.wire_auto import AutoWire
+from otel_posthog.delivery.wire_otlp import WireOtlp
 from otel_posthog.delivery.wire_v0 import WireV0
 from otel_posthog.delivery.wire_v1 import WireV1
 from otel_posthog.errors import ConfigError
@@ -49,17 +56,52 @@ def build_delivery(
     Raises:
         ConfigError: There is nowhere to deliver to.
     """
-    if settings.lane is None:
-        raise ConfigError("there is no lane to deliver to", key="OTEL_EXPORTER_OTLP_ENDPOINT")
-    return build_lane(
-        settings.lane,
-        settings.delivery,
-        transport=transport,
-        clock=clock,
-        send_guard=send_guard,
-        guard=guard,
-        resource=resource,
+    deliveries: dict[str, Delivery] = {}
+    for lane, config in (
+        (settings.lane, settings.delivery),
+        # A second lane is an onlooker: what it cannot deliver it gives up, so that nothing is spooled twice.
+        (settings.also, replace(settings.delivery, spool_dir="")),
+    ):
+        if lane is not None:
+            deliveries[lane.mode.value] = build_lane(
+                lane,
+                config,
+                transport=transport,
+                clock=clock,
+                send_guard=send_guard,
+                guard=guard,
+                resource=resource,
+            )
+    for sink in settings.sinks:
+        deliveries[sink] = _sink(sink, guard)
+    if not deliveries:
+        raise ConfigError(
+            "there is nowhere to deliver to", key="OTEL_EXPORTER_OTLP_ENDPOINT", hint="Set it, or OTEL_POSTHOG_SINK"
+        )
+    (_, primary), *onlookers = deliveries.items()
+    return FanOut(primary, dict(onlookers), guard=guard) if onlookers else primary
+
+
+def _sink(spec: str, guard: Guard) -> Delivery:
+    word, _, path = spec.partition(":")
+    kind = word.strip().lower()
+    if kind == "memory":
+        return MemorySink()
+    if kind == "console":
+        return WriterSink(ConsoleWriter(), guard=guard, name="console")
+    if kind == "file" and path.strip():
+        return WriterSink(FileWriter(path.strip()), guard=guard, name="file")
+    raise ConfigError(
+        f"the sink {word[:20]!r} is not known", key="OTEL_POSTHOG_SINK", hint="Use console, memory or file:PATH"
     )
+
+
+def memory_sink(delivery: Delivery) -> MemorySink | None:
+    """The memory sink among what `delivery` consists of."""
+    if isinstance(delivery, FanOut):
+        found = (memory_sink(part) for part in (delivery.primary, *delivery.onlookers.values()))
+        return next((sink for sink in found if sink is not None), None)
+    return delivery if isinstance(delivery, MemorySink) else None
 
 
 def build_wire(
@@ -76,7 +118,10 @@ def build_wire(
     squeeze = choose_compress(fast=fast) if config.compression == "gzip" else None
     dumps = choose_dumps(fast=fast)
     if lane.mode is Mode.COLLECTOR:
-        raise ConfigError("no OTLP yet")
+        headers = {name.lower(): value.reveal() for name, value in lane.headers.items()}
+        if lane.token:
+            headers["authorization"] = f"Bearer {lane.token.reveal()}"
+        return WireOtlp(lane.url, headers, dumps=dumps, compress=squeeze, resource=resource)
     host, token = lane.url.rstrip("/"), lane.token.reveal()
     v0 = WireV0(host, token, dumps=dumps, compress=squeeze)
     v1 = WireV1(host, token, dumps=dumps, compress=squeeze)
@@ -102,6 +147,16 @@ def build_lane(
     carrier = transport
     ticks = clock or SystemClock()
 
+    spools: list[Spool] = []
+
+    def new_spool() -> Spool | None:
+        if not config.spool_dir:
+            return None
+        folder = f"{os.path.expanduser(config.spool_dir)}/{folder_name(name)}"  # noqa: PTH111 - text, as the file layer has it
+        spool = Spool(folder, OsFiles(), max_bytes=config.spool_bytes, now_ns=lambda: int(ticks.time() * 1e9))
+        spools.append(spool)
+        return spool
+
     def new_engine() -> Engine:
         parts = Parts(
             wire=build_wire(lane, config, resource=resource),
@@ -112,14 +167,21 @@ def build_lane(
             guard=guard,
             complain=Complaints(name, ticks.monotonic),
             new_id=lambda: str(uuid.uuid4()),
-            journal=None,
+            journal=new_spool(),
         )
         return Engine(config, parts)
 
     def after_fork() -> None:
         if isinstance(carrier, Urllib3Transport):
             carrier.after_fork()
+        while spools:
+            spools.pop().let_go()
+
+    def close() -> None:
+        for spool in spools:
+            spool.close()
+        carrier.close()
 
     return LaneDelivery(
-        new_engine, close=carrier.close, after_fork=after_fork, exit_timeout=config.exit_timeout, guard=guard, name=name
+        new_engine, close=close, after_fork=after_fork, exit_timeout=config.exit_timeout, guard=guard, name=name
     )

@@ -10,6 +10,7 @@ smaller, and zlib from `isal` is five times faster still.
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import zlib
@@ -57,11 +58,11 @@ def choose_compress(*, fast: bool = True) -> Compress:
     """The best gzip there is: Intel's ISA-L where installed (and `fast`), else zlib."""
     if fast:
         try:
-            from isal import igzip_zlib
+            igzip = importlib.import_module("isal.igzip_zlib")  # without types of its own
         except ImportError:
             pass
         else:
-            squeeze = cast(Callable[[bytes, int, int], bytes], igzip_zlib.compress)
+            squeeze = cast("Callable[[bytes, int, int], bytes]", igzip.compress)
             return lambda data: squeeze(data, GZIP_LEVEL, _GZIP_WBITS)
     return compress
 

@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from otel_posthog.config.settings import DeliveryConfig
 from otel_posthog.delivery.backoff import MAX_RETRY_AFTER, Backoff
@@ -74,19 +74,19 @@ _CLOSING = (0.1, 1.0)
 class Journal(Protocol):
     """Events on disk; see `spool.Spool`."""
 
-    def append(self, records: Sequence[bytes]) -> list[Any]:
+    def append(self, records: Sequence[bytes], /) -> Sequence[Any]:
         """Writes durably and returns positions; raises OSError (SpoolFullError is one) with nothing written."""
         ...
 
-    def read(self, limit: int) -> list[tuple[Any, bytes, bool]]:
+    def read(self, limit: int, /) -> Sequence[tuple[Any, bytes, bool]]:
         """Up to `limit` records not in memory: position, record, whether this process wrote it."""
         ...
 
-    def skip(self, count: int) -> None:
-        """The next `count` records of this process were kept in memory: `read` need not give them."""
+    def kept(self) -> None:
+        """All that this process wrote so far is in memory: `read` need not give it."""
         ...
 
-    def ack(self, positions: Sequence[Any]) -> None:
+    def ack(self, positions: Sequence[Any], /) -> None:
         """These need not survive any longer."""
         ...
 
@@ -143,7 +143,7 @@ def weigh(event: CaptureEvent) -> int:
 def _weigh_members(members: Mapping[str, Any]) -> int:
     total = 2
     for key, value in members.items():
-        kind = type(value)
+        kind = cast("type[object]", type(value))
         if kind is str:
             total += len(key) + len(value) + 6
         elif kind is dict or kind is list:
@@ -159,7 +159,7 @@ def _weigh(value: Any) -> int:
     waiting = [value]
     while waiting:
         item = waiting.pop()
-        kind = type(item)
+        kind = cast("type[object]", type(item))
         if kind is str:
             total += len(item) + 3
         elif kind is dict:
@@ -235,7 +235,7 @@ class Engine:
             ):
                 return False
             epoch = self._epoch
-            for event, weight in zip(events, weights):
+            for event, weight in zip(events, weights, strict=True):
                 self._queue.append(_Entry(event, weight, epoch, now))
             self._queued_bytes += total
             self._open[epoch] = self._open.get(epoch, 0) + count
@@ -427,7 +427,7 @@ class Engine:
         for entry in entries:
             try:
                 parcel = self._wire.encode(entry.event, record=record)
-            except PermanentError as error:
+            except PermanentError as error:  # noqa: PERF203 - one bad event costs itself alone
                 self._spoiled(entry, LossReason.REJECTED, str(error))
             except (ValueError, TypeError, RecursionError) as error:
                 self._spoiled(entry, LossReason.ENCODE, f"an event has no JSON form ({type(error).__name__})")
@@ -646,7 +646,7 @@ class Engine:
             note = f"the spool cannot be written ({error.strerror or type(error).__name__}): events are in memory only"
             self._journal_from = now + JOURNAL_PAUSE
         else:
-            for parcel, position in zip(parcels, positions):
+            for parcel, position in zip(parcels, positions, strict=True):
                 parcel.position = position
                 parcel.record = b""
         with self._lock:
@@ -657,7 +657,7 @@ class Engine:
             if note or room:
                 self._ready.extend(parcels)
                 if not note:
-                    journal.skip(len(parcels))
+                    journal.kept()
             else:
                 self._behind = True
                 for parcel in parcels:
@@ -751,7 +751,7 @@ class Engine:
             for entry in entries:
                 try:
                     records.append(self._wire.encode(entry.event, record=True).record)
-                except (PermanentError, ValueError, TypeError, RecursionError):
+                except (PermanentError, ValueError, TypeError, RecursionError):  # noqa: PERF203 - the same
                     spoiled += 1
             entries = []
             late = self._write_late(self._journal, records)

@@ -18,8 +18,8 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
 from otel_posthog.delivery.protocols import Request, Response
@@ -76,7 +76,7 @@ class _DeadlineSocket:
         self._sock = sock
         self._deadline = deadline
 
-    def makefile(self, mode: str = "rb", *_: Any, **__: Any) -> io.BufferedReader:
+    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
         """A buffered reader that knows the deadline; closing it leaves the socket open."""
         return io.BufferedReader(_DeadlineReader(self._sock, self._deadline), _READ_BYTES)
 
@@ -94,54 +94,43 @@ def _pool_classes(deadline: _Deadline) -> dict[str, type[HTTPConnectionPool]]:
         def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
             super().__init__(_DeadlineSocket(sock, deadline), *args, **kwargs)  # pyright: ignore[reportArgumentType]
 
-    class Bounded:
-        """Mixed into both connections; http.client's own extension points."""
-
-        response_class = BoundedResponse
-        sock: Any
-        timeout: Any
-        port: int
-        _dns_host: str
-        source_address: Any
-        socket_options: Any
-
-        def _new_conn(self) -> socket.socket:
-            # One address after the other, each with the time that is left (urllib3 grants each the whole of it). The
-            # socket keeps that limit for a proxy's CONNECT and the TLS handshake.
+    def new_conn(self: Any) -> socket.socket:
+        # One address after the other, each with the time that is left (urllib3 grants each the whole of it). The
+        # socket keeps that limit for a proxy's CONNECT and the TLS handshake.
+        try:
+            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NameResolutionError(self._dns_host, self, socket.gaierror(str(error))) from error
+        failed = OSError("no address")
+        for *_, address in found:
             try:
-                found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-            except (socket.gaierror, UnicodeError) as error:
-                raise NameResolutionError(self._dns_host, self, socket.gaierror(str(error))) from error  # pyright: ignore
-            failed: OSError = OSError("no address")
-            for *_, address in found:
-                try:
-                    return create_connection(
-                        (str(address[0]), self.port), deadline.left(), self.source_address, self.socket_options
-                    )
-                except OSError as error:
-                    failed = error
-            raise NewConnectionError(self, f"no connection: {failed}") from failed  # pyright: ignore
+                return create_connection(
+                    (str(address[0]), self.port), deadline.left(), self.source_address, self.socket_options
+                )
+            except OSError as error:  # noqa: PERF203 - each address is tried
+                failed = error
+        raise NewConnectionError(self, f"no connection: {failed}") from failed
 
-        def send(self, data: Any) -> None:
-            if self.sock is None:
-                self.connect()
-            view = memoryview(data)
-            while view:
-                # `send`, not `sendall`: over TLS the latter would grant every 16 KiB record the whole time again.
-                self.sock.settimeout(deadline.left())
-                view = view[self.sock.send(view[:_SEND_BYTES]) :]
+    def send(self: Any, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        sock: Any = self.sock
+        view = memoryview(data)
+        while view:
+            # `send`, not `sendall`: over TLS the latter would grant every 16 KiB record the whole time again.
+            sock.settimeout(deadline.left())
+            view = view[sock.send(view[:_SEND_BYTES]) :]
 
-    class BoundedHTTP(Bounded, HTTPConnection):  # pyright: ignore[reportIncompatibleVariableOverride]
-        pass
-
-    class BoundedHTTPS(Bounded, HTTPSConnection):  # pyright: ignore[reportIncompatibleVariableOverride]
-        pass
+    # http.client's and urllib3's own extension points: what a response reads from, how a connection is made and fed.
+    bounded = {"response_class": BoundedResponse, "_new_conn": new_conn, "send": send}
+    plain: Any = type("BoundedHTTP", (HTTPConnection,), bounded)
+    secure: Any = type("BoundedHTTPS", (HTTPSConnection,), bounded)
 
     class PoolHTTP(HTTPConnectionPool):
-        ConnectionCls = BoundedHTTP  # pyright: ignore[reportAssignmentType]
+        ConnectionCls = plain
 
     class PoolHTTPS(HTTPSConnectionPool):
-        ConnectionCls = BoundedHTTPS  # pyright: ignore[reportAssignmentType]
+        ConnectionCls = secure
 
     return {"http": PoolHTTP, "https": PoolHTTPS}
 
@@ -157,8 +146,9 @@ def trusted_roots(ca_file: str = "") -> ssl.SSLContext:
             return ssl.create_default_context(cafile=ca_file)
         except (OSError, ValueError) as error:
             raise PermanentError(f"the CA file {ca_file} cannot be used ({type(error).__name__})") from error
-    paths = ssl.get_default_verify_paths()  # honours SSL_CERT_FILE and SSL_CERT_DIR
-    if paths.cafile is None and paths.capath is None:
+    # Honours SSL_CERT_FILE and SSL_CERT_DIR; a member is None where that file or folder does not exist.
+    paths = cast("tuple[str | None, ...]", ssl.get_default_verify_paths())
+    if paths[0] is None and paths[1] is None:
         # Slim container images come without ca-certificates; certifi is there with the OTLP exporter.
         try:
             import certifi
@@ -320,7 +310,11 @@ class Urllib3Transport:
         return context
 
     def _proxy(self, scheme: str, host: str) -> str:
-        from urllib.request import getproxies_environment, proxy_bypass_environment
+        from urllib import request as known
+
+        getproxies_environment: Callable[[], dict[str, str]] = known.getproxies_environment
+        # In the module since Python 2, though not in the type stubs.
+        proxy_bypass_environment: Callable[[str, Mapping[str, str]], Any] = vars(known)["proxy_bypass_environment"]
 
         if self._environ is None:
             found = getproxies_environment()

@@ -152,6 +152,6 @@ def code_of(value: object) -> str:
     return value if isinstance(value, str) and _CODE.match(value) else ""
 
 
-def retryable(message: str, delay: float) -> RetryableError:
+def retryable(message: str, delay: float = 0.0) -> RetryableError:
     """A retryable failure, with the pause that the server asked for."""
     return ThrottledError(message, delay=delay) if delay else RetryableError(message)

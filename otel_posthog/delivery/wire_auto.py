@@ -5,8 +5,8 @@ v1 is tried first. An answer that only something else than capture v1 gives (no 
 that what v1 may have taken in spite of its answer is the same event. Later batches go to v0 directly; an hour later one
 batch asks for v1 again, since servers are upgraded under long-running processes.
 
-A server that has spoken v1 once does: an odd answer of a proxy is then a failure to retry, and only several in a row are
-a reason to change.
+A server that has spoken v1 once does: an odd answer of a proxy is then a failure to retry, only several in a row are a
+reason to change.
 """
 
 from __future__ import annotations

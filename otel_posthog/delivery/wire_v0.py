@@ -4,8 +4,8 @@
 
 - The key is in the body; `sent_at` is fresh for every attempt and has no effect, because every event says
   `$ignore_sent_at`.
-- Gzip by `Content-Encoding`. The body of a 200 is not defined (`{"status": "Ok"}`, `{"status": 1}`): the status decides,
-  only a web page is no answer of PostHog's.
+- Gzip by `Content-Encoding`. The body of a 200 is not defined (`{"status": "Ok"}`, `{"status": 1}`): the status
+  decides, only a web page is no answer of PostHog's.
 - One bad event fails the whole batch with 400, one that is too large with 413: such a batch is halved until the guilty
   one is alone, all others pass.
 - A 200 does not prove ingestion: unknown keys and exceeded quotas are answered 200 too.

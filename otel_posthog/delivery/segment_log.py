@@ -1,0 +1,358 @@
+"""An append-only log of opaque records in segment files: the disk half of the spool, here and at the gateway.
+
+    <folder>/00000007.log        ┌──────────┬────────┬────────┬────────┬───
+                                 │ OTPHLOG1 │ record │ record │ record │ …      grows at the end only
+    <folder>/00000008.log        └──────────┴────────┴────────┴────────┴───
+    <folder>/cursor              segment, offset, crc: everything before it is done
+
+    record   ┌──────┬────────┬───────┬──────┬─────────┬─────────┐
+             │ mark │ length │ crc32 │ kind │ time    │ payload │    crc over everything but mark and crc
+             │ 4    │ 4      │ 4     │ 4    │ 8 (ns)  │ length  │    little-endian
+             └──────┴────────┴───────┴──────┴─────────┴─────────┘
+
+- `append` returns after one write and one fdatasync for all of its records (group commit). A new segment's name is made
+  durable before anything in it counts as written.
+- A torn tail, a flipped bit and zeroes cost the damaged record: reading looks for the next mark with a right checksum.
+- The cursor is written in place without a sync. Where it is lost, stale or garbage, records are read once more; what
+  they hold must not mind that (events are de-duplicated by their key).
+- A segment is removed when all its records are done. When the bytes are used up, `append` refuses the new records; the
+  oldest are never overwritten.
+- After a failed write or sync the segment takes nothing more: a second fdatasync may claim success for pages that the
+  kernel has dropped. The records go into a new segment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from otel_posthog.delivery.spool_files import Files
+
+MAGIC: Final = b"OTPHLOG1"
+MARK: Final = b"\xc7rec"
+_HEAD: Final = struct.Struct("<4sIIIQ")
+_CHECKED: Final = struct.Struct("<IIQ")
+_CURSOR: Final = struct.Struct("<QQI")
+
+
+class SpoolFullError(OSError):
+    """The spool has used up its bytes; nothing was written."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EDQUOT, "the spool is full")
+
+
+class Position(NamedTuple):
+    """Where a record lies; `start` includes what was damaged before it."""
+
+    segment: int
+    start: int
+    end: int
+
+
+class Record(NamedTuple):
+    """One record as read."""
+
+    position: Position
+    payload: bytes
+    kind: int
+    time_ns: int
+
+
+@dataclass(slots=True)
+class _Segment:
+    """What is known of one segment file."""
+
+    number: int
+    size: int
+    done_to: int = len(MAGIC)
+    done: dict[int, int] = field(default_factory=dict[int, int])
+
+
+def _crc(length: int, kind: int, time_ns: int, payload: bytes) -> int:
+    return zlib.crc32(payload, zlib.crc32(_CHECKED.pack(length, kind, time_ns)))
+
+
+def pack(payload: bytes, kind: int, time_ns: int) -> bytes:
+    """One record as it lies on disk."""
+    crc = _crc(len(payload), kind, time_ns, payload)
+    return _HEAD.pack(MARK, len(payload), crc, kind, time_ns) + payload
+
+
+class SegmentLog:
+    """One folder of segments with one writer. Not locked: one thread at a time.
+
+    Args:
+        folder: Its folder; made at the first append.
+        files: File operations.
+        max_bytes: Bytes on disk at the most.
+        segment_bytes: Bytes after which a new segment begins.
+    """
+
+    def __init__(self, folder: str, files: Files, *, max_bytes: int, segment_bytes: int = 8 * 1024 * 1024) -> None:
+        self.folder = folder
+        self.damaged = 0
+        """Stretches of unreadable bytes that were passed over."""
+        self._files = files
+        self._max_bytes = max_bytes
+        # Small limits need small segments, or nothing could be given back before all is full.
+        self._segment_bytes = max(min(segment_bytes, max_bytes // 4), 4096)
+        self._segments: dict[int, _Segment] = {}
+        self._handle: int | None = None  # of the newest segment, while it takes records
+        self._next_number = 1
+        self._read_at = (0, len(MAGIC))
+        self._loaded: tuple[int, int, bytes] = (0, 0, b"")
+
+    def open(self) -> None:
+        """Finds what an earlier process left; reads no records yet.
+
+        Raises:
+            OSError: The folder cannot be read.
+        """
+        numbers = [int(name[:-4]) for name in self._files.names(self.folder) if _is_segment(name)]
+        for number in sorted(numbers):
+            self._segments[number] = _Segment(number, self._files.size(self._path(number)))
+            self._next_number = number + 1
+        self._use_cursor()
+        self._read_at = next(((s.number, s.done_to) for s in self._segments.values()), (0, len(MAGIC)))
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(segment.size for segment in self._segments.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether every record is done."""
+        return all(segment.done_to >= segment.size for segment in self._segments.values())
+
+    def append(self, payloads: Sequence[bytes], *, kind: int = 0, time_ns: int = 0) -> list[Position]:
+        """Writes records durably, all or none.
+
+        Args:
+            payloads: What to keep.
+            kind: The caller's own mark for them.
+            time_ns: The caller's own time for them.
+
+        Raises:
+            SpoolFullError: They do not fit.
+            OSError: They cannot be written.
+        """
+        records = [pack(payload, kind, time_ns) for payload in payloads]
+        data = b"".join(records)
+        if self.size + len(data) + len(MAGIC) > self._max_bytes:
+            self._tidy(everything=True)
+            if self.size + len(data) + len(MAGIC) > self._max_bytes:
+                raise SpoolFullError
+        segment = self._writable()
+        try:
+            self._commit(segment, data)
+        except OSError:
+            # Once more in a new segment: a bad block or a failed sync says nothing about the next file.
+            segment = self._writable()
+            self._commit(segment, data)
+        positions: list[Position] = []
+        at = segment.size - len(data)
+        for record in records:
+            positions.append(Position(segment.number, at, at + len(record)))
+            at += len(record)
+        return positions
+
+    def _writable(self) -> _Segment:
+        newest = self._segments.get(self._next_number - 1)
+        if self._handle is not None and newest is not None and newest.size < self._segment_bytes:
+            return newest
+        self._seal()
+        self._files.make_folder(self.folder)
+        number = self._next_number
+        self._next_number += 1
+        path = self._path(number)
+        handle = self._files.create(path)
+        try:
+            self._files.append(handle, MAGIC)
+            self._files.sync_folder(self.folder)
+        except OSError:
+            self._files.close(handle)
+            self._files.remove(path)
+            raise
+        self._handle = handle
+        segment = self._segments[number] = _Segment(number, len(MAGIC))
+        return segment
+
+    def _commit(self, segment: _Segment, data: bytes) -> None:
+        handle = self._handle
+        assert handle is not None
+        try:
+            self._files.append(handle, data)
+            self._files.sync(handle)
+        except OSError:
+            # Where even that fails, it is read as damage or as records that are sent twice: both are harmless.
+            with contextlib.suppress(OSError):
+                self._files.cut(handle, segment.size)
+            self._seal()
+            raise
+        segment.size += len(data)
+
+    def _seal(self) -> None:
+        if self._handle is not None:
+            self._files.close(self._handle)
+            self._handle = None
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def kept(self) -> None:
+        """Everything so far is known to the caller: reading goes on behind it."""
+        newest = self._segments.get(self._next_number - 1)
+        if newest is not None:
+            self._read_at = (newest.number, newest.size)
+
+    def read(self, limit: int) -> list[Record]:
+        """Up to `limit` records from where reading stopped, in order; empty at the end.
+
+        Raises:
+            OSError: A segment cannot be read.
+        """
+        records: list[Record] = []
+        while len(records) < limit:
+            segment = self._reading()
+            if segment is None:
+                break
+            self._read_segment(segment, limit, records)
+        return records
+
+    def _reading(self) -> _Segment | None:
+        """The segment to read from; goes on to the next one at an end."""
+        number, at = self._read_at
+        segment = self._segments.get(number)
+        if segment is not None and at < segment.size:
+            return segment
+        later = next((s for n, s in sorted(self._segments.items()) if n > number), None)
+        if later is None:
+            return None
+        self._read_at = (later.number, later.done_to)
+        return self._reading()
+
+    def _read_segment(self, segment: _Segment, limit: int, records: list[Record]) -> None:
+        base, data = self._load(segment)
+        start = self._read_at[1]  # where the next position starts: damage before a record belongs to it
+        at = start - base
+        while len(records) < limit and at < len(data):
+            found = _parse(data, at)
+            if found is None:
+                at = data.find(MARK, at + 1)
+                if at >= 0:
+                    continue
+                # Nothing readable up to the end: done with.
+                self.damaged += 1
+                segment.done[start] = segment.size
+                self._advance(segment)
+                start = segment.size
+                break
+            payload, kind, time_ns = found
+            end = base + at + _HEAD.size + len(payload)
+            self.damaged += start < base + at
+            records.append(Record(Position(segment.number, start, end), payload, kind, time_ns))
+            start = end
+            at = end - base
+        self._read_at = (segment.number, start)
+        if start >= segment.size:
+            self._loaded = (0, 0, b"")
+
+    def _load(self, segment: _Segment) -> tuple[int, bytes]:
+        """The unread rest of `segment` as it is now; read at once, because a segment is small."""
+        number, base, data = self._loaded
+        at = self._read_at[1]
+        if number != segment.number or not base <= at < base + len(data):
+            data = self._files.read(self._path(segment.number), at, segment.size - at)
+            base = at
+            if not data:
+                raise OSError(errno.EIO, "a segment of the spool is shorter than it was")
+            self._loaded = (segment.number, base, data)
+        return base, data
+
+    # --- done ------------------------------------------------------------------------------------------------------
+
+    def ack(self, positions: Sequence[Position]) -> None:
+        """These records are done.
+
+        Raises:
+            OSError: A segment or the cursor cannot be written; nothing but a second reading comes of it.
+        """
+        for position in positions:
+            segment = self._segments.get(position.segment)
+            if segment is not None:
+                segment.done[position.start] = position.end
+                self._advance(segment)
+        self._tidy(everything=False)
+        self._save_cursor()
+
+    def _advance(self, segment: _Segment) -> None:
+        while segment.done_to in segment.done:
+            segment.done_to = segment.done.pop(segment.done_to)
+
+    def _tidy(self, *, everything: bool) -> None:
+        """Removes segments that are done; `everything`: the one that takes records, too."""
+        for number, segment in list(self._segments.items()):
+            writing = self._handle is not None and number == self._next_number - 1
+            if segment.done_to < segment.size or (writing and not everything):
+                continue
+            if writing:
+                self._seal()
+            self._files.remove(self._path(number))
+            del self._segments[number]
+
+    def close(self) -> None:
+        """Closes its files, and removes them all where every record is done."""
+        self._seal()
+        if self.empty:
+            self._tidy(everything=True)
+            for name in self._files.names(self.folder):
+                self._files.remove(f"{self.folder}/{name}")
+            self._files.remove_folder(self.folder)
+
+    def let_go(self) -> None:
+        """Closes its files and leaves everything as it is (the child of a fork)."""
+        self._seal()
+
+    # --- the cursor ------------------------------------------------------------------------------------------------
+
+    def _save_cursor(self) -> None:
+        oldest = next(iter(sorted(self._segments.items())), None)
+        if oldest is None:
+            return
+        number, segment = oldest
+        head = struct.pack("<QQ", number, segment.done_to)
+        self._files.write_small(f"{self.folder}/cursor", head + struct.pack("<I", zlib.crc32(head)))
+
+    def _use_cursor(self) -> None:
+        try:
+            data = self._files.read(f"{self.folder}/cursor", 0, _CURSOR.size)
+            number, done_to, crc = _CURSOR.unpack(data)
+        except (OSError, struct.error):
+            return
+        segment = self._segments.get(number)
+        if segment is not None and crc == zlib.crc32(data[:16]) and len(MAGIC) <= done_to <= segment.size:
+            segment.done_to = done_to
+
+    def _path(self, number: int) -> str:
+        return f"{self.folder}/{number:08d}.log"
+
+
+def _is_segment(name: str) -> bool:
+    return name.endswith(".log") and name[:-4].isdigit()
+
+
+def _parse(data: bytes, at: int) -> tuple[bytes, int, int] | None:
+    """Payload, kind and time of the record at `at`; `None` where there is none, or a damaged one."""
+    if len(data) - at < _HEAD.size:
+        return None
+    mark, length, crc, kind, time_ns = _HEAD.unpack_from(data, at)
+    if mark != MARK or length > len(data) - at - _HEAD.size:
+        return None
+    payload = data[at + _HEAD.size : at + _HEAD.size + length]
+    return (payload, kind, time_ns) if _crc(length, kind, time_ns, payload) == crc else None
