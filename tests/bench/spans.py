@@ -1,0 +1,202 @@
+"""Rows about spans: what an ordinary one pays for us, and what it costs the caller to annotate one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from opentelemetry import baggage, trace
+
+from otel_posthog.assembly import Runtime
+from otel_posthog.sdk.processor import PostHogSpanProcessor
+from tests.bench.harness import Row, Side, alone, interleaved, no_collector, per_call, quantile
+from tests.bench.setting import (
+    PROPERTIES,
+    QUIET,
+    RULES,
+    TAGS,
+    ended,
+    live_spans,
+    posthog_client,
+    provider,
+    quiet_batch_processor,
+    runtime,
+)
+
+SPANS = 1_000
+CALLS = 1_000
+
+
+def rows(url: str, rounds: int) -> Iterator[Row]:
+    """All of this module."""
+    yield from quiet_rows(url, rounds)
+    yield disabled_row(rounds)
+    yield annotate_row(url, rounds)
+    yield tail_row(url, max(3, rounds // 2))
+
+
+# --- an un-annotated span ------------------------------------------------------------------------------------------
+
+
+def quiet_rows(url: str, rounds: int) -> Iterator[Row]:
+    """`on_start` + `on_end` of an un-annotated span against `BatchSpanProcessor.on_end`, both called directly."""
+    name = "un-annotated span, on_start + on_end"
+    empty = trace.set_span_in_context(trace.INVALID_SPAN)
+    parent = provider().get_tracer("shop").start_span("GET /cart")
+    inside = trace.set_span_in_context(parent)
+    parent.set_attribute("posthog.distinct_id", "ada")
+    carried = baggage.set_baggage(
+        "session.id", "0190f3a2-7b5c-7def-8abc-0123456789ab", baggage.set_baggage("user.id", "ada", empty)
+    )
+    for label, rules, context, target, moonshot, note in (
+        ("bare", "", empty, 0.75, 0.4, ""),
+        ("with rules", RULES, empty, 1.3, 0.8, "nine user rules and defaults loaded, none of which matches"),
+        ("identity of the parent span to stamp", "", inside, 4.0, 2.0, ""),
+        ("identity and session from baggage to stamp", "", carried, 4.0, 2.0, ""),
+    ):
+        with runtime(url, rules=rules) as made:
+            processor = PostHogSpanProcessor(runtime=made)
+            ours, peer = interleaved(_quiet(processor, context), _batch_on_end(), rounds)
+            processor.shutdown()
+        yield Row(f"{name}: {label}", "BatchSpanProcessor.on_end", ours, peer, target, moonshot, note)
+
+
+def _quiet(processor: Any, context: Any) -> Side:
+    def side() -> float:
+        spans = live_spans(SPANS, QUIET, context)
+        on_start, on_end = processor.on_start, processor.on_end
+
+        def start() -> None:
+            for span in spans:
+                on_start(span, context)
+
+        def end() -> None:
+            for span in spans:
+                on_end(span)
+
+        seconds = per_call(SPANS, start)
+        ended(spans)
+        return seconds + per_call(SPANS, end)
+
+    return side
+
+
+def _batch_on_end() -> Side:
+    def side() -> float:
+        spans = ended(live_spans(SPANS, QUIET))
+        processor = quiet_batch_processor(SPANS)
+        on_end = processor.on_end
+
+        def end() -> None:
+            for span in spans:
+                on_end(span)
+
+        try:
+            return per_call(SPANS, end)
+        finally:
+            processor.force_flush()
+            processor.shutdown()
+
+    return side
+
+
+def disabled_row(rounds: int) -> Row:
+    """The same calls of a processor behind a shut gate."""
+    processor = PostHogSpanProcessor()  # no variable is set
+    context = trace.set_span_in_context(trace.INVALID_SPAN)
+    return Row("disabled: processor's on_start + on_end", "", alone(_quiet(processor, context), rounds), [], 0.3e-6)
+
+
+# --- annotating one ------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def annotating(made: Runtime) -> Iterator[tuple[Callable[[Any], None], Callable[[], None]]]:
+    """(annotate and hand over one span, drain): five attributes on a span that is there anyway, and its `on_end`."""
+    processor = PostHogSpanProcessor(runtime=made)
+    on_end = processor.on_end
+
+    def annotate(span: Any) -> None:
+        span.set_attributes(TAGS)
+        on_end(span)
+
+    def drain() -> None:
+        assert processor.force_flush(60_000), "the bridge did not drain"
+
+    try:
+        yield annotate, drain
+    finally:
+        processor.shutdown()
+
+
+def annotate_row(url: str, rounds: int) -> Row:
+    """The caller's CPU for an annotated span against `posthog.capture()` with as many properties."""
+    with runtime(url) as made, annotating(made) as (annotate, drain), posthog_client(url) as client:
+
+        def ours() -> float:
+            spans = live_spans(CALLS, QUIET)
+
+            def run() -> None:
+                for span in spans:
+                    annotate(span)
+
+            seconds = per_call(CALLS, run)
+            drain()
+            return seconds
+
+        def peer() -> float:
+            capture = client.capture
+
+            def run() -> None:
+                for _ in range(CALLS):
+                    capture("order paid", distinct_id="ada", properties=PROPERTIES)
+
+            seconds = per_call(CALLS, run)
+            client.flush()
+            return seconds
+
+        results = interleaved(ours, peer, rounds)
+    return Row("annotated span: 5 attributes and hand-over", "posthog.capture()", *results, 0.15, 0.1)
+
+
+# --- the tail ------------------------------------------------------------------------------------------------------
+
+
+def _app_work() -> int:
+    # About 50 µs of Python and a wait, as for a query: an app does something between two events. Without the wait, a
+    # busy loop would starve the delivery of both sides, and nothing would run "meanwhile".
+    time.sleep(0.0002)
+    return sum(number * number for number in range(1_000))
+
+
+def tail_row(url: str, rounds: int, calls: int = 6_000) -> Row:
+    """The slowest call in a thousand while delivery runs, wall clock, with an app's own work between the calls."""
+
+    def timed(call: Callable[[int], object]) -> float:
+        walls: list[float] = []
+        for number in range(calls):
+            _app_work()
+            begun = time.perf_counter()
+            call(number)
+            walls.append(time.perf_counter() - begun)
+        return quantile(walls, 0.999)
+
+    with runtime(url) as made, annotating(made) as (annotate, drain), posthog_client(url) as client:
+
+        def ours() -> float:
+            spans = live_spans(calls, QUIET)
+            with no_collector():
+                seconds = timed(lambda number: annotate(spans[number]))
+            drain()
+            return seconds
+
+        def peer() -> float:
+            with no_collector():
+                seconds = timed(lambda _: client.capture("order paid", distinct_id="ada", properties=PROPERTIES))
+            client.flush()
+            return seconds
+
+        results = interleaved(ours, peer, rounds)
+    return Row("p99.9 of such a call while delivery runs", "posthog.capture()", *results, 0.2, 0.05)
