@@ -315,7 +315,26 @@ OURS: tuple[Variable, ...] = (
     ),
 )
 
-VARIABLES: tuple[Variable, ...] = (*STANDARD, *OURS)
+# Read where they are needed, so no part of the settings.
+ELSEWHERE: tuple[Variable, ...] = (
+    Variable(
+        "OTEL_POSTHOG_DEPLOYMENT_METHOD",
+        "text",
+        "",
+        "`deployment_method` of events, where what is found (docker, kubernetes, …) is not right.",
+    ),
+    Variable(
+        "OTEL_POSTHOG_RAISE",
+        "bool",
+        "",
+        "For work on otel-posthog: raise internal failures instead of counting them; on under pytest.",
+    ),
+    Variable(
+        "OTEL_POSTHOG_RUN", "text", "", "Set by `otel-posthog run` for the program that it starts; not by people."
+    ),
+)
+
+VARIABLES: tuple[Variable, ...] = (*STANDARD, *OURS, *ELSEWHERE)
 
 
 def variable(name: str) -> Variable:

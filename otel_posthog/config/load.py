@@ -237,7 +237,7 @@ def _find_rules(reader: _Reader, directory: str) -> None:
 
 def _unknown(environ: Mapping[str, str]) -> list[str]:
     """Variables that look like ours and are not: nearly always a typing error, and otherwise without effect."""
-    known = {row.name for row in OURS}
+    known = {row.name for row in names.VARIABLES}
     found: list[str] = []
     for name in environ:
         if name.startswith(names.PREFIX) and name not in known:

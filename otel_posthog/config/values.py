@@ -34,6 +34,11 @@ def shown(value: object) -> str:
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 
+def plain(number: float) -> str:
+    """A number as people write it: `1,000,000`, `0.25`."""
+    return f"{int(number):,}" if number == int(number) else f"{number:,g}"
+
+
 def parse(row: Variable, raw: object, source: str) -> Any:
     """Turns environment text or an argument into the value of `row`.
 
@@ -59,8 +64,8 @@ def _hint(row: Variable) -> str:
         return "Use true or false"
     if row.kind in ("int", "seconds"):
         what = "a whole number" if row.kind == "int" else "a number of seconds, such as 2.5,"
-        upper = f" to {row.maximum:,g}" if row.maximum else " or more"
-        return f"Use {what} of {row.minimum:,g}{upper}" + (f"; the default is {row.default}" if row.default else "")
+        upper = f" to {plain(row.maximum)}" if row.maximum else " or more"
+        return f"Use {what} of {plain(row.minimum)}{upper}" + (f"; the default is {row.default}" if row.default else "")
     if row.kind == "map":
         return "Use key=value,key=value or a JSON object"
     return "Leave it unset for the default"
@@ -79,9 +84,9 @@ def _bool(_row: Variable, raw: object) -> bool:
 
 def _within(row: Variable, number: float) -> None:
     if number < row.minimum:
-        raise ValueError(f"{number:,g} is too small")
+        raise ValueError(f"{plain(number)} is too small")
     if row.maximum and number > row.maximum:
-        raise ValueError(f"{number:,g} is too large")
+        raise ValueError(f"{plain(number)} is too large")
 
 
 def _int(row: Variable, raw: object) -> int:

@@ -130,8 +130,8 @@ def test_other_vendors_stay_untouched(vendor: str) -> None:
         }
     )
 
-    assert ("token", "token") == (failed(general), failed(own))
-    assert () == general.warnings
+    assert (failed(general), failed(own)) == ("token", "token")
+    assert general.warnings == ()
 
 
 OPEN = [
@@ -199,27 +199,27 @@ def test_arguments_count_as_endpoint_and_token() -> None:
 
     assert plain.lane is not None
     assert declarative.lane is not None
-    assert (Mode.DIRECT, "https://us.i.posthog.com", KEY) == (
+    assert (
         plain.lane.mode,
         plain.lane.url,
         plain.lane.token.reveal(),
-    )
-    assert (Mode.COLLECTOR, "http://otelcol:4318/v1/logs", KEY) == (
+    ) == (Mode.DIRECT, "https://us.i.posthog.com", KEY)
+    assert (
         declarative.lane.mode,
         declarative.lane.url,
         declarative.lane.token.reveal(),
-    )
-    assert ("argument endpoint", "argument token") == (plain.sources["lane.url"], plain.sources["lane.token"])
+    ) == (Mode.COLLECTOR, "http://otelcol:4318/v1/logs", KEY)
+    assert (plain.sources["lane.url"], plain.sources["lane.token"]) == ("argument endpoint", "argument token")
 
 
 def test_arguments_do_not_beat_the_off_switches() -> None:
     """The operator's switches hold against code; the argument `enabled` beats its own variable."""
     given = {"endpoint": POSTHOG, "token": KEY}
 
-    assert "sdk" == failed(load_settings({"OTEL_SDK_DISABLED": "true"}, **given))
-    assert "instrumentation" == failed(load_settings({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"}, **given))
-    assert "switch" == failed(load_settings({}, **given, enabled=False))
-    assert "" == failed(load_settings({"OTEL_POSTHOG_ENABLED": "false"}, **given, enabled=True))
+    assert failed(load_settings({"OTEL_SDK_DISABLED": "true"}, **given)) == "sdk"
+    assert failed(load_settings({"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "*"}, **given)) == "instrumentation"
+    assert failed(load_settings({}, **given, enabled=False)) == "switch"
+    assert failed(load_settings({"OTEL_POSTHOG_ENABLED": "false"}, **given, enabled=True)) == ""
 
 
 def test_an_argument_never_borrows_a_strangers_authorization() -> None:
@@ -229,9 +229,9 @@ def test_an_argument_never_borrows_a_strangers_authorization() -> None:
     closed = load_settings(honeycomb, endpoint=POSTHOG, mode="direct")
     opened = load_settings(honeycomb, endpoint=COLLECTOR, token="t")
 
-    assert "token" == failed(closed)
+    assert failed(closed) == "token"
     assert opened.lane is not None
-    assert {} == opened.lane.headers
+    assert opened.lane.headers == {}
 
 
 def test_blank_arguments_are_not_given() -> None:
@@ -239,31 +239,31 @@ def test_blank_arguments_are_not_given() -> None:
     settings = load_settings(ON, endpoint=" ", token="", mode="  ")
 
     assert settings.enabled
-    assert ENDPOINT == settings.sources["lane.url"]
+    assert settings.sources["lane.url"] == ENDPOINT
 
 
 def test_every_condition_is_reported_with_its_source() -> None:
     """All conditions are answered, passed or not, each with what decided it."""
     checks = load_settings({ENDPOINT: POSTHOG, TOKEN: "phx_abc", "OTEL_POSTHOG_ENABLED": "yes"}).checks
 
-    assert [
+    assert [(check.name, check.passed, check.source) for check in checks] == [
         ("sdk", True, ""),
         ("switch", True, "OTEL_POSTHOG_ENABLED"),
         ("instrumentation", True, ""),
         ("endpoint", True, ENDPOINT),
         ("token", True, TOKEN),
         ("token shape", False, TOKEN),
-    ] == [(check.name, check.passed, check.source) for check in checks]
+    ]
     assert "phx_abc" not in repr(checks)
 
 
 def test_a_vendors_authorization_is_explained() -> None:
     """Whoever wonders why it is off with an authorization set reads why it does not count."""
-    assert (
+    assert load_settings({ENDPOINT: "https://api.honeycomb.io", HEADERS: "authorization=Bearer x"}).reason == (
         "OTEL_EXPORTER_OTLP_TOKEN is not set, and the authorization in OTEL_EXPORTER_OTLP_HEADERS does not count "
         "towards api.honeycomb.io: that is other vendors' usual set-up, where installing this package must change "
         "nothing"
-    ) == load_settings({ENDPOINT: "https://api.honeycomb.io", HEADERS: "authorization=Bearer x"}).reason
+    )
 
 
 def test_the_environment_is_read_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -60,7 +60,7 @@ def test_capture_hosts(endpoint: str, host: str) -> None:
     settings = load(**{BASE: endpoint})
 
     assert (D, host) == lane(settings)
-    assert (D, D) == (settings.traces_mode, settings.logs_mode)
+    assert (settings.traces_mode, settings.logs_mode) == (D, D)
 
 
 @pytest.mark.parametrize(
@@ -169,11 +169,11 @@ def test_credentials_in_an_endpoint_are_not_kept() -> None:
     """User and password neither reach the lane nor any repr; their owner is told."""
     settings = load(**{BASE: "https://me:hunter2@otel.example.com"})
 
-    assert (C, "https://otel.example.com/v1/logs") == lane(settings)
+    assert lane(settings) == (C, "https://otel.example.com/v1/logs")
     assert "hunter2" not in repr(settings)
-    assert (
+    assert settings.warnings == (
         "the user and password in OTEL_EXPORTER_OTLP_ENDPOINT are not used for product data; the token is",
-    ) == settings.warnings
+    )
 
 
 def test_collector_headers_go_along_as_secrets() -> None:

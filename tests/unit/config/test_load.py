@@ -113,7 +113,7 @@ def test_argument_beats_environment_beats_default(row: Variable) -> None:
         ("OTEL_POSTHOG_QUEUE_SIZE", "0", "0 is too small"),
         ("OTEL_POSTHOG_QUEUE_SIZE", "1.5", "not a whole number"),
         ("OTEL_POSTHOG_QUEUE_SIZE", "9" * 5000, "not a whole number"),
-        ("OTEL_POSTHOG_MAX_EVENT_BYTES", "2000000", "2e+06 is too large"),
+        ("OTEL_POSTHOG_MAX_EVENT_BYTES", "2000000", "2,000,000 is too large"),
         ("OTEL_POSTHOG_TIMEOUT", "10s", "'10s' is not a number of seconds"),
         ("OTEL_POSTHOG_TIMEOUT", "nan", "not a number of seconds"),
         ("OTEL_POSTHOG_TIMEOUT", "inf", "not a number of seconds"),
@@ -135,7 +135,7 @@ def test_bad_values(name: str, text: str, words: str) -> None:
         load_settings({**ON, name: text})
     shut = load_settings({name: text})
 
-    assert words.replace("2e+06", "2,000,000") in str(raised.value).replace("2e+06", "2,000,000")
+    assert words in str(raised.value)
     assert "OTEL_POSTHOG_" in str(raised.value)
     assert (False, (str(raised.value),)) == (shut.enabled, shut.warnings)
 
@@ -176,7 +176,7 @@ def test_arguments_of_natural_types() -> None:
         wire=None,
     )
 
-    assert (5, 3.0, False, ("a",), "/tmp/rules.yaml", {"team": 7}, "auto") == (
+    assert (
         settings.delivery.queue_size,
         settings.delivery.timeout,
         settings.convert.exceptions,
@@ -184,7 +184,7 @@ def test_arguments_of_natural_types() -> None:
         settings.rules.path,
         settings.convert.static_properties,
         settings.delivery.wire,
-    )
+    ) == (5, 3.0, False, ("a",), "/tmp/rules.yaml", {"team": 7}, "auto")
 
 
 def test_none_empties_a_list_and_json_keeps_types() -> None:
@@ -193,14 +193,14 @@ def test_none_empties_a_list_and_json_keeps_types() -> None:
         {**ON, "OTEL_POSTHOG_BAGGAGE_KEYS": "None", "OTEL_POSTHOG_PROPERTIES": '{"tier": 2, "beta": true}'}
     )
 
-    assert ((), {"tier": 2, "beta": True}) == (settings.identity.baggage_keys, settings.convert.static_properties)
+    assert (settings.identity.baggage_keys, settings.convert.static_properties) == ((), {"tier": 2, "beta": True})
 
 
 def test_a_typing_error_in_a_name_is_pointed_out() -> None:
     """A variable that is nearly ours has no effect, so its owner hears of it; a stranger's is left alone."""
     settings = load_settings({**ON, "OTEL_POSTHOG_QUEUESIZE": "5", "OTEL_POSTHOG_REQUIRE_ALL": "1"})
 
-    assert ("OTEL_POSTHOG_QUEUESIZE is not a setting; did you mean OTEL_POSTHOG_QUEUE_SIZE?",) == settings.warnings
+    assert settings.warnings == ("OTEL_POSTHOG_QUEUESIZE is not a setting; did you mean OTEL_POSTHOG_QUEUE_SIZE?",)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_a_closed_gate_reads_no_file(tmp_path: Path) -> None:
 
 SECRETS = st.text(
     st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="%,;\"'`\\"), min_size=12, max_size=60
-)
+).map(lambda text: f"zq~{text}")  # nothing else that is shown can hold it by chance
 
 
 @given(token=SECRETS, password=SECRETS)
@@ -285,4 +285,4 @@ def test_the_import_is_light() -> None:
         timeout=30,
     )
 
-    assert ("[]", "") == (result.stdout.strip(), result.stderr)
+    assert (result.stdout.strip(), result.stderr) == ("[]", "")

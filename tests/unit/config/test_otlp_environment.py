@@ -133,7 +133,7 @@ def test_cases(environ: dict[str, str], expected: dict[str, str]) -> None:
     wanted = standard_otlp_environment(before, digest="d1")
 
     assert {**expected, **CAPTURE} == wanted
-    assert {} == standard_otlp_environment({**before, **wanted}, digest="d1")
+    assert standard_otlp_environment({**before, **wanted}, digest="d1") == {}
 
 
 def test_schemes_of_a_token() -> None:
@@ -161,7 +161,7 @@ def test_schemes_of_a_token() -> None:
 )
 def test_nothing_while_the_gate_is_shut(environ: dict[str, str]) -> None:
     """Off, or wrong: the environment stays as it is."""
-    assert {} == standard_otlp_environment(environ, digest="d1")
+    assert standard_otlp_environment(environ, digest="d1") == {}
 
 
 def test_captured_headers_are_appended() -> None:
@@ -172,8 +172,8 @@ def test_captured_headers_are_appended() -> None:
     assert {name: "accept,X-PostHog-Session-Id,x-posthog-distinct-id"} == standard_otlp_environment(
         {**on, name: "accept,X-PostHog-Session-Id, "}
     )
-    assert {} == standard_otlp_environment({**on, name: ".*"})
-    assert {} == standard_otlp_environment({**on, "OTEL_POSTHOG_TRUST_HEADERS": "false"})
+    assert standard_otlp_environment({**on, name: ".*"}) == {}
+    assert standard_otlp_environment({**on, "OTEL_POSTHOG_TRUST_HEADERS": "false"}) == {}
 
 
 ENDPOINTS = ["", "https://eu.i.posthog.com/i", "https://us.posthog.com", "http://127.0.0.1:1/i", "http://c:4318",
@@ -197,14 +197,14 @@ HEADER_TEXTS = ["", "x=1", "authorization=Bearer%20own", "x=1,authorization=Basi
     )
 )
 def test_idempotent_and_careful(environ: dict[str, str]) -> None:
-    """In any mixture: a second time changes nothing, no entry or protocol of a user is lost, no stranger gets the token."""
+    """In any mixture: a second time changes nothing, nothing of a user's is lost, and no stranger gets the token."""
     from opentelemetry.util.re import parse_env_headers
 
     before = {**TOKEN, **environ}
     wanted = standard_otlp_environment(before, digest="d1")
     after = {**before, **wanted}
 
-    assert {} == standard_otlp_environment(after, digest="d1")
+    assert standard_otlp_environment(after, digest="d1") == {}
     for prefix in ("", "TRACES_", "LOGS_", "METRICS_"):
         headers = f"{E}{prefix}HEADERS"
         old, new = parse_env_headers(before[headers], liberal=True), parse_env_headers(after[headers], liberal=True)
@@ -229,9 +229,10 @@ def test_the_real_exporters_use_it(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(name, value)
     exporters: list[Any] = [OTLPSpanExporter(), OTLPLogExporter()]
 
-    assert ["https://eu.i.posthog.com/i/v1/traces", "https://eu.i.posthog.com/i/v1/logs"] == [
-        exporter._endpoint for exporter in exporters
+    assert [exporter._endpoint for exporter in exporters] == [
+        "https://eu.i.posthog.com/i/v1/traces",
+        "https://eu.i.posthog.com/i/v1/logs",
     ]
-    assert ["Bearer phc_T"] * 2 == [exporter._client._headers["authorization"] for exporter in exporters]
+    assert [exporter._client._headers["authorization"] for exporter in exporters] == ["Bearer phc_T"] * 2
     for exporter in exporters:
         exporter.shutdown()

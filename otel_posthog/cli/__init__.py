@@ -1,0 +1,1 @@
+"""The command line: `otel-posthog status`, `doctor`, `run`, `explain`, `rules`, `emulator`."""

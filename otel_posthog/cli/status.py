@@ -1,0 +1,273 @@
+"""`otel-posthog status`: each feature on or off, why, and which source decided. Never a secret."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from types import ModuleType
+from typing import Any
+
+from otel_posthog.cli.installed import Installed, look_around
+from otel_posthog.config.endpoint import parse_endpoint
+from otel_posthog.config.lanes import exports_otlp, headers_variable, plan_lanes, protocol_of
+from otel_posthog.config.load import load_settings
+from otel_posthog.config.otlp_environment import standard_otlp_environment
+from otel_posthog.config.settings import GateCheck, Lane, Mode, Settings
+from otel_posthog.errors import ConfigError
+from otel_posthog.version import __version__
+
+HELP = "show what is on, what is off, why, and which source decided"
+DESCRIPTION = """
+Shows each feature with what decided it, the versions in play and, inside a process, the attached processors. It reads
+the environment of this command, opens no connection and never prints a secret. Exit code 1 if a setting is wrong.
+"""
+
+VERSIONS = (
+    "opentelemetry-api",
+    "opentelemetry-sdk",
+    "opentelemetry-instrumentation",
+    "opentelemetry-distro",
+    "elastic-opentelemetry",
+    "aws-opentelemetry-distro",
+    "logfire",
+    "opentelemetry-exporter-otlp-proto-http",
+    "opentelemetry-exporter-otlp-proto-grpc",
+    "posthog",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Feature:
+    """One feature.
+
+    Args:
+        name: Its name.
+        on: Whether it works.
+        why: What it does, or why it is off.
+        source: What decided, "" for a consequence of others.
+    """
+
+    name: str
+    on: bool
+    why: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `status` shows.
+
+    Args:
+        enabled: The gate's answer.
+        reason: Why, in one sentence.
+        mode: `direct` or `collector`, "" when off.
+        error: What is wrong with the settings, "" for nothing.
+        checks: Conditions of the gate.
+        features: Every feature.
+        versions: Package -> version.
+        distro: The OpenTelemetry distribution that `opentelemetry-instrument` would use, "" for none.
+        processors: Processors attached in this process, by signal; empty where it has no SDK provider.
+        attached: Ours is among them; `None` where this process has no SDK provider.
+        warnings: What works but not as its owner may think.
+    """
+
+    enabled: bool
+    reason: str
+    mode: str
+    error: str
+    checks: tuple[GateCheck, ...]
+    features: tuple[Feature, ...]
+    versions: Mapping[str, str]
+    distro: str
+    processors: Mapping[str, tuple[str, ...]]
+    attached: bool | None
+    warnings: tuple[str, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the flags of `status` to `parser`."""
+    parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the status; 1 where a setting is wrong."""
+    status = collect(os.environ, look_around(), sys.modules)
+    if args.json:
+        print(json.dumps(asdict(status), indent=2, ensure_ascii=False))
+    else:
+        from otel_posthog.cli.status_text import render
+        from otel_posthog.cli.terminal import stdout_page
+
+        print(render(status, stdout_page()), end="")
+    return 1 if status.error else 0
+
+
+def collect(environ: Mapping[str, str], installed: Installed, modules: Mapping[str, ModuleType]) -> Status:
+    """Gathers everything that is shown.
+
+    Args:
+        environ: The environment.
+        installed: What is installed.
+        modules: Loaded modules: providers are looked for only where OpenTelemetry is already imported.
+    """
+    error = ""
+    try:
+        settings = load_settings(environ)
+    except ConfigError as raised:
+        error = str(raised)
+        settings = Settings(enabled=False, checks=(GateCheck("settings", False, error, raised.key, mistake=True),))
+    processors = attached_processors(modules)
+    ours = [name for found in processors.values() for name in found if name.startswith("otel_posthog.")]
+    return Status(
+        enabled=settings.enabled,
+        reason=settings.reason,
+        mode=settings.lane.mode.value if settings.lane else "",
+        error=error,
+        checks=settings.checks,
+        features=tuple(_features(settings, environ, installed)),
+        versions={"otel-posthog": __version__}
+        | {name: version for name in VERSIONS if (version := installed.version(name))},
+        distro=installed.chosen("opentelemetry_distro", environ),
+        processors=processors,
+        attached=bool(ours) if processors else None,
+        warnings=settings.warnings,
+    )
+
+
+def _features(settings: Settings, environ: Mapping[str, str], installed: Installed) -> list[Feature]:
+    features = [
+        _lane("product data", settings.lane, settings, "lane.url"),
+        *([_lane("second lane", settings.also, settings, "sinks")] if settings.also else []),
+        *(_standard(signal, settings, environ) for signal in ("traces", "logs")),
+        *_rest(settings, installed),
+    ]
+    if settings.enabled:
+        return features
+    why = "a setting is wrong" if settings.checks and settings.checks[0].name == "settings" else "the gate is shut"
+    return [Feature(each.name, False, why) for each in features]
+
+
+def _lane(name: str, lane: Lane | None, settings: Settings, source: str) -> Feature:
+    if lane is None:
+        return Feature(name, False, "nowhere to send to")
+    config = settings.delivery
+    if lane.mode is Mode.DIRECT:
+        how = f"to PostHog's capture API at {lane.url} ({config.wire}, {config.compression})"
+    else:
+        how = f"as OTLP logs to the Collector at {without_query(lane.url)} ({config.compression})"
+    return Feature(name, True, how, settings.sources.get(source, ""))
+
+
+def without_query(url: str) -> str:
+    """An address for people; a query may hold a key."""
+    return parse_endpoint(url, "lane").shown
+
+
+def _standard(signal: str, settings: Settings, environ: Mapping[str, str]) -> Feature:
+    name = f"standard {signal}"
+    after = {**environ, **standard_otlp_environment(environ)}
+    plan = plan_lanes(after)
+    endpoint = plan.standard_endpoint(signal)
+    mode = settings.traces_mode if signal == "traces" else settings.logs_mode
+    if mode is None or endpoint is None:
+        why = "no OTLP exporter is configured" if not exports_otlp(environ, signal) else "no endpoint is configured"
+        return Feature(name, False, why)
+    from otel_posthog.config.headers import parse_headers
+
+    own = "authorization" in parse_headers(environ.get(headers_variable(environ, signal)) or "")
+    sent = "authorization" in parse_headers(after.get(headers_variable(after, signal)) or "")
+    key = "your authorization" if own else "token added" if sent else "without a token"
+    protocol = protocol_of(after, signal) or "grpc by default"
+    to = "PostHog" if mode is Mode.DIRECT else "the Collector"
+    path = "" if endpoint.signal or protocol.startswith("grpc") else f"/v1/{signal}"
+    return Feature(name, True, f"to {to} at {endpoint.shown}{path} ({protocol}, {key})", endpoint.source)
+
+
+def _rest(settings: Settings, installed: Installed) -> list[Feature]:
+    sources, convert, identity, delivery = settings.sources, settings.convert, settings.identity, settings.delivery
+
+    def feature(name: str, on: bool, yes: str, no: str, path: str) -> Feature:
+        return Feature(name, on, yes if on else no, sources.get(path, ""))
+
+    path, waits = settings.rules.path, identity.late_wait > 0
+    unsampled = {"all": "every unsampled span is seen for product events", "server": "unsampled server spans are seen"}
+    return [
+        feature("rules", bool(path), path, "no rules file: only tagged items become events", "rules.path"),
+        feature("default rules", settings.rules.defaults, "page views and API calls", "not chosen", "rules.defaults"),
+        feature("exceptions", convert.exceptions, "become $exception", "left alone", "convert.exceptions"),
+        feature(
+            "record unsampled",
+            settings.record_unsampled != "off",
+            unsampled.get(settings.record_unsampled, ""),
+            "sampled spans only; capture() is complete all the same",
+            "record_unsampled",
+        ),
+        feature(
+            "request context",
+            convert.request_context,
+            "$current_url, $browser …" + ("" if convert.keep_query else ", queries removed"),
+            "not added",
+            "convert.request_context",
+        ),
+        feature("client address", convert.client_ip, "sent as $ip", "not sent", "convert.client_ip"),
+        feature("header identity", identity.headers, "x-posthog-* is believed", "not read", "identity.headers"),
+        feature(
+            "baggage identity",
+            bool(identity.baggage_keys),
+            ", ".join(identity.baggage_keys),
+            "no baggage is read",
+            "identity.baggage_keys",
+        ),
+        feature(
+            "late identity",
+            waits,
+            f"tagged items wait up to {identity.late_wait:g} s for who it was",
+            "nothing waits",
+            "identity.late_wait",
+        ),
+        feature(
+            "spool",
+            bool(delivery.spool_dir),
+            f"{delivery.spool_dir}, up to {delivery.spool_bytes / 2**20:,.0f} MiB",
+            "no directory: what an outage outlasts is counted as lost",
+            "delivery.spool_dir",
+        ),
+        feature("further sinks", bool(settings.sinks), ", ".join(settings.sinks), "none", "sinks"),
+        Feature(
+            "posthog SDK",
+            bool(installed.version("posthog")),
+            f"{installed.version('posthog')} installed: flags can be evaluated"
+            if installed.version("posthog")
+            else "not installed: no feature flags (pip install 'otel-posthog[flags]')",
+        ),
+    ]
+
+
+def attached_processors(modules: Mapping[str, ModuleType]) -> dict[str, tuple[str, ...]]:
+    """Processors of this process's SDK providers, by signal, as dotted class names.
+
+    Only what is already there is looked at: asking the API for a provider could make one.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    places = (
+        ("traces", "opentelemetry.trace", "_TRACER_PROVIDER", ("_active_span_processor", "_span_processors")),
+        (
+            "logs",
+            "opentelemetry._logs._internal",
+            "_LOGGER_PROVIDER",
+            ("_multi_log_record_processor", "_log_record_processors"),
+        ),
+    )
+    for signal, module, variable, path in places:
+        provider: Any = getattr(modules.get(module), variable, None)
+        if provider is None:
+            continue
+        holder: Any = provider
+        for attribute in path:
+            holder = getattr(holder, attribute, None)
+        found[signal] = tuple(f"{type(each).__module__}.{type(each).__qualname__}" for each in holder or ())
+    return found
