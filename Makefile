@@ -6,7 +6,7 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-ENVS := floor edot adot logfire plain
+ENVS := floor edot adot logfire plain declarative
 # The oldest supported Python where the machine has it: the floor environment runs on it.
 FLOOR_PYTHON ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' >/dev/null 2>&1 && echo python3.10 || echo $(PYTHON))
 TESTS ?= tests
@@ -51,7 +51,7 @@ demo-env: $(UV)
 demo-env-install:
 	$(call install_env,$(VENV),demo)
 
-envs: $(UV) $(ENVS:%=.envs/%/.made) #: the environments of the attach tests (floor, EDOT, ADOT, logfire, plain)
+envs: $(UV) $(ENVS:%=.envs/%/.made) #: the environments of the attach tests (floor, EDOT, ADOT, logfire, plain, declarative)
 .envs/%/.made: requirements/env-%.txt pyproject.toml otel_posthog/version.py | $(UV)
 	@$(UV) venv --quiet --clear --python $(if $(filter floor,$*),$(FLOOR_PYTHON),$(BIN)/python) .envs/$*
 	$(call install_env,.envs/$*,env-$*)

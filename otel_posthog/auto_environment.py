@@ -19,7 +19,7 @@ import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import PurePath
 
-from otel_posthog.config.environment import options_of_opentelemetry_instrument
+from otel_posthog.config.environment import CAPTURE_REQUEST_HEADERS, options_of_opentelemetry_instrument
 
 globals().update(options_of_opentelemetry_instrument())
 
@@ -86,6 +86,9 @@ def apply(environ: MutableMapping[str, str], overlay: Mapping[str, str] | None =
 
         expected = {**environ, **(overlay or {})}
         changes = standard_otlp_environment(expected, digest=carrier_mark(expected))
+        # Left to the hook, which is early enough: EDOT's configurator prints every variable named …HEADERS… and
+        # complains about those that are lists.
+        changes.pop(CAPTURE_REQUEST_HEADERS, None)
         environ.update(changes)
         return dict(changes)
     except Exception:  # noqa: BLE001 - the edge: it must never break `opentelemetry-instrument`

@@ -31,6 +31,7 @@ DISTROS: dict[str, dict[str, str]] = {
     },
     "plain": {},
     "logfire": {},
+    "declarative": {},
 }
 
 

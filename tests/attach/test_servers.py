@@ -90,7 +90,7 @@ def test_gunicorn_that_initialises_again_in_post_fork(
     """Old advice, still around: `initialize()` in `post_fork` runs all hooks twice; each order is one event."""
     where = environment("stock")
     command = where.instrumented(
-        "gunicorn", "--bind", "fd://{fd}", "--workers", "2", "--no-control-socket", "--config", "gunicorn_twice.py",
+        "gunicorn", "--bind", "fd://{fd}", "--workers", "2", "--no-control-socket", "-c", "gunicorn_twice.py",
         "shop_flask:app",
     )  # fmt: skip
     process = launch(command, variables(receiver, "direct", where, **ONLY_AT_EXIT), serve=True)

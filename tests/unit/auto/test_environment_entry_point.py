@@ -15,13 +15,12 @@ COLLECTOR = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318", "OTEL_EXPOR
 
 
 def test_it_gives_the_standard_exporters_what_they_need_once() -> None:
-    """Token as header, HTTP, the carrier mark, PostHog's request headers; a second time changes nothing."""
+    """Token as header, HTTP, the carrier mark; a second time changes nothing."""
     environ = dict(COLLECTOR)
     assert apply(environ) == {
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20phc_test_token",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_RESOURCE_ATTRIBUTES": "posthog.carrier=bridge",
-        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": "x-posthog-distinct-id,x-posthog-session-id",
     }
     assert apply(environ) == {}
 

@@ -36,7 +36,6 @@ def test_flags_become_variables_and_the_program_is_instrumented() -> None:
         "OTEL_EXPORTER_OTLP_HEADERS": "authorization=Bearer%20phc_test_token",
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_RESOURCE_ATTRIBUTES": "posthog.carrier=bridge",
-        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": "x-posthog-distinct-id,x-posthog-session-id",
         "OTEL_POSTHOG_RUN": "true",
     }
 
