@@ -18,7 +18,7 @@ from otel_posthog.convert import Converter
 from otel_posthog.delivery import Delivery, DeliveryStats
 from otel_posthog.errors import SignalError
 from otel_posthog.model import AcceptResult, Decision, DropReason, Signal
-from otel_posthog.observe import Guard, SignalCounters, SignalStats, snapshot
+from otel_posthog.observe import Guard, SignalCounters, SignalStats, Tally, snapshot
 from otel_posthog.policy import Policy
 
 Tap = Callable[[Signal, Decision, bool], None]
@@ -51,6 +51,7 @@ class Bridge:
         self._guard = guard
         self._counters = SignalCounters()
         self._tap = tap
+        self._followers: list[Callable[[], object]] = []
         if hasattr(os, "register_at_fork"):
             # By a weak reference: the registration cannot be taken back, and must not keep a bridge alive.
             after_fork = weakref.WeakMethod(self._after_fork)
@@ -65,59 +66,55 @@ class Bridge:
         Returns:
             One outcome for each: received = captured + dropped + refused.
         """
-        counters = self._counters
-        counters.received(len(signals))
-        captured = refused = 0
+        tally = Tally(len(signals))
         dropped: dict[DropReason, int] = {}
-        failures: list[tuple[str, Exception]] = []
+        captured = refused = 0
+        failures: list[tuple[str, Exception]] | None = None
         for signal in signals:
-            decision, taken = self._one(signal, failures)
+            taken = False
+            decision = _INVALID
+            where = "convert"
+            try:
+                decision = self.converter.convert(signal)
+                if decision.events:
+                    where = "policy"
+                    decision = self._policy.admit(signal, decision)
+                if decision.events:
+                    where = "submit"
+                    taken = self._delivery.submit(decision.events)
+                    if taken:
+                        where = "commit"
+                        self._policy.commit(signal, decision)
+            except Exception as error:  # noqa: BLE001 - an edge: one signal must not take its batch with it
+                # Before submit it is invalid; where submit fails nothing is known, so it may be sent again; after it
+                # the events are on their way, whatever we remember.
+                if where in ("convert", "policy"):
+                    decision = _INVALID
+                # The converter's own verdict on hostile input is an outcome, not a failure of ours.
+                if not (where == "convert" and isinstance(error, SignalError)):
+                    failures = failures or []
+                    failures.append((where, error))
             if not decision.events:
                 reason = decision.reason or DropReason.INVALID
                 dropped[reason] = dropped.get(reason, 0) + 1
-                counters.dropped(signal.kind, reason, rule=decision.rule)
+                tally.dropped(signal.kind, reason, decision.rule)
             elif taken:
                 captured += 1
-                counters.captured(
-                    signal.kind, events=len(decision.events), rule=decision.rule, notices=decision.notices
-                )
+                tally.captured(signal.kind, len(decision.events), decision.rule, decision.notices)
             else:
                 refused += 1
-                counters.refused(signal.kind, events=len(decision.events))
+                tally.refused(signal.kind, len(decision.events))
             if self._tap is not None:
                 try:
                     self._tap(signal, decision, bool(decision.events) and not taken)
                 except Exception as error:  # noqa: BLE001 - an edge: whoever looks must not disturb
+                    failures = failures or []
                     failures.append(("tap", error))
-        # Told after the loop, because telling raises under pytest, and the books must balance there too.
-        for where, error in failures:
+        self._counters.add(tally)
+        # Told at the end, because telling raises under pytest, and the books must balance there too.
+        for where, error in failures or ():
             self._guard.failed(where, error)
-        return AcceptResult(received=len(signals), captured=captured, dropped=dropped, refused=refused)
-
-    def _one(self, signal: Signal, failures: list[tuple[str, Exception]]) -> tuple[Decision, bool]:
-        where = "convert"
-        try:
-            decision = self.converter.convert(signal)
-            where = "policy"
-            decision = self._policy.admit(signal, decision)
-        except SignalError:
-            return _INVALID, False  # the converter's own verdict on hostile input: an outcome, not a failure of ours
-        except Exception as error:  # noqa: BLE001 - an edge: one signal must not take its batch with it
-            failures.append((where, error))
-            return _INVALID, False
-        if not decision.events:
-            return decision, False
-        try:
-            if not self._delivery.submit(decision.events):
-                return decision, False
-        except Exception as error:  # noqa: BLE001 - the same; what was not taken may be sent again
-            failures.append(("submit", error))
-            return decision, False
-        try:
-            self._policy.commit(signal, decision)
-        except Exception as error:  # noqa: BLE001 - the same; the events are on their way, whatever we remember
-            failures.append(("policy", error))
-        return decision, True
+        return AcceptResult(len(signals), captured, dropped, refused)
 
     def replace(self, converter: Converter, delivery: Delivery | None = None) -> Delivery | None:
         """Goes on with another converter, and another delivery where one is given; the books go on too.
@@ -126,10 +123,16 @@ class Bridge:
             The delivery that was replaced, for its owner to shut down; `None` where it stays.
         """
         self.converter = converter
-        if delivery is None:
-            return None
-        replaced, self._delivery = self._delivery, delivery
+        replaced: Delivery | None = None
+        if delivery is not None:
+            replaced, self._delivery = self._delivery, delivery
+        for follow in tuple(self._followers):
+            follow()
         return replaced
+
+    def on_replaced(self, follow: Callable[[], object]) -> None:
+        """Calls `follow` after each `replace`: for edges that keep something of the converter's rules at hand."""
+        self._followers.append(follow)
 
     def flush(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds until all events so far have their outcome."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Final, cast
 
@@ -37,6 +39,8 @@ class Edge:
     def __init__(self, runtime: Runtime, *, worker: Worker | None = None, reader: Reader | None = None) -> None:
         settings = runtime.settings
         self.bridge = runtime.bridge
+        self._users: list[Callable[[], object]] = []
+        runtime.bridge.on_replaced(self.refresh)
         self.guard: Guard = runtime.guard
         self.rules: RuleSet = runtime.rules
         self.exceptions = settings.convert.exceptions
@@ -53,9 +57,16 @@ class Edge:
 
     def refresh(self) -> None:
         """Takes over the rules that a reload put behind the bridge."""
-        rules = getattr(self.bridge.converter, "rules", None)
+        converter = self.bridge.converter
+        rules = getattr(converter, "rules", None) or getattr(converter, "_rules", None)
         if isinstance(rules, RuleSet):
             self.rules = rules
+        for use in tuple(self._users):
+            use()
+
+    def follow_rules(self, use: weakref.WeakMethod[Callable[[], None]]) -> None:
+        """Calls the method after each reload of the rules, as long as its object lives."""
+        self._users.append(lambda: (method := use()) and method())
 
 
 def edge_of(runtime: Runtime) -> Edge:

@@ -7,8 +7,8 @@ the item, or the rest of its trace, states about the person later wins over it (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
 from otel_posthog.config.settings import IdentityConfig
 from otel_posthog.convert.identity import person_id
@@ -25,6 +25,8 @@ WIRE: Final = frozenset(otel.HEADER_DISTINCT_ID)
 """Keys that bring an identity which the client claims."""
 LINKING: Final = frozenset((*_OWN, *_OWN_SESSION, *otel.HEADER_DISTINCT_ID, *otel.HEADER_SESSION_ID))
 """Keys of a parent from which a child inherits."""
+
+_MAX_KNOWN: Final = 1_024
 
 # Baggage members, strongest first; only those in `IdentityConfig.baggage_keys` are read.
 _PERSON_MEMBERS: Final = (posthog.DISTINCT_ID, posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, otel.ENDUSER_ID)
@@ -65,6 +67,7 @@ class IdentityStamper:
                     self._session_members += (key,)
                 else:
                     self._person_members += (key,)
+        self._known: dict[str, InheritedId] = {}
         self._person_keys = (*_OWN, *otel.HEADER_DISTINCT_ID) if config.headers else _OWN
         self._session_keys = (*_OWN_SESSION, *otel.HEADER_SESSION_ID) if config.headers else _OWN_SESSION
 
@@ -79,46 +82,61 @@ class IdentityStamper:
             baggage: Baggage of the item's context.
         """
         stamps: dict[str, InheritedId] = {}
-        if posthog.POSTHOG_DISTINCT_ID not in own:
-            person = self._person(own, parent, baggage)
-            if person:
-                stamps[posthog.POSTHOG_DISTINCT_ID] = InheritedId(person)
-        if posthog.POSTHOG_SESSION_ID not in own:
-            session = self._session(own, parent, baggage)
-            if session:
-                stamps[posthog.POSTHOG_SESSION_ID] = InheritedId(session)
+        own_says = not LINKING.isdisjoint(own)
+        if not own_says or posthog.POSTHOG_DISTINCT_ID not in own:
+            person = self._first(own, self._person_keys) if own_says else None
+            if person is None and parent:
+                person = self._first(parent, self._person_keys)
+            if person is None and baggage:
+                person = self._claimed(baggage, self._person_members)
+            if person is not None:
+                stamps[posthog.POSTHOG_DISTINCT_ID] = person
+        if not own_says or posthog.POSTHOG_SESSION_ID not in own:
+            session = self._first(own, self._session_keys) if own_says else None
+            if session is None and parent:
+                session = self._first(parent, self._session_keys)
+            if session is None and baggage:
+                session = self._claimed(baggage, self._session_members)
+            if session is not None:
+                stamps[posthog.POSTHOG_SESSION_ID] = session
         return stamps
 
-    def _person(self, own: Attributes, parent: Attributes | None, baggage: Mapping[str, Any] | None) -> str:
-        return (
-            _first(own, self._person_keys)
-            or (_first(parent, self._person_keys) if parent else "")
-            or (_first(baggage, self._person_members, legal_id) if baggage else "")
-        )
-
-    def _session(self, own: Attributes, parent: Attributes | None, baggage: Mapping[str, Any] | None) -> str:
-        return (
-            _first(own, self._session_keys)
-            or (_first(parent, self._session_keys) if parent else "")
-            or (_first(baggage, self._session_members, legal_id) if baggage else "")
-        )
-
-
-def _first(source: Mapping[str, Any], keys: tuple[str, ...], legal: Callable[[Any], str] = person_id) -> str:
-    below = ""
-    for key in keys:
-        value = source.get(key)
-        if value is None:
-            continue
-        if type(value) is InheritedId:
-            # Checked when it was stamped; weaker than whatever the item states itself.
-            below = below or value
-        else:
-            # Only captured headers are lists, and they come from outside.
-            found = legal_id(value[0]) if isinstance(value, (list, tuple)) and value else legal(value)
+    def _first(self, source: Mapping[str, Any], keys: tuple[str, ...]) -> InheritedId | None:
+        below: InheritedId | None = None
+        for key in keys:
+            if key not in source:
+                continue
+            value: Any = source[key]
+            if type(value) is InheritedId:
+                # Checked when it was stamped; weaker than whatever the item states itself.
+                below = below or value
+                continue
+            # All spans of a request inherit one id: it is checked once.
+            found = self._known.get(value) if type(value) is str else None
+            found = self._checked(value) if found is None else found
             if found:
                 return found
-    return below
+        return below
+
+    def _claimed(self, baggage: Mapping[str, Any], members: tuple[str, ...]) -> InheritedId | None:
+        for member in members:
+            if member in baggage:
+                found = legal_id(baggage[member])
+                if found:
+                    return InheritedId(found)
+        return None
+
+    def _checked(self, value: Any) -> InheritedId | None:
+        if isinstance(value, (list, tuple)):
+            # Only captured headers are lists, and they come from outside.
+            values = cast("list[Any] | tuple[Any, ...]", value)
+            return InheritedId(legal_id(values[0]) if values else "") or None
+        found = InheritedId(person_id(value))
+        if type(value) is str:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[value] = found
+        return found or None
 
 
 def inherited(attributes: Attributes) -> bool:

@@ -80,6 +80,30 @@ def attributes_of(item: Any) -> Attributes:
     return cast("Attributes", inner) if isinstance(inner, Mapping) else _NOTHING
 
 
+def put_attributes(span: Any, values: Mapping[str, str]) -> None:
+    """Sets `values` on a span that is just starting, or on a log record that is just emitted.
+
+    Nobody else has the item yet, the values are clean, and `set_attribute` locks and cleans: so they go into the dict
+    where it has room and no limit on lengths is set, and the public way otherwise.
+    """
+    holder: Any = getattr(span, "_attributes", None)
+    if holder is None:
+        holder = getattr(span, "attributes", None)
+    try:
+        inner: Any = holder._dict
+        room = (holder.maxlen or 128) - len(inner)
+        if type(inner) is dict and holder.max_value_len is None and len(values) <= room:
+            cast("dict[str, Any]", inner).update(values)
+            return
+    except AttributeError:
+        pass
+    if hasattr(span, "set_attribute"):
+        for key, value in values.items():
+            span.set_attribute(key, value)
+    elif holder is not None:
+        holder.update(values)
+
+
 def events_of(span: Any) -> Sequence[Any]:
     """The span events, oldest first."""
     events = getattr(span, "_events", None)
@@ -95,6 +119,7 @@ __all__ = [
     "baggage_key",
     "current_context_reader",
     "events_of",
+    "put_attributes",
     "span_in",
     "span_key",
     "suppression_key",

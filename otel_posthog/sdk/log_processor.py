@@ -6,6 +6,7 @@ In a module of its own, so that an app with traces alone does not load the logs 
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from otel_posthog.sdk.internals import (
     baggage_in,
     baggage_key,
     current_context_reader,
+    put_attributes,
     span_in,
     span_key,
     suppression_key,
@@ -100,13 +102,10 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
             return
         self._edge = edge
         self._worker: Worker = edge.worker
-        self._shapes = edge.shapes.known
-        self._learn = edge.shapes.learn
         self._use_rules()
+        edge.follow_rules(weakref.WeakMethod(self._use_rules))
 
     def _use_rules(self) -> None:
-        self._edge.refresh()
-        self._converter = self._edge.bridge.converter
         self._rules = self._edge.rules.prefilter.logs
 
     def on_emit(self, log_record: Any) -> None:
@@ -124,12 +123,7 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
                 self._stamp(log, attributes, context)
             if self._edge.carrier:
                 self._mark(log, log_record.resource)
-            keys = tuple(attributes)
-            shape = self._shapes.get(keys, -1)
-            if shape < 0:
-                shape = self._learn(keys)
-            if self._edge.bridge.converter is not self._converter:
-                self._use_rules()
+            shape = self._edge.shapes.of(attributes)
             name = getattr(log, "event_name", None)
             if shape & (ACTS | EXCEPTION) or self._rules or (name and is_event_for_us(name)):
                 self._take(log_record, log, attributes, shape, name or "")
@@ -143,8 +137,8 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
         if not above and not baggage:
             return
         stamps = self._edge.stamper.missing(attributes, above, baggage)
-        for key, value in stamps.items():
-            log.attributes[key] = value
+        if stamps:
+            put_attributes(log, stamps)
 
     def _mark(self, log: Any, resource: Any) -> None:
         """Says that this process carries its product data itself, where the resource does not say so already."""

@@ -8,6 +8,7 @@ look at the live exception, since it is gone a moment later.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,11 +28,12 @@ from otel_posthog.sdk.internals import (
     baggage_key,
     current_context_reader,
     events_of,
+    put_attributes,
     span_in,
     span_key,
     suppression_key,
 )
-from otel_posthog.sdk.shapes import ACTS, AT_START, IGNORES, LINKS, STATES
+from otel_posthog.sdk.shapes import ACTS, IGNORES, STATES
 from otel_posthog.sdk.waiting import Item
 from otel_posthog.sdk.worker import RootEnded, Worker
 from otel_posthog.semconv import otel, posthog
@@ -46,7 +48,8 @@ _EVENTS: Final = 2
 _ROOT: Final = 4
 """It is a local root: its trace is complete here."""
 
-_CARES: Final = ACTS | STATES
+_AT_START: Final = LINKING | {posthog.ON}
+"""Keys of a span, or of its parent, for which there is something to do at its start."""
 _MAX_OPEN: Final = 10_000
 """Spans or roots remembered while they run; beyond it the oldest is forgotten (spans that never end)."""
 
@@ -108,9 +111,9 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         self._edge = edge
         self._worker: Worker = edge.worker
-        self._shapes = edge.shapes.known
-        self._learn = edge.shapes.learn
+        self._quiet = edge.shapes.quiet
         self._use_rules()
+        edge.follow_rules(weakref.WeakMethod(self._use_rules))
 
     def for_logs(self) -> PostHogLogRecordProcessor:
         """A log processor that feeds the same bridge, with one queue for both."""
@@ -119,10 +122,7 @@ class PostHogSpanProcessor(SpanProcessor):
         return PostHogLogRecordProcessor(runtime=self._runtime, off=self._runtime is None)
 
     def _use_rules(self) -> None:
-        edge = self._edge
-        edge.refresh()
-        self._converter = edge.bridge.converter
-        prefilter = edge.rules.prefilter
+        prefilter = self._edge.rules.prefilter
         # By the number of the span kind: hashing an enum member costs more than all the rest of a quiet span.
         self._ends: Sequence[tuple[Narrow, ...]] = tuple(prefilter.by_span_kind.get(word, ()) for word in _SPAN_KINDS)
         self._starts: Sequence[tuple[Narrow, ...]] = tuple(
@@ -136,44 +136,49 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         """Stamps the identity that is known; hands over what fires at the start."""
+        # Every span of the app comes through here: this only finds out that nothing is to be done. Another SDK's span,
+        # and a local root (whose parent keeps no attributes), take the longer way by their missing attributes.
+        try:
+            context = self._current() if parent_context is None else parent_context
+            if (
+                _AT_START.isdisjoint(span._attributes._dict)
+                and not self._any_starts
+                and (
+                    not context
+                    or (
+                        _AT_START.isdisjoint(context[self._span_key]._attributes._dict)
+                        and self._baggage_key not in context
+                    )
+                )
+            ):
+                return
+        except (AttributeError, KeyError):
+            pass
+        self._starting(span, parent_context)
+
+    def _starting(self, span: Any, parent_context: Any) -> None:
         try:
             context: Context = self._current() if parent_context is None else parent_context
+            above: Mapping[str, Any] | None
             try:
                 attributes = span._attributes._dict
-                parent = span._parent
+                local = context.get(self._span_key) if self._span_key else span_in(context, "")
+                above = None if local is None else local._attributes._dict
             except AttributeError:
-                attributes, parent = attributes_of(span), span.parent
-            shape = 0
-            if attributes:
-                keys = tuple(attributes)
-                shape = self._shapes.get(keys, -1)
-                if shape < 0:
-                    shape = self._learn(keys)
-            if context or shape & LINKS:
-                self._stamp(span, attributes, context, shape)
+                attributes, above = attributes_of(span), attributes_of(span_in(context, self._span_key))
+            if context or not LINKING.isdisjoint(attributes):
+                key = self._baggage_key
+                baggage = baggage_in(context, key) if not key or key in context else None
+                stamps = self._edge.stamper.missing(attributes, above, baggage)
+                if stamps:
+                    put_attributes(span, stamps)
+            parent = span.parent
             if parent is not None and parent.is_remote:
                 self._root_started(span)
-            if shape & AT_START or self._any_starts:
-                self._started(span, shape)
+            if self._any_starts or posthog.ON in attributes:
+                self._started(span)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_start", error)
-
-    def _stamp(self, span: Any, attributes: Mapping[str, Any], context: Context, shape: int) -> None:
-        local = span_in(context, self._span_key)
-        above: Mapping[str, Any] | None = None
-        if local is not None:
-            try:
-                above = local._attributes._dict
-            except AttributeError:
-                above = attributes_of(local)
-            if not above or LINKING.isdisjoint(above):
-                above = None
-        baggage = baggage_in(context, self._baggage_key)
-        if above is None and not baggage and not shape & LINKS:
-            return
-        stamps = self._edge.stamper.missing(attributes, above, baggage)
-        for key, value in stamps.items():
-            span.set_attribute(key, value)
 
     def _root_started(self, span: Any) -> None:
         context = span.get_span_context()
@@ -183,17 +188,17 @@ class PostHogSpanProcessor(SpanProcessor):
         if roots.setdefault(context.trace_id, context.span_id) != context.span_id:
             self._worker.share(format(context.trace_id, "032x"))
 
-    def _started(self, span: Any, shape: int) -> None:
+    def _started(self, span: Any) -> None:
         attributes = attributes_of(span)
         edge = self._edge
         signal: Signal | None = None
-        if shape & AT_START and shape & ACTS and attributes.get(posthog.ON) == "start":
+        if attributes.get(posthog.ON) == "start" and edge.shapes.of(attributes) & ACTS:
             signal = edge.reader.span(span)
         elif self._admitted(self._starts, span, attributes):
             candidate = edge.reader.span(span)
             found = edge.rules.match(candidate)
             signal = candidate if found is not None and found.on == "start" else None
-        if signal is None or self._context_suppressed():
+        if signal is None or (self._suppressed and self._current().get(self._suppressed)):
             return
         context = span.get_span_context()
         payload = (signal, inherited(attributes), bool(context.trace_flags & 1))
@@ -206,27 +211,18 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def on_end(self, span: Any) -> None:
         """Hands the span over where it is tagged, has an exception, may match a rule, or completes a trace for us."""
+        # The same: every span of the app. Unknown keys count as interesting, and are known from then on.
         try:
-            try:
-                attributes = span._attributes._dict
-                events: Sequence[Any] = span._events._dq
-                parent = span._parent
-            except AttributeError:
-                attributes, events, parent = attributes_of(span), events_of(span), span.parent
-            shape = 0
-            if attributes:
-                keys = tuple(attributes)
-                shape = self._shapes.get(keys, -1)
-                if shape < 0:
-                    shape = self._learn(keys)
-            if self._edge.bridge.converter is not self._converter:
-                self._use_rules()
-            matched = self._any_ends and self._admitted(self._ends, span, attributes)
-            root = parent is None or parent.is_remote
-            if shape & _CARES or events or matched or (root and (self._roots or self._worker.open_traces)):
-                self._ended(span, attributes, events, shape, root=root, matched=matched)
-        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
-            self._edge.guard.failed("sdk.on_end", error)
+            if not (
+                not self._quiet.issuperset(span._attributes._dict)
+                or span._events._dq
+                or (self._any_ends and self._ends[span._kind._value_])
+                or ((self._worker.open_traces or self._roots) and (span._parent is None or span._parent.is_remote))
+            ):
+                return
+        except (AttributeError, IndexError):
+            pass
+        self._ending(span)
 
     def _admitted(self, table: Sequence[tuple[Narrow, ...]], span: Any, attributes: Mapping[str, Any]) -> bool:
         kind = span.kind
@@ -242,69 +238,54 @@ class PostHogSpanProcessor(SpanProcessor):
                 return True
         return False
 
-    def _ended(
-        self,
-        span: Any,
-        attributes: Mapping[str, Any],
-        events: Sequence[Any],
-        shape: int,
-        *,
-        root: bool,
-        matched: bool,
-    ) -> None:
-        context = span.get_span_context()
-        trace_id, span_id = context.trace_id, context.span_id
-        if self._roots and self._roots.get(trace_id) == span_id:
-            del self._roots[trace_id]
-        ignored = bool(shape & IGNORES) and says_yes(attributes.get(posthog.IGNORE))
-        flags = 0
-        if span_id in self._begun:
-            del self._begun[span_id]
-        elif shape & ACTS or matched:
-            flags |= _SELF
-        seen: tuple[LiveException, int] | None = None
-        if events and not ignored and self._interesting(events):
-            flags |= _EVENTS
-            if self._edge.exceptions:
-                seen = live_event(events)
-        open_here = trace_id in self._worker.open_traces
-        if root and (open_here or flags):
-            flags |= _ROOT
-        if not flags and (root or not shape & STATES):
-            return
-        if self._context_suppressed():
-            return
-        if not flags:
-            # Nothing of its own, but it knows who the others of its trace belong to.
-            witness = {key: attributes[key] for key in STATED | WIRE if key in attributes}
-            self._hand_over(_expand_witness, (span, witness), trace_id)
-            return
-        payload = (self._edge, span, flags, seen, root and getattr(span.kind, "value", 0), self._event_rules)
-        self._hand_over(_expand_end, payload, trace_id)
+    def _ending(self, span: Any) -> None:
+        try:
+            attributes, events, parent = attributes_of(span), events_of(span), span.parent
+            context = span.get_span_context()
+            trace_id, span_id = context.trace_id, context.span_id
+            root = parent is None or parent.is_remote
+            shape = self._edge.shapes.of(attributes)
+            if self._roots and self._roots.get(trace_id) == span_id:
+                del self._roots[trace_id]
+            flags = 0
+            if self._begun and span_id in self._begun:
+                del self._begun[span_id]
+            elif shape & ACTS or (self._any_ends and self._admitted(self._ends, span, attributes)):
+                flags = _SELF
+            seen: tuple[LiveException, int] | None = None
+            if events and self._interesting(events):
+                ignored = shape & IGNORES and says_yes(attributes.get(posthog.IGNORE))
+                if not ignored:
+                    flags |= _EVENTS
+                    if self._edge.exceptions:
+                        seen = live_event(events)
+            if root and (flags or trace_id in self._worker.open_traces):
+                flags |= _ROOT
+            if not flags and (root or not shape & STATES):
+                return
+            if self._suppressed and self._current().get(self._suppressed):
+                return
+            if flags:
+                payload = (self._edge, span, flags, seen, root and span.kind.value, self._event_rules)
+                self._hand_over(_expand_end, payload, trace_id)
+            else:
+                # Nothing of its own, but it knows who the others of its trace belong to.
+                witness = {key: attributes[key] for key in STATED | WIRE if key in attributes}
+                self._hand_over(_expand_witness, (span, witness), trace_id)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self._edge.guard.failed("sdk.on_end", error)
 
     def _interesting(self, events: Sequence[Any]) -> bool:
         if self._event_rules:
             return True
-        shapes = self._shapes
-        for event in tuple(events):
-            if is_exception_name(event.name):
-                return True
-            keys = tuple(attributes_of(event))
-            shape = shapes.get(keys, -1)
-            if shape < 0:
-                shape = self._learn(keys)
-            if shape & ACTS:
-                return True
-        return False
+        of = self._edge.shapes.of
+        return any(is_event_for_us(event.name) or of(attributes_of(event)) & ACTS for event in events)
 
     def _hand_over(self, expand: Callable[[Any], Iterator[Any]], payload: Any, trace_id: int) -> bool:
         if not self._worker.hand_over(expand, payload):
             return False
         self._worker.open_traces.add(trace_id)
         return True
-
-    def _context_suppressed(self) -> bool:
-        return bool(self._suppressed and self._current().get(self._suppressed))
 
     # --- the end of the provider -------------------------------------------------------------------------------------
 
@@ -384,7 +365,7 @@ def _expand_event(
     event_rules: bool,
 ) -> Iterator[Item]:
     if not is_exception_name(signal.name):
-        if event_rules or edge.shapes.learn(tuple(signal.attributes)) & ACTS or is_event_for_us(signal.name):
+        if event_rules or edge.shapes.of(signal.attributes) & ACTS or is_event_for_us(signal.name):
             yield Item(signal, inherited=stamped, sampled=sampled)
         return
     if seen is None or seen[1] != signal.index:

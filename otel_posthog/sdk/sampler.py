@@ -84,14 +84,18 @@ class RecordOnlySampler(Sampler):
     ) -> SamplingResult:
         """What `root` says; RECORD_ONLY with the start attributes where it says DROP."""
         result = self._root.should_sample(parent_context, trace_id, name, kind, attributes, links, *args, **kwargs)
+        own: Mapping[str, Any] = cast("Any", result).attributes or {}
         if result.decision is Decision.DROP:
             if not (self._all or (self._record == SERVER and self._wanted(kind, attributes))):
                 return result
             # A sampler that drops gives no attributes back, since nobody would read them. Ours would.
-            merged = _merged(attributes, result.attributes, self._carrier)
+            merged = _merged(attributes, own, self._carrier)
             return SamplingResult(Decision.RECORD_ONLY, merged, result.trace_state)
-        if self._carrier and posthog.CARRIER not in (result.attributes or ()):
-            merged = _merged(None, result.attributes, self._carrier)
+        # EDOT's sampler loses the start attributes of sampled spans as well (SDK 1.45's composite sampler gives none
+        # back), though the specification has a sampler only add to them: tags and rules would see an empty span.
+        lost = bool(attributes) and len(own) < len(attributes) and any(key not in own for key in attributes)
+        if lost or (self._carrier and posthog.CARRIER not in own):
+            merged = _merged(attributes if lost else None, own, self._carrier)
             return SamplingResult(result.decision, merged, result.trace_state)
         return result
 
@@ -106,7 +110,7 @@ class RecordOnlySampler(Sampler):
         return f"PostHogRecordOnly{{{self._root.get_description()},record={self._record}}}"
 
 
-def _merged(start: Mapping[str, Any] | None, own: Mapping[str, Any] | None, carrier: str) -> Mapping[str, Any] | None:
+def _merged(start: Mapping[str, Any] | None, own: Mapping[str, Any], carrier: str) -> Mapping[str, Any] | None:
     if not carrier and not own:
         return start
     merged: dict[str, Any] = {**(start or {}), **(own or {})}
@@ -195,7 +199,7 @@ def wrap_tracers(provider: Any, record_unsampled: str = ALL, *, carrier: str = "
 
     for tracer in _tracers_of(inner):
         mended(tracer)
-    if not vars(inner).get(_WRAPPED):
+    if not getattr(inner, _WRAPPED, False):
 
         def get_tracer(wrapped: Callable[..., Any], _: Any, args: Any, kwargs: Any) -> Any:
             return mended(wrapped(*args, **kwargs))

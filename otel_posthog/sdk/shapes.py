@@ -1,7 +1,7 @@
-"""What an item may be, told from its attribute keys alone, and remembered.
+"""What an item may be, told from its attribute keys alone.
 
-An app has a few dozen different sets of keys, however many spans. So the keys as a tuple are looked up in a dict, which
-costs a tenth of looking at each key for a prefix.
+An app has a few hundred different keys, however many spans. So what a key means is found out once and remembered, which
+costs a tenth of looking at each key of each span for a prefix.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ STATES: Final = 2
 """States who it belongs to."""
 LINKS: Final = 4
 """Has an identity or session of any kind, stamps included."""
-AT_START: Final = 8
-"""Says at which end of the span it fires."""
 EXCEPTION: Final = 16
 """Describes an exception."""
 IGNORES: Final = 32
@@ -30,7 +28,6 @@ _EXACT: Final = {
     posthog.ALIAS: ACTS,
     posthog.ANON_DISTINCT_ID: ACTS,
     "feature_flag.key": ACTS,
-    posthog.ON: AT_START,
     posthog.IGNORE: IGNORES,
     posthog.DISTINCT_ID: STATES | LINKS,
     posthog.SESSION_ID: LINKS,
@@ -45,36 +42,42 @@ _EXACT: Final = {
 }
 _PREFIXES: Final = (posthog.SET, posthog.SET_ONCE, posthog.GROUP_SET)
 
-_MAX_SHAPES: Final = 2_048
-"""Beyond it all are forgotten: keys made of data (`cart.item.17`) must not fill the memory."""
-_MAX_KEYS: Final = 256
+_CARES: Final = ACTS | STATES
+_MAX_KEYS: Final = 4_096
+"""Keys remembered at the most: keys made of data (`cart.item.17`) must not fill the memory."""
 
 
 class Shapes:
-    """Remembered classifications; safe in any thread (single dict operations)."""
+    """What keys mean, remembered; safe in any thread (single operations on a dict and a set)."""
 
-    __slots__ = ("known",)
+    __slots__ = ("_known", "quiet")
 
     def __init__(self) -> None:
-        self.known: dict[tuple[str, ...], int] = {}
+        self._known: dict[str, int] = {}
+        # Keys that make nobody look twice. `quiet.issuperset(attributes)` walks them in C, and is the one question
+        # that every span of the app pays for.
+        self.quiet: set[str] = set()
 
-    def learn(self, keys: tuple[str, ...]) -> int:
-        """Classifies `keys` and remembers it; called when `known` does not have them."""
-        shape = classify(keys)
-        if len(keys) <= _MAX_KEYS:
-            if len(self.known) >= _MAX_SHAPES:
-                self.known.clear()
-            self.known[keys] = shape
+    def of(self, attributes: Iterable[str]) -> int:
+        """The flags of an item with these attributes."""
+        known = self._known
+        shape = 0
+        for key in tuple(attributes):
+            flags = known.get(key)
+            shape |= self._learn(key) if flags is None else flags
         return shape
 
+    def _learn(self, key: str) -> int:
+        flags = _classify(key)
+        if len(self._known) < _MAX_KEYS:
+            self._known[key] = flags
+            if not flags & _CARES:
+                self.quiet.add(key)
+        return flags
 
-def classify(keys: Iterable[str]) -> int:
-    """The flags of this module that hold for an item with `keys`."""
-    shape = 0
-    for key in keys:
-        flags = _EXACT.get(key)
-        if flags is not None:
-            shape |= flags
-        elif isinstance(key, str) and key.startswith(_PREFIXES):  # pyright: ignore[reportUnnecessaryIsInstance]
-            shape |= ACTS
-    return shape
+
+def _classify(key: str) -> int:
+    flags = _EXACT.get(key)
+    if flags is None:
+        flags = ACTS if key.startswith(_PREFIXES) else 0
+    return flags
