@@ -1,6 +1,6 @@
 """What happened, for people: counters, metrics, a tap, a rate-limited complaint."""
 
-from otel_posthog.observe.counters import SignalCounters, SignalStats
+from otel_posthog.observe.counters import SignalCounters, SignalStats, Tally
 from otel_posthog.observe.guard import Guard
 from otel_posthog.observe.log import Complaints, quiet_logger
 from otel_posthog.observe.metrics import METRICS, Metric, snapshot
@@ -15,6 +15,7 @@ __all__ = [
     "SignalCounters",
     "SignalStats",
     "Subscription",
+    "Tally",
     "Tap",
     "quiet_logger",
     "snapshot",

@@ -13,7 +13,7 @@ _REFUSED = "refused"
 
 @dataclass(frozen=True, slots=True)
 class SignalStats:
-    """received = captured + dropped + refused, once no `accept` is under way.
+    """received = captured + dropped + refused.
 
     Args:
         received: Signals handed in.
@@ -49,11 +49,56 @@ class SignalStats:
         return self.received == self.captured + sum(self.dropped.values()) + self.refused
 
 
-class SignalCounters:
-    """Thread-safe counters behind `SignalStats`.
+class Tally:
+    """What became of one batch of signals, before it is entered into the books. Not for several threads.
 
-    `received` is counted on its own, when signals come in, so that the balance is a check and not a definition.
+    Args:
+        received: Signals in the batch, counted when it comes in, so that the balance is a check and not a definition.
     """
+
+    __slots__ = ("by_rule", "events_captured", "events_refused", "notices", "outcomes", "received")
+
+    def __init__(self, received: int) -> None:
+        self.received = received
+        # Keyed by the enums' values: an Enum's own hash is a Python call, made twice for each count.
+        self.outcomes: dict[tuple[str, str], int] = {}
+        self.events_captured = 0
+        self.events_refused = 0
+        self.by_rule: dict[str, int] | None = None
+        self.notices: dict[str, int] | None = None
+
+    def captured(self, kind: SignalKind, events: int = 1, rule: str = "", notices: tuple[Notice, ...] = ()) -> None:
+        """One signal became `events` events that delivery took."""
+        key = (kind._value_, _CAPTURED)
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        self.events_captured += events
+        if rule:
+            self._ruled(rule)
+        if notices:
+            found = self.notices = self.notices or {}
+            for notice in notices:
+                found[notice._value_] = found.get(notice._value_, 0) + 1
+
+    def dropped(self, kind: SignalKind, reason: DropReason, rule: str = "") -> None:
+        """One signal is final without an event."""
+        key = (kind._value_, reason._value_)
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        if rule:
+            self._ruled(rule)
+
+    def refused(self, kind: SignalKind, events: int = 1) -> None:
+        """Delivery had no room for the `events` events of one signal."""
+        key = (kind._value_, _REFUSED)
+        self.outcomes[key] = self.outcomes.get(key, 0) + 1
+        self.events_refused += events
+
+    def _ruled(self, rule: str) -> None:
+        found = self.by_rule = self.by_rule or {}
+        found[rule] = found.get(rule, 0) + 1
+
+
+class SignalCounters:
+    """The thread-safe books behind `SignalStats`. A batch is entered as a whole, so they balance at every moment."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -63,41 +108,25 @@ class SignalCounters:
         self._received = 0
         self._events_captured = 0
         self._events_refused = 0
-        # Keyed by the enums' values: an Enum's own hash is a Python call, made twice for each count.
         self._outcomes: dict[tuple[str, str], int] = {}
         self._by_rule: dict[str, int] = {}
         self._notices: dict[str, int] = {}
 
-    def received(self, signals: int) -> None:
-        """A batch of `signals` came in."""
+    def add(self, tally: Tally) -> None:
+        """Enters one batch."""
         with self._lock:
-            self._received += signals
-
-    def captured(self, kind: SignalKind, *, events: int = 1, rule: str = "", notices: tuple[Notice, ...] = ()) -> None:
-        """One signal became events that delivery took."""
-        key = (kind._value_, _CAPTURED)
-        with self._lock:
-            self._outcomes[key] = self._outcomes.get(key, 0) + 1
-            self._events_captured += events
-            if rule:
-                self._by_rule[rule] = self._by_rule.get(rule, 0) + 1
-            for notice in notices:
-                self._notices[notice._value_] = self._notices.get(notice._value_, 0) + 1
-
-    def dropped(self, kind: SignalKind, reason: DropReason, *, rule: str = "") -> None:
-        """One signal is final without an event."""
-        key = (kind._value_, reason._value_)
-        with self._lock:
-            self._outcomes[key] = self._outcomes.get(key, 0) + 1
-            if rule:
-                self._by_rule[rule] = self._by_rule.get(rule, 0) + 1
-
-    def refused(self, kind: SignalKind, *, events: int = 1) -> None:
-        """Delivery had no room for one signal's events."""
-        key = (kind._value_, _REFUSED)
-        with self._lock:
-            self._outcomes[key] = self._outcomes.get(key, 0) + 1
-            self._events_refused += events
+            self._received += tally.received
+            self._events_captured += tally.events_captured
+            self._events_refused += tally.events_refused
+            outcomes = self._outcomes
+            for key, count in tally.outcomes.items():
+                outcomes[key] = outcomes.get(key, 0) + count
+            if tally.by_rule:
+                for rule, count in tally.by_rule.items():
+                    self._by_rule[rule] = self._by_rule.get(rule, 0) + count
+            if tally.notices:
+                for notice, count in tally.notices.items():
+                    self._notices[notice] = self._notices.get(notice, 0) + count
 
     def stats(self) -> SignalStats:
         """The counters at one moment."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from otel_posthog.bridge import Bridge
@@ -15,9 +15,9 @@ from otel_posthog.model import CaptureEvent, Signal
 from otel_posthog.observe import Guard
 from otel_posthog.policy import Policy
 from otel_posthog.rules.load import load_rules
-from otel_posthog.sdk.readable import from_span
+from otel_posthog.sdk.readable import Reader
 from tests.bench.harness import Row, interleaved, no_collector, per_call
-from tests.bench.setting import PROPERTIES, QUIET, TAGS, TOKEN, ended, live_spans, posthog_client, runtime
+from tests.bench.setting import PROPERTIES, QUIET, REQUEST, TAGS, TOKEN, ended, live_spans, posthog_client, runtime
 from tests.bench.spans import annotating
 
 EVENTS = 2_000
@@ -156,11 +156,13 @@ def accept_row(rounds: int) -> Row:
     return Row("Bridge.accept of one signal, beyond convert and submit", "", extra, [], 1.5e-6)
 
 
-def _signals(count: int) -> list[Signal]:
-    return [signal for span in ended(live_spans(count, {**QUIET, **TAGS})) for signal in from_span(span)]
+def _signals(count: int, attributes: Mapping[str, Any] = QUIET) -> list[Signal]:
+    # One reader for all, as the processors have it: it recognises the resource and the scope that spans share.
+    reader = Reader()
+    return [reader.span(span) for span in ended(live_spans(count, {**attributes, **TAGS}))]
 
 
 def _events(count: int) -> list[CaptureEvent]:
     converter = Converter(ConvertConfig(), load_rules(RulesConfig()))
-    made: list[Any] = [converter.convert(signal).events[0] for signal in _signals(count)]
+    made: list[Any] = [converter.convert(signal).events[0] for signal in _signals(count, REQUEST)]
     return made

@@ -44,6 +44,18 @@ QUIET = {
 }
 """An ordinary span: a database query, which is what most spans of a service are."""
 
+REQUEST = {
+    "http.request.method": "GET",
+    "http.response.status_code": 200,
+    "http.route": "/cart/<int:number>",
+    "url.scheme": "https",
+    "url.path": "/cart/7",
+    "server.address": "shop.example",
+    "client.address": "203.0.113.9",
+    "user_agent.original": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",
+}
+"""An ordinary server span: what an event with all of its request context is made from."""
+
 TAGS = {
     "posthog.event": "order paid",
     "posthog.distinct_id": "ada",

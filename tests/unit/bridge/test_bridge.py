@@ -204,7 +204,7 @@ def test_a_bug_is_swallowed_counted_and_told_in_production(caplog: pytest.LogCap
     ("where", "answer", "place"),
     [
         ("admit", AcceptResult(received=1, dropped={DropReason.INVALID: 1}), "policy"),
-        ("commit", AcceptResult(received=1, captured=1), "policy"),
+        ("commit", AcceptResult(received=1, captured=1), "commit"),
     ],
 )
 def test_a_failing_policy_is_contained(where: str, answer: AcceptResult, place: str) -> None:

@@ -21,7 +21,7 @@ from otel_posthog.model import (
     Signal,
     SignalKind,
 )
-from otel_posthog.observe import METRICS, SignalCounters, SignalStats, Tap, snapshot
+from otel_posthog.observe import METRICS, SignalCounters, SignalStats, Tally, Tap, snapshot
 
 DOCS = Path(__file__).parents[3] / "docs" / "observability.md"
 SIGNAL = Signal(kind=SignalKind.SPAN, name="a", attributes={}, resource=Resource(), scope=Scope())
@@ -35,12 +35,13 @@ DROPPED = Decision(reason=DropReason.RULE, rule="health")
 def test_a_snapshot_of_everything() -> None:
     """Every metric by name; nested by its attributes; ready for JSON."""
     counters = SignalCounters()
-    counters.received(5)
-    counters.captured(SignalKind.SPAN, events=2, rule="orders", notices=(Notice.CUT_VALUE, Notice.CUT_VALUE))
-    counters.dropped(SignalKind.LOG, DropReason.NOT_TAGGED)
-    counters.dropped(SignalKind.SPAN, DropReason.RULE, rule="health")
-    counters.dropped(SignalKind.SPAN, DropReason.NOT_TAGGED)
-    counters.refused(SignalKind.SPAN_EVENT, events=3)
+    tally = Tally(5)
+    tally.captured(SignalKind.SPAN, events=2, rule="orders", notices=(Notice.CUT_VALUE, Notice.CUT_VALUE))
+    tally.dropped(SignalKind.LOG, DropReason.NOT_TAGGED)
+    tally.dropped(SignalKind.SPAN, DropReason.RULE, rule="health")
+    tally.dropped(SignalKind.SPAN, DropReason.NOT_TAGGED)
+    tally.refused(SignalKind.SPAN_EVENT, events=3)
+    counters.add(tally)
     delivery = DeliveryStats(
         captured=9,
         delivered=4,
@@ -96,8 +97,9 @@ def test_a_snapshot_of_nothing_names_every_metric() -> None:
 def test_the_balance_can_fail() -> None:
     """`received` is counted on its own: a signal without an outcome shows."""
     counters = SignalCounters()
-    counters.received(2)
-    counters.captured(SignalKind.SPAN)
+    tally = Tally(2)
+    tally.captured(SignalKind.SPAN)
+    counters.add(tally)
 
     assert not counters.stats().balanced
 
@@ -108,10 +110,11 @@ def test_threads_lose_no_count() -> None:
 
     def work() -> None:
         for _ in range(1_000):
-            counters.received(3)
-            counters.captured(SignalKind.LOG, events=2, rule="r", notices=(Notice.CUT_NAME,))
-            counters.dropped(SignalKind.LOG, DropReason.RULE, rule="r")
-            counters.refused(SignalKind.LOG)
+            tally = Tally(3)
+            tally.captured(SignalKind.LOG, events=2, rule="r", notices=(Notice.CUT_NAME,))
+            tally.dropped(SignalKind.LOG, DropReason.RULE, rule="r")
+            tally.refused(SignalKind.LOG)
+            counters.add(tally)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
