@@ -508,6 +508,9 @@ class Engine:
 
     def _settle(self, batch: Batch, verdicts: Verdicts) -> None:
         self._failures = 0
+        if verdicts.note:
+            with self._lock:
+                self._ledger.last_error = verdicts.note
         self._end(batch, verdicts.delivered, None)
         for reason in {reason for _, reason in verdicts.lost}:
             self._end(batch, [parcel for parcel, why in verdicts.lost if why is reason], reason)
@@ -521,8 +524,6 @@ class Engine:
             with self._lock:
                 self._inflight = None
         if verdicts.note:
-            with self._lock:
-                self._ledger.last_error = verdicts.note
             self._complain(verdicts.note)
 
     def _end(self, batch: Batch, parcels: Sequence[Parcel], lost: LossReason | None) -> None:
@@ -558,10 +559,11 @@ class Engine:
 
     def _lose(self, batch: Batch, parcels: Sequence[Parcel], reason: LossReason, note: str) -> None:
         self._failures = 0
+        with self._lock:
+            self._ledger.last_error = note  # before the outcome: whoever waits for it may look at once
         self._end(batch, parcels, reason)
         with self._lock:
             self._inflight = None
-            self._ledger.last_error = note
         self._complain(note)
 
     def _park(self, batch: Batch, due: float) -> None:
@@ -581,7 +583,8 @@ class Engine:
             pause = Backoff(*_CLOSING, self._parts.backoff.rand).pause(batch.attempts, delay)
         due = now + pause
         elapsed = self._config.retry_elapsed
-        tired = elapsed > 0 and due - batch.first_attempt > elapsed and self._journal is None
+        # Judged by the time that passed, not by the pause to come: the last attempt is never skipped.
+        tired = elapsed > 0 and now - batch.first_attempt >= elapsed and self._journal is None
         if whole:
             self._failures += 1
         batch.parcels = list(parcels)
