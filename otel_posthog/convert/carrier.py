@@ -57,7 +57,7 @@ def final_event(signal: Signal, tags: Tags, cleaner: Cleaner) -> CaptureEvent | 
         or cut_bytes(name, posthog.MAX_NAME_BYTES) != name
         or not isinstance(distinct_id, str)
         or person_id(distinct_id) != distinct_id
-        or signal.time_ns <= 0
+        or not 0 <= signal.time_ns < 1 << 63
     ):
         return None
     properties: dict[str, JsonValue] = {}

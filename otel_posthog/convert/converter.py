@@ -24,7 +24,7 @@ from otel_posthog.convert.identity import strong_id
 from otel_posthog.convert.ids import hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
-from otel_posthog.convert.tags import Tags, read_tags
+from otel_posthog.convert.tags import Tags, joined_keys, read_tags
 from otel_posthog.convert.updates import Updates, group_subject, read_updates
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes
@@ -58,9 +58,10 @@ class Converter:
         tags = read_tags(signal.attributes)
         cleaner = Cleaner(self._config.max_value_bytes)
         if is_final(signal, tags):
-            event = final_event(signal, tags, cleaner)
+            exact = Cleaner(self._config.max_value_bytes, exact=True)
+            event = final_event(signal, tags, exact)
             if event is not None:
-                return self._finish([event], "", cleaner, DropReason.TOO_BIG)
+                return self._finish([event], "", exact, DropReason.TOO_BIG)
         owner = owner_tags(signal)
         resource = self._resources.get(signal.resource)
         if _ignored(tags, owner, resource.tags):
@@ -261,10 +262,10 @@ def _is_ai(signal: Signal) -> bool:
     if signal.name.startswith(prefixes):
         return True
     # "ai." and "llm." end all of the prefixes but one: two searches in C rule out nearly every span.
-    keys = "\n".join(signal.attributes)
+    keys = joined_keys(signal.attributes)
     if "ai." not in keys and "llm." not in keys and "traceloop." not in keys:
         return False
-    return any(key.startswith(prefixes) for key in signal.attributes)
+    return any(key.startswith(prefixes) for key in keys.split("\n"))
 
 
 def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from otel_posthog.convert.tags import joined_keys
 from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes
 from otel_posthog.model import Attributes, JsonValue
 from otel_posthog.semconv import otel, posthog
@@ -50,10 +51,11 @@ def library_properties() -> dict[str, JsonValue]:
     return {"$lib": posthog.LIB_NAME, "$lib_version": __version__, "$is_server": True}
 
 
-def deployment_properties(attributes: Attributes, static: Mapping[str, object]) -> dict[str, JsonValue]:
+def deployment_properties(
+    attributes: Attributes, static: Mapping[str, object], cleaner: Cleaner
+) -> dict[str, JsonValue]:
     """The deployment properties of one resource, below them the configured static ones, below those the defaults."""
     properties: dict[str, JsonValue] = {"environment": DEFAULT_ENVIRONMENT}
-    cleaner = Cleaner(_MAX_BYTES * 16)
     cleaner.properties(static, properties)
     said = {
         "service_name": _text(attributes, otel.SERVICE_NAME),
@@ -86,7 +88,7 @@ def _deployment_method(attributes: Attributes) -> str:
     said = _text(attributes, posthog.DEPLOYMENT_METHOD)
     if said:
         return said
-    if any(key.startswith(otel.KUBERNETES_PREFIX) for key in attributes):
+    if any(key.startswith(otel.KUBERNETES_PREFIX) for key in joined_keys(attributes).split("\n")):
         return "kubernetes"
     if _text(attributes, otel.FAAS_NAME):
         return "serverless"

@@ -39,6 +39,8 @@ class ResourceContext:
     resource: Resource
     tags: Tags
     base: Mapping[str, JsonValue]
+    weight: int
+    """Characters in `base` (see `Cleaner.weight`)."""
 
 
 class ResourceContexts:
@@ -58,10 +60,11 @@ class ResourceContexts:
             return found
         attributes = resource.attributes
         tags = read_tags(attributes)
-        base = deployment_properties(attributes, self._config.static_properties)
+        cleaner = Cleaner(self._config.max_value_bytes)
+        base = deployment_properties(attributes, self._config.static_properties, cleaner)
         base.update(library_properties())
-        Cleaner(self._config.max_value_bytes).properties(user_properties(tags.properties), base)
-        found = ResourceContext(resource, tags, base)
+        cleaner.properties(user_properties(tags.properties), base)
+        found = ResourceContext(resource, tags, base, cleaner.weight)
         if len(self._known) >= _MAX_RESOURCES:
             self._known = {}
         self._known[id(resource)] = found
@@ -106,6 +109,7 @@ class Item:
         self.resource = resource
         self.match = match
         self.cleaner = cleaner
+        cleaner.weight += resource.weight
         self.session: Session = _session(signal, tags, owner, resource.tags, cleaner)
         self.subject: Subject = find_subject(
             signal, tags, owner, resource.tags, match.distinct_id if match else "", self.session.session_id, cleaner

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from otel_posthog.convert.values import plain_text
 from otel_posthog.model import Attributes, AttributeValue
 from otel_posthog.semconv import posthog
 
@@ -84,13 +85,12 @@ NO_TAGS: Final = Tags()
 def read_tags(attributes: Attributes) -> Tags:
     """The tags among `attributes`; `NO_TAGS` where there are none."""
     prefix = posthog.PREFIX
-    # One search in C over all keys instead of one call for each: nearly every span of a service has no tag.
-    if prefix not in "\n".join(attributes):
+    if prefix not in joined_keys(attributes):
         return NO_TAGS
     tags: Tags | None = None
     properties: dict[str, AttributeValue] = {}
     for key, value in attributes.items():
-        if key.startswith(prefix):
+        if isinstance(key, str) and key.startswith(prefix):  # pyright: ignore[reportUnnecessaryIsInstance]
             if tags is None:
                 tags = Tags()
             if key.startswith(posthog.PROPERTIES):
@@ -109,6 +109,15 @@ def read_tags(attributes: Attributes) -> Tags:
         # Whichever order the attributes come in, a flat attribute says it more plainly than the packed rest.
         tags.properties = {**tags.properties, **properties} if tags.properties else properties
     return tags
+
+
+def joined_keys(attributes: Attributes) -> str:
+    """All keys in one string, to search them in C at once: nearly every item has none of the wanted ones."""
+    try:
+        return "\n".join(attributes)
+    except TypeError:
+        # Not the normal form, but an instrumentation may well write it.
+        return "\n".join(key for key in attributes if isinstance(key, str))  # pyright: ignore[reportUnnecessaryIsInstance]
 
 
 def truth(value: AttributeValue) -> bool | None:
@@ -167,12 +176,10 @@ _PLAIN: Final = {
 
 def parse_object(value: AttributeValue) -> dict[str, Any] | None:
     """`value` as a JSON object (text, or a map already); `None` where it is none."""
-    if isinstance(value, Mapping):
-        return dict(cast("Mapping[str, Any]", value))
-    if not isinstance(value, (str, bytes)):
-        return None
     try:
-        parsed = json.loads(value)
-    except (ValueError, RecursionError):
+        parsed = json.loads(value) if isinstance(value, (str, bytes)) else value
+        if not isinstance(parsed, Mapping):
+            return None
+        return {plain_text(key): item for key, item in cast("Mapping[object, Any]", parsed).items()}
+    except Exception:  # noqa: BLE001 - no JSON, or a foreign map that raises anything while it is read
         return None
-    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else None

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import base64
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
@@ -34,6 +35,8 @@ MAX_NODES: Final = 20_000
 """Values in one property, all levels together: an object that contains itself twice doubles at every level."""
 MAX_KEY_BYTES: Final = 200
 
+_EXACT_DEPTH: Final = 200
+"""In a finished event: JSON encoders give up at Python's recursion limit."""
 _MIN_INT64: Final = -(1 << 63)
 _MAX_INT64: Final = (1 << 63) - 1
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -99,12 +102,14 @@ class Cleaner:
 
     Args:
         max_value_bytes: Longest string, in UTF-8 bytes.
+        exact: Only mend what is illegal; cut nothing.
     """
 
-    __slots__ = ("_nodes", "cut", "max_value_bytes", "notices", "weight")
+    __slots__ = ("_nodes", "cut", "exact", "max_value_bytes", "notices", "weight")
 
-    def __init__(self, max_value_bytes: int) -> None:
-        self.max_value_bytes = max_value_bytes
+    def __init__(self, max_value_bytes: int, *, exact: bool = False) -> None:
+        self.max_value_bytes = max_value_bytes if not exact else sys.maxsize
+        self.exact = exact
         self.notices: dict[Notice, None] = {}
         self.cut: dict[str, None] = {}
         self.weight = 0
@@ -118,19 +123,22 @@ class Cleaner:
     def properties(self, values: Mapping[str, object], into: dict[str, JsonValue]) -> None:
         """Cleans `values` into `into`; later values win."""
         limit = self.max_value_bytes // 4
+        # Twelve bytes of JSON for each name, beside itself: quotes, colon, comma, and a short value.
+        self.weight += 2 * len(values)
         for name, value in values.items():
             kind = type(value)
             # The two commonest cases without a call: short ASCII text, and flags.
-            if kind is str and value.isascii() and len(value) <= limit and "\x00" not in value:  # type: ignore[attr-defined]
-                self.weight += len(value)  # type: ignore[arg-type]
-                cleaned = value
+            if kind is str and (text := cast("str", value)).isascii() and len(text) <= limit and "\x00" not in text:
+                self.weight += len(text)
+                cleaned = text
             elif kind is bool:
                 cleaned = value
             else:
                 cleaned = self.value(value, name)
                 if cleaned is ABSENT:
                     continue
-            if name.isascii() and 0 < len(name) <= MAX_KEY_BYTES and "\x00" not in name:
+            if type(name) is str and name.isascii() and 0 < len(name) <= MAX_KEY_BYTES and "\x00" not in name:
+                self.weight += len(name)
                 into[name] = cleaned
             else:
                 key = self.key(name)
@@ -142,7 +150,7 @@ class Cleaner:
     def key(self, key: object) -> str:
         """`key` as the name of a property: valid text of at most `MAX_KEY_BYTES` bytes."""
         text = clean_text(key) if type(key) is str else plain_text(key)
-        short = cut_bytes(text, MAX_KEY_BYTES)
+        short = text if self.exact else cut_bytes(text, MAX_KEY_BYTES)
         self.weight += len(short)
         if short is not text and short != text:
             self.note(Notice.CUT_NAME)
@@ -176,13 +184,14 @@ class Cleaner:
         if isinstance(value, int):
             return self._int(int.__int__(value), name)
         if isinstance(value, float):
+            self.weight += 4
             number = float.__float__(value)
             # NaN is not equal to itself; infinities fall outside of the largest finite number.
             return number if number == number and abs(number) <= 1.7976931348623157e308 else None
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._bytes(bytes(cast("bytes", value)), name)
         self._nodes += 1
-        if depth >= MAX_DEPTH or self._nodes > MAX_NODES:
+        if depth >= (_EXACT_DEPTH if self.exact else MAX_DEPTH) or (self._nodes > MAX_NODES and not self.exact):
             self._cut(name)
             return CUT_MARK
         try:
@@ -231,11 +240,11 @@ class Cleaner:
     def _spent(self, name: str) -> bool:
         self._nodes += 1
         self.weight += 4
-        if self._nodes <= MAX_NODES:
+        if self._nodes <= MAX_NODES or self.exact:
             return False
         self._cut(name)
         return True
 
     def _cut(self, name: str) -> None:
         self.note(Notice.CUT_VALUE)
-        self.cut[name] = None
+        self.cut[cut_bytes(plain_text(name), MAX_KEY_BYTES)] = None
