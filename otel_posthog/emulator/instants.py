@@ -52,7 +52,7 @@ def lenient(text: str) -> datetime | None:
 
 def text_of(instant: datetime) -> str:
     """ISO 8601 in UTC with microseconds, the resolution that PostHog stores."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return instant.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
 def v0_instant(

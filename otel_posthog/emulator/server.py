@@ -78,6 +78,7 @@ class Emulator:
         self._plan = FaultPlan()
         self._socket = _listen(host, port)
         self._host = host
+        self._port: int = self._socket.getsockname()[1]
         try:
             self._store = Store(db, clock)
         except BaseException:
@@ -95,7 +96,7 @@ class Emulator:
         """Base address: the `host` of the PostHog SDK, and the page."""
         host = "localhost" if self._host in {"0.0.0.0", "::"} else self._host  # noqa: S104 - compared, not bound
         name = f"[{host}]" if ":" in host else host
-        return f"http://{name}:{self._socket.getsockname()[1]}"
+        return f"http://{name}:{self._port}"
 
     @property
     def endpoint(self) -> str:

@@ -14,6 +14,7 @@ GOOD = {"event": "good", "distinct_id": "ada"}
 
 
 def batch(*events: Any, **root: Any) -> dict[str, Any]:
+    """A batch body."""
     return {"api_key": TOKEN, "batch": list(events), **root}
 
 

@@ -114,7 +114,7 @@ VERDICTS = [
         {"options": {"process_person_profile": "maybe"}},
         {"result": "drop", "details": "invalid_options"},
         0,
-    ),  # noqa: E501
+    ),
     ("1.6 options a list", {"options": []}, {"result": "drop", "details": "invalid_options"}, 0),
     ("1.6 option unknown", {"options": {"colour": 5}}, {"result": "ok"}, 1),
     ("1.7 event too big", {"properties": {"a": "x" * 11_000}}, {"result": "drop", "details": "event_too_big"}, 0),
@@ -150,7 +150,7 @@ def test_illegal_distinct_id_makes_no_person(client: Any, emulator: Any, kit: An
         "propertyless",
         None,
         ["illegal_distinct_id"],
-    )  # noqa: E501
+    )
     assert stored["properties"] == {"$process_person_profile": False, "$lib": "tests", "$lib_version": "1.2.3"}
     assert emulator.persons() == []
 
@@ -195,7 +195,7 @@ TIMES = [
         {"disable_skew_correction": True},
         "2026-11-20T13:00:00Z",
         "2026-11-20T00:30:00.000000Z",
-    ),  # noqa: E501
+    ),
     ("1.9 clamp", "2026-11-21T11:30:00Z", {}, "2026-11-20T12:00:00Z", "2026-11-20T12:00:00.000000Z"),
     (
         "1.9 no clamp without correction",
@@ -203,7 +203,7 @@ TIMES = [
         {"disable_skew_correction": True},
         "2026-11-20T12:00:00Z",
         "2026-12-24T00:00:00.000000Z",
-    ),  # noqa: E501
+    ),
 ]
 
 

@@ -12,15 +12,18 @@ from otel_posthog.emulator.issues import PLATFORMS, group
 
 
 def frame(function: str = "pay", **more: Any) -> dict[str, Any]:
+    """A Python frame."""
     return {"platform": "python", "filename": "shop/cart.py", "function": function, "in_app": True, **more}
 
 
 def exception(*frames: Any, **more: Any) -> dict[str, Any]:
+    """An exception, without a stack where there are no frames."""
     made = {"type": "ValueError", "value": "order 17", **more}
     return {**made, "stacktrace": {"type": "raw", "frames": list(frames)}} if frames else made
 
 
 def grouped(*exceptions: Any, **more: Any) -> Any:
+    """The grouping of a list of exceptions."""
     return group({"$exception_list": list(exceptions), **more})
 
 

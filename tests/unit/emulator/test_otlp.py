@@ -16,6 +16,7 @@ AUTH = {"Authorization": "Bearer phc_project_token_for_tests"}
 
 
 def text(key: str, value: str) -> dict[str, Any]:
+    """A text attribute in OTLP/JSON."""
     return {"key": key, "value": {"stringValue": value}}
 
 
@@ -90,7 +91,7 @@ SIGNALS = {
     "traces": (TRACES, ExportTraceServiceRequest),
     "logs": (LOGS, ExportLogsServiceRequest),
     "metrics": (METRICS, ExportMetricsServiceRequest),
-}  # noqa: E501
+}
 
 
 def protobuf(signal: str) -> bytes:
@@ -119,7 +120,7 @@ def test_forms(client: Any, emulator: Any, signal: str, form: str, prefix: str) 
         "traces": (1, 0, 0),
         "logs": (0, 2, 0),
         "metrics": (0, 0, 1),
-    }[signal]  # noqa: E501
+    }[signal]
 
 
 def test_whole_span(client: Any, emulator: Any) -> None:

@@ -137,7 +137,7 @@ def test_merge_with_an_illegal_id_is_refused(client: Any, emulator: Any, kit: An
 
 
 def test_identifying_events_need_a_person(client: Any, emulator: Any, kit: Any) -> None:
-    """`$identify`, `$create_alias`, `$merge_dangerously`, `$groupidentify` are dropped when personless, with a reason."""
+    """`$identify`, `$create_alias`, `$merge_dangerously`, `$groupidentify` are dropped when personless, with a reason."""  # noqa: E501
     names = ("$identify", "$create_alias", "$merge_dangerously", "$groupidentify")
     send(client, kit, *((name, "ada", {"$process_person_profile": False}) for name in names))
 
