@@ -155,9 +155,6 @@ class Converter:
         signal = item.signal
         content = exception_content(signal, self._ownership, item.cleaner)
         properties = {**content.properties, **item.properties(self._config, self._user_agents)}
-        # What makes it an exception is ours; only a list that somebody built himself is more than we have.
-        if not _is_exception_list(properties.get("$exception_list")):
-            properties["$exception_list"] = content.properties["$exception_list"]
         self._mark_person(item, properties)
         local = signal.local
         if item.uuid and only:
@@ -289,11 +286,6 @@ def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:
 def _may_update(item: Item) -> bool:
     """Whether there is a person to update: somebody is known, and the item itself does not forbid it."""
     return not item.subject.personless and item.tags.person_profile is not False
-
-
-def _is_exception_list(value: JsonValue) -> bool:
-    entries = cast("list[JsonValue]", value) if isinstance(value, list) else []
-    return bool(entries) and all(isinstance(entry, dict) for entry in entries)
 
 
 _NEEDS_PERSON: Final = frozenset(

@@ -26,7 +26,8 @@ _LATEST_NS: Final = (1 << 63) - 1
 _STRUCTURAL: Final = frozenset(
     {
         posthog.PERSON_SET, posthog.PERSON_SET_ONCE, posthog.PERSON_UNSET, posthog.GROUPS_PROPERTY,
-        posthog.SESSION_PROPERTY, posthog.WINDOW_PROPERTY, posthog.PERSON_PROFILE_PROPERTY,
+        posthog.SESSION_PROPERTY, posthog.WINDOW_PROPERTY, posthog.PERSON_PROFILE_PROPERTY, posthog.CUT_PROPERTY,
+        "$exception_list",
     }
 ) | posthog.SERVER_DERIVED  # fmt: skip
 """Properties with a meaning of their own: they come from their tags, never from `posthog.properties.<name>`."""

@@ -7,6 +7,7 @@ and what makes the event valid are never cut.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Final, cast
 
 from otel_posthog.convert.values import CUT_MARK, Cleaner, cut_visibly
@@ -60,7 +61,8 @@ def fit(properties: dict[str, JsonValue], limit: int, cleaner: Cleaner) -> bool:
     if excess <= 0:
         return True
     cleaner.note(Notice.CUT_PROPERTIES)
-    names: dict[str, None] = dict.fromkeys(cast("list[str]", properties.get(posthog.CUT_PROPERTY) or []))
+    listed = properties.get(posthog.CUT_PROPERTY)
+    names = dict.fromkeys(str(name) for name in cast("list[object]", listed)) if isinstance(listed, list) else {}
     # Room for the list of what is going to be cut.
     excess += MAX_LISTED * 210 if excess + MAX_LISTED * 210 < limit // 2 else 0
     excess = _shrink_exceptions(properties, excess, names)
@@ -80,8 +82,9 @@ def _largest_first(properties: dict[str, JsonValue]) -> list[tuple[int, dict[str
         if key not in _KEPT and key != posthog.CUT_PROPERTY
     ]
     for outer in _EXPANDED:
-        inner = cast("dict[str, JsonValue] | None", properties.get(outer))
-        if inner:
+        inner = properties.get(outer)
+        if isinstance(inner, dict):
+            inner = cast("dict[str, JsonValue]", inner)
             found.extend((json_size(value), inner, key, f"{outer}.{key}") for key, value in inner.items())
     # The name decides between equals, so that the result does not depend on the order of attributes.
     found.sort(key=lambda entry: (-entry[0], entry[3]))
@@ -117,7 +120,10 @@ def _leave_out(properties: dict[str, JsonValue], excess: int, names: dict[str, N
 
 def _shrink_exceptions(properties: dict[str, JsonValue], excess: int, names: dict[str, None]) -> int:
     """Source context goes first, then middle frames, then long messages, then the far end of the chain."""
-    chain = cast("list[JsonValue]", properties.get("$exception_list") or [])
+    chain = properties.get("$exception_list")
+    if not isinstance(chain, list):
+        return excess
+    chain = cast("list[JsonValue]", chain)
     before = json_size(chain)
     for step in (_without_context, _fewer_frames, _shorter_messages, _fewer_exceptions):
         if excess <= 0 or json_size(chain) <= SMALL_BYTES:
@@ -130,23 +136,33 @@ def _shrink_exceptions(properties: dict[str, JsonValue], excess: int, names: dic
     return excess
 
 
-def _without_context(chain: list[JsonValue]) -> None:
+def _stacks(chain: list[JsonValue]) -> Iterator[list[JsonValue]]:
+    # A finished event comes from another process: its list need not have our shape.
     for entry in chain:
-        for frame in entry.get("stacktrace", {}).get("frames", ()):
-            frame.pop("pre_context", None)
-            frame.pop("post_context", None)
+        stack = cast("dict[str, JsonValue]", entry).get("stacktrace") if isinstance(entry, dict) else None
+        frames = cast("dict[str, JsonValue]", stack).get("frames") if isinstance(stack, dict) else None
+        if isinstance(frames, list):
+            yield cast("list[JsonValue]", frames)
+
+
+def _without_context(chain: list[JsonValue]) -> None:
+    for frames in _stacks(chain):
+        for frame in frames:
+            if isinstance(frame, dict):
+                for key in ("pre_context", "post_context"):
+                    cast("dict[str, JsonValue]", frame).pop(key, None)
 
 
 def _fewer_frames(chain: list[JsonValue]) -> None:
-    for entry in chain:
-        frames = entry.get("stacktrace", {}).get("frames", [])
+    for frames in _stacks(chain):
         if len(frames) > 20:
             del frames[4:-16]
 
 
 def _shorter_messages(chain: list[JsonValue]) -> None:
     for entry in chain:
-        entry["value"] = cut_visibly(entry["value"], 4_096)
+        if isinstance(entry, dict) and isinstance(entry.get("value"), str):  # pyright: ignore[reportUnknownMemberType]
+            entry["value"] = cut_visibly(cast("str", entry["value"]), 4_096)
 
 
 def _fewer_exceptions(chain: list[JsonValue]) -> None:

@@ -31,7 +31,7 @@ CUT_MARK: Final = "… [cut]"
 """Ends every string that was shortened."""
 
 MAX_DEPTH: Final = 16
-MAX_NODES: Final = 20_000
+MAX_NODES: Final = 10_000
 """Values in one property, all levels together: an object that contains itself twice doubles at every level."""
 MAX_KEY_BYTES: Final = 200
 

@@ -253,7 +253,7 @@ def assert_honest(decision: Decision) -> None:
     assert len({event.uuid for event in decision.events}) == len(decision.events)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(SIGNALS, st.none() | MATCHES, st.booleans(), st.sampled_from([900 * 1024, 40_000]))
 def test_any_signal(signal: Signal, match: Match | None, flag: bool, limit: int) -> None:
     """No signal makes conversion raise; its events can be sent, and converting again gives the same."""
