@@ -306,19 +306,50 @@ def is_product(record: dict[str, Any]) -> bool:
 
 
 def _captured(item: dict[str, Any]) -> Event:
-    return Event(item["event"], item["distinct_id"], item["uuid"], item["timestamp"], item["properties"])
+    properties = dict(item["properties"])
+    # Capture v1 lifts these out of the properties.
+    for key in ("session_id", "window_id"):
+        if key in item:
+            properties[f"${key}"] = item[key]
+    if "process_person_profile" in item.get("options", {}):
+        properties["$process_person_profile"] = item["options"]["process_person_profile"]
+    return Event(item["event"], item["distinct_id"], item["uuid"], item["timestamp"], properties)
 
 
 def _carried(record: dict[str, Any]) -> Event:
+    """What a gateway makes of a record of our lane: the finished event, nothing added."""
     attributes = dict(record["attributes"])
+    assert attributes.pop("posthog.carrier") == "log"
+    distinct_id, uuid = attributes.pop("posthog.distinct_id"), attributes.pop("posthog.uuid")
+    name = attributes.pop("posthog.event", "") or record["event_name"]
+    properties: dict[str, Any] = json.loads(attributes.pop("posthog.properties_json", "{}"))
+    for key, value in attributes.items():
+        for prefix, inside in _PREFIXES.items():
+            if key.startswith(prefix):
+                target = properties.setdefault(inside, {}) if inside else properties
+                target[key[len(prefix) :]] = value
+                break
+        else:
+            properties[_WHOLE[key]] = value
+    for key, value in (("$trace_id", record["trace_id"]), ("$span_id", record["span_id"])):
+        if value:
+            properties[key] = value
     seconds = record["time_ns"] // 10**9
-    return Event(
-        event=attributes.pop("posthog.event", "") or record["event_name"],
-        distinct_id=attributes.pop("posthog.distinct_id", ""),
-        uuid=attributes.pop("posthog.uuid"),
-        timestamp=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
-        properties=attributes,
-    )
+    return Event(name, distinct_id, uuid, time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)), properties)
+
+
+_PREFIXES = {
+    "posthog.properties.": "",
+    "posthog.set.": "$set",
+    "posthog.set_once.": "$set_once",
+    "posthog.groups.": "$groups",
+}
+_WHOLE = {
+    "posthog.unset": "$unset",
+    "posthog.session_id": "$session_id",
+    "posthog.window_id": "$window_id",
+    "posthog.process_person_profile": "$process_person_profile",
+}
 
 
 @contextmanager

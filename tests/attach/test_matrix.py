@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,9 @@ from dirty_equals import IsInt, IsList, IsPartialDict, IsStr
 from tests.attach.processes import TOKEN, Environment, Launch, variables
 from tests.attach.receiver import Event, Receiver
 
-UUID7 = "0190a6f2-7b1c-7c3e-8f00-0123456789ab"
+# PostHog takes a session only with a UUIDv7 that is younger than a day.
+_MS = int(time.time() * 1000)
+UUID7 = f"{_MS >> 16:08x}-{_MS & 0xFFFF:04x}-7c3e-8f00-0123456789ab"
 BAGGAGE = {"baggage": f"user.id=ada,session.id={UUID7}", "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0"}
 DEFAULT, OPTED_IN = {}, {"OTEL_SEMCONV_STABILITY_OPT_IN": "http"}
 
@@ -128,7 +131,7 @@ def test_an_annotated_log_line_is_an_event_and_a_standard_log(
     note = one(receiver.events(), "newsletter joined")
     assert note.distinct_id == "grace"
     lines = [record for record in receiver.logs() if record["body"] == "newsletter"]
-    assert [line["attributes"]["posthogDistinctId"] for line in lines] == ["ada"]
+    assert [line["attributes"]["posthogDistinctId"] for line in lines] == ["grace"]
 
 
 def test_amazon_without_a_logger_provider_still_has_spans(
