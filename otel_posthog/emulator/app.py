@@ -104,7 +104,10 @@ def build_app(
     async def preflight(_request: Request) -> Response:
         return Response(status_code=204, headers=_PREFLIGHT)
 
-    routes: list[BaseRoute] = []
+    async def alive(_request: Request) -> Response:
+        return Response("ok", media_type="text/plain")
+
+    routes: list[BaseRoute] = [Route("/_liveness", alive), Route("/_readiness", alive)]
     for path in (*V0_PATHS, V1_PATH, *OTLP_PATHS, FLAGS_PATH):
         methods = ["POST", "GET"] if path in V0_PATHS else ["POST"]
         for spelled in (path, f"{path}/"):
@@ -178,6 +181,8 @@ async def _faulty(request: Request, fault: Fault, cut: Cut, closing: asyncio.Eve
     if fault.action == "redirect":
         return Response(b"", fault.status, {**headers, "Location": fault.location})
     if fault.action == "status":
+        if fault.status in {204, 304}:  # these have no body
+            return Response(status_code=fault.status, headers=headers)
         text = fault.body or f"scripted {fault.status}"
         body: Any = {"error": "scripted", "error_description": text, "error_uri": ""}
         if request.url.path.rstrip("/") == V1_PATH and not fault.body:

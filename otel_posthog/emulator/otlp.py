@@ -231,8 +231,8 @@ def _metrics(request: Any) -> Iterator[TelemetryRow]:
         for scoped in group.scope_metrics:
             for metric in scoped.metrics:
                 kind = metric.WhichOneof("data") or ""
-                points: list[Any] = list(getattr(metric, kind).data_points) if kind else []
-                data = {"unit": metric.unit, "type": kind, "points": len(points), "resource": resource}
+                points = cast("list[Any]", list(getattr(metric, kind).data_points) if kind else [])
+                data: dict[str, Any] = {"unit": metric.unit, "type": kind, "points": len(points), "resource": resource}
                 times = [point.time_unix_nano for point in points]
                 yield TelemetryRow(
                     signal="metrics",
