@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from otel_posthog.model.frozen import frozen
 
 JsonValue = Any
 """None, bool, int, finite float, str without lone surrogates, list or dict of these."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CaptureEvent:
     """One event for PostHog's capture API; always valid to send.
 

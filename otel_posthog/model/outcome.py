@@ -9,10 +9,11 @@ The books balance, and a test fixture checks them after every bridge test:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 
 from otel_posthog.model.capture import CaptureEvent
+from otel_posthog.model.frozen import frozen
 
 
 class DropReason(str, Enum):
@@ -81,7 +82,7 @@ class Notice(str, Enum):
     """The event was captured, but its person or group update had nobody to apply to."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Decision:
     """What the converter (and then policy) made of one signal.
 
@@ -98,7 +99,7 @@ class Decision:
     notices: tuple[Notice, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AcceptResult:
     """The bridge's answer for one batch of signals.
 

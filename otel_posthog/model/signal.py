@@ -14,9 +14,11 @@ Normal form:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from typing import Any
+
+from otel_posthog.model.frozen import frozen
 
 AttributeValue = Any
 """None, bool, int, float, str, bytes, list or dict of these (OTLP AnyValue)."""
@@ -32,14 +34,14 @@ class SignalKind(str, Enum):
     LOG = "log"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resource:
     """Who emitted the telemetry (OTel resource). `posthog.*` keys on it are defaults for all its signals."""
 
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scope:
     """The instrumentation scope."""
 
@@ -48,7 +50,7 @@ class Scope:
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Link:
     """A span link."""
 
@@ -57,7 +59,7 @@ class Link:
     attributes: Attributes = field(default_factory=dict[str, AttributeValue])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalFrame:
     """One Python frame as read from a live traceback, outermost call first.
 
@@ -74,7 +76,7 @@ class LocalFrame:
     post_context: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalException:
     """One exception of a live chain, the caught one first, causes after it.
 
@@ -97,7 +99,7 @@ class LocalException:
     is_group: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LocalContext:
     """What only the process itself can know about a signal; `None` on a Signal decoded from OTLP.
 
@@ -120,7 +122,7 @@ class LocalContext:
     mechanism: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signal:
     """One normalised input item.
 
@@ -169,3 +171,29 @@ class Signal:
     span: Signal | None = None
     links: tuple[Link, ...] = ()
     local: LocalContext | None = None
+
+    def with_local(self, local: LocalContext | None) -> Signal:
+        """The same signal with another local context; a third of the cost of `dataclasses.replace`."""
+        return Signal(
+            self.kind,
+            self.name,
+            self.attributes,
+            self.resource,
+            self.scope,
+            self.trace_id,
+            self.span_id,
+            self.parent_span_id,
+            self.span_kind,
+            self.start_time_ns,
+            self.time_ns,
+            self.observed_time_ns,
+            self.status_code,
+            self.status_description,
+            self.severity_number,
+            self.severity_text,
+            self.body,
+            self.index,
+            self.span,
+            self.links,
+            local,
+        )
