@@ -58,15 +58,23 @@ class _DeadlineReader(io.RawIOBase):
         super().__init__()
         self._sock = sock
         self._deadline = deadline
+        # The socket's own file keeps it open while it is read: http.client closes the connection as soon as it knows
+        # that the answer is the last one on it (`Connection: close`, HTTP/1.0), its body still to come.
+        self._file = sock.makefile("rb", buffering=0)
 
     def readable(self) -> bool:
         """Always."""
         return True
 
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: Any) -> int | None:
         """One `recv_into`."""
         self._sock.settimeout(self._deadline.left())
-        return self._sock.recv_into(buffer)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        """Lets go of the socket, which closes where nobody else keeps it."""
+        self._file.close()
+        super().close()
 
 
 class _DeadlineSocket:
