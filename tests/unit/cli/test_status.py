@@ -1,0 +1,228 @@
+"""`otel-posthog status`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import sys
+from types import ModuleType
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inline_snapshot import snapshot
+from opentelemetry.sdk._logs import LoggerProvider
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+from otel_posthog.cli import status
+from otel_posthog.cli.installed import Entry, Installed, look_around
+from otel_posthog.cli.status_text import render
+from otel_posthog.cli.terminal import Page, colours_wanted
+
+PACKAGES = Installed(
+    {"opentelemetry-api": "1.45.1", "opentelemetry-sdk": "1.45.1"},
+    {"opentelemetry_distro": (Entry("distro", "opentelemetry-distro"),)},
+)
+ON = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "https://eu.posthog.com",
+    "OTEL_EXPORTER_OTLP_TOKEN": "phc_status",
+    "OTEL_POSTHOG_CONFIG": "rules.yaml",
+    "OTEL_POSTHOG_RECORD_UNSAMPLED": "off",
+    "OTEL_LOGS_EXPORTER": "none",
+}
+
+
+def text(environ: dict[str, str], modules: dict[str, ModuleType] | None = None) -> str:
+    """The status as people see it."""
+    return render(status.collect(environ, PACKAGES, modules or {}), Page(width=100)).replace(status.__version__, "X")
+
+
+def test_on() -> None:
+    """What is on and off, why, and by which source."""
+    assert text(ON) == snapshot("""\
+otel-posthog X: on, direct mode
+
+Gate
+  ✓ sdk              the OpenTelemetry SDK is not disabled
+  ✓ switch           not switched off
+  ✓ instrumentation  not among the disabled instrumentations
+  ✓ endpoint         OTEL_EXPORTER_OTLP_ENDPOINT is set
+  ✓ token            OTEL_EXPORTER_OTLP_TOKEN is set
+  ✓ token shape      it can be a project API key  [OTEL_EXPORTER_OTLP_TOKEN]
+
+Features
+  ✓ product data      to PostHog's capture API at https://eu.i.posthog.com (auto, gzip)
+                      [OTEL_EXPORTER_OTLP_ENDPOINT]
+  ✓ standard traces   to PostHog at https://eu.i.posthog.com/i/v1/traces (http/protobuf, token
+                      added)  [OTEL_EXPORTER_OTLP_ENDPOINT]
+  – standard logs     no OTLP exporter is configured
+  ✓ rules             rules.yaml  [OTEL_POSTHOG_CONFIG]
+  – default rules     not chosen  [default]
+  ✓ exceptions        become $exception  [default]
+  – record unsampled  sampled spans only; capture() is complete all the same
+                      [OTEL_POSTHOG_RECORD_UNSAMPLED]
+  ✓ request context   $current_url, $browser …, queries removed  [default]
+  – client address    not sent  [default]
+  ✓ header identity   x-posthog-* is believed  [default]
+  ✓ baggage identity  posthog.distinct_id, posthog.session_id, user.id, session.id  [default]
+  ✓ late identity     tagged items wait up to 2 s for who it was  [default]
+  – spool             no directory: what an outage outlasts is counted as lost  [default]
+  – further sinks     none  [default]
+  – posthog SDK       not installed: no feature flags (pip install 'otel-posthog[flags]')
+
+Versions
+  · otel-posthog         X
+  · opentelemetry-api    1.45.1
+  · opentelemetry-sdk    1.45.1
+  · distribution in use  distro
+
+This process
+  No OpenTelemetry SDK is set up here: this command reads the environment only. Inside your service,
+  otel_posthog.cli.status.collect tells which processors are attached.
+
+Worth knowing
+  ! OTEL_EXPORTER_OTLP_ENDPOINT names PostHog's app host eu.posthog.com; using its ingestion host
+  eu.i.posthog.com.
+""")
+
+
+def test_off() -> None:
+    """Off, with every condition answered."""
+    assert text({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://api.honeycomb.io"}) == snapshot("""\
+otel-posthog X: off, because OTEL_EXPORTER_OTLP_TOKEN is not set
+
+Gate
+  ✓ sdk              the OpenTelemetry SDK is not disabled
+  ✓ switch           not switched off
+  ✓ instrumentation  not among the disabled instrumentations
+  ✓ endpoint         OTEL_EXPORTER_OTLP_ENDPOINT is set
+  ✗ token            OTEL_EXPORTER_OTLP_TOKEN is not set
+
+Features
+  All off: the gate is shut.
+
+Versions
+  · otel-posthog         X
+  · opentelemetry-api    1.45.1
+  · opentelemetry-sdk    1.45.1
+  · distribution in use  distro
+
+This process
+  No OpenTelemetry SDK is set up here: this command reads the environment only. Inside your service,
+  otel_posthog.cli.status.collect tells which processors are attached.
+""")
+
+
+def test_json_has_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """--json gives programs every feature with its source."""
+    for name, value in ON.items():
+        monkeypatch.setenv(name, value)
+
+    assert status.run(argparse.Namespace(json=True)) == 0
+
+    document = json.loads(capsys.readouterr().out)
+    features = {each["name"]: (each["on"], each["source"]) for each in document["features"]}
+    assert (document["enabled"], document["mode"], document["error"]) == (True, "direct", "")
+    assert features["rules"] == (True, "OTEL_POSTHOG_CONFIG")
+    assert features["record unsampled"] == (False, "OTEL_POSTHOG_RECORD_UNSAMPLED")
+    assert features["product data"] == (True, "OTEL_EXPORTER_OTLP_ENDPOINT")
+    assert features["standard logs"] == (False, "")
+    assert features["spool"] == (False, "default")
+
+
+class Ours(SpanProcessor):
+    """Stands for the bridge's processor."""
+
+
+Ours.__module__ = "otel_posthog.sdk.processor"
+
+
+def modules_with(tracers: Any, loggers: Any) -> dict[str, ModuleType]:
+    """OpenTelemetry's API modules with these providers set."""
+    trace, logs = ModuleType("opentelemetry.trace"), ModuleType("opentelemetry._logs._internal")
+    trace._TRACER_PROVIDER = tracers  # type: ignore[attr-defined]
+    logs._LOGGER_PROVIDER = loggers  # type: ignore[attr-defined]
+    return {module.__name__: module for module in (trace, logs)}
+
+
+def test_processors_of_this_process() -> None:
+    """In a process with SDK providers their processors are listed, and whether ours is among them."""
+    provider, loggers = TracerProvider(), LoggerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+
+    without = status.collect(ON, PACKAGES, modules_with(provider, loggers))
+    provider.add_span_processor(Ours())
+    with_ours = status.collect(ON, PACKAGES, modules_with(provider, loggers))
+    shown = text(ON, modules_with(provider, loggers))
+    provider.shutdown()
+    loggers.shutdown()
+
+    assert (without.attached, with_ours.attached) == (False, True)
+    assert without.processors == {"traces": ("opentelemetry.sdk.trace.export.SimpleSpanProcessor",), "logs": ()}
+    assert with_ours.processors["traces"][1] == "otel_posthog.sdk.processor.Ours"
+    assert "✓ traces" in shown
+    assert "no processors" in shown
+
+
+def test_proxies_and_foreign_providers_are_no_error() -> None:
+    """Nothing set, or a provider of somebody else's making: nothing is listed, nothing is created."""
+    assert status.collect(ON, PACKAGES, modules_with(None, None)).attached is None
+    assert status.collect(ON, PACKAGES, modules_with(object(), None)).processors == {"traces": ()}
+
+
+SECRETS = st.text(
+    st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="%,;\"'`\\"), min_size=8, max_size=50
+).map(lambda text: f"zq~{text}")
+
+
+@given(token=SECRETS, header=SECRETS, scheme=st.sampled_from(["", "Bearer ", "ApiKey "]), wrong=st.booleans())
+def test_no_secret_is_shown(token: str, header: str, scheme: str, wrong: bool) -> None:
+    """Whatever the tokens are and wherever they stand, neither the text nor the JSON holds one."""
+    environments = [
+        {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"https://me:{quote(header, safe='')}@{host}?token={quote(token, safe='')}",
+            "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": f"http://c:4318/v1/logs?key={quote(header, safe='')}",
+            "OTEL_EXPORTER_OTLP_TOKEN": scheme + token,
+            "OTEL_EXPORTER_OTLP_HEADERS": f"x-key={quote(header, safe='')},authorization={quote(header, safe='')}",
+            "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"authorization=Bearer {header}",
+            "OTEL_POSTHOG_SINK": sink,
+            "OTEL_POSTHOG_QUEUE_SIZE": f"phc_{token}" if wrong else "",
+        }
+        for host in ("eu.i.posthog.com/i", "127.0.0.1:1/i", "c:4317")
+        for sink in ("", "both")
+    ]
+    for environ in environments:
+        found = status.collect(environ, PACKAGES, {})
+        shown = repr(found) + render(found, Page(width=10_000))
+        for secret in (token, header, quote(token, safe=""), quote(header, safe="")):
+            assert secret not in shown
+
+
+def test_colours_only_where_they_are_seen() -> None:
+    """A terminal gets colours; a pipe, NO_COLOR and a dumb terminal do not."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    assert colours_wanted(Terminal(), {})
+    assert not colours_wanted(io.StringIO(), {})
+    assert not colours_wanted(Terminal(), {"NO_COLOR": "1"})
+    assert not colours_wanted(Terminal(), {"TERM": "dumb"})
+    assert "\x1b[32m✓\x1b[0m" in render(status.collect(ON, PACKAGES, {}), Page(colour=True))
+
+
+def test_what_is_installed_here() -> None:
+    """The real metadata: our hook, the SDK, and a distribution that wins."""
+    found = look_around()
+
+    assert "posthog" in found.names("opentelemetry_pre_instrument")
+    assert found.version("opentelemetry-sdk").startswith("1.")
+    assert found.chosen("opentelemetry_distro", {}) == found.names("opentelemetry_distro")[0]
+    assert found.chosen("opentelemetry_distro", {"OTEL_PYTHON_DISTRO": "nobody"}) == ""
+    assert "opentelemetry.trace" not in sys.modules or status.attached_processors({}) == {}
