@@ -163,7 +163,7 @@ def _spans(request: Any) -> Iterator[TelemetryRow]:
         for scoped in group.scope_spans:
             for span in scoped.spans:
                 attributes = attributes_of(span.attributes)
-                data = {
+                data: dict[str, Any] = {
                     "name": span.name,
                     "kind": _KINDS[span.kind] if 0 <= span.kind < len(_KINDS) else str(span.kind),
                     "parent_span_id": _hex(span.parent_span_id, 8, "parent_span_id"),
@@ -231,7 +231,7 @@ def _metrics(request: Any) -> Iterator[TelemetryRow]:
         for scoped in group.scope_metrics:
             for metric in scoped.metrics:
                 kind = metric.WhichOneof("data") or ""
-                points = cast("list[Any]", list(getattr(metric, kind).data_points) if kind else [])
+                points: list[Any] = list(getattr(metric, kind).data_points) if kind else []
                 data: dict[str, Any] = {"unit": metric.unit, "type": kind, "points": len(points), "resource": resource}
                 times = [point.time_unix_nano for point in points]
                 yield TelemetryRow(

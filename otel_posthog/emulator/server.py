@@ -267,6 +267,8 @@ class Emulator:
             log_config=None,
             access_log=False,
             server_header=False,
+            # As load balancers keep idle connections, so that pooled clients are tested and not their reconnects.
+            timeout_keep_alive=75,
             timeout_graceful_shutdown=5,
         )
         self._server = Server(config)

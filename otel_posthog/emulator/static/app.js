@@ -134,7 +134,9 @@ function tools({ tab, query, names }) {
   });
   const select = names && h("select", { "aria-label": "Event name", dataset: { focus: "name" }, onchange: (change) => {
     query.set("event", change.target.value); query.delete("offset"); go(tab, query);
-  } }, h("option", { value: "" }, "All events"), names.results.map((row) =>
+  } }, h("option", { value: "" }, "All events"),
+    query.get("event") && !names.results.some((row) => row.event === query.get("event")) &&
+      h("option", { value: query.get("event"), selected: true }, `${query.get("event")} (0)`), names.results.map((row) =>
     h("option", { value: row.event, selected: row.event === query.get("event") }, `${row.event} (${number(row.count)})`)));
   const other = [...query.keys()].filter((key) => !["q", "event", "offset"].includes(key));
   const reset = h("button", { type: "button", dataset: { focus: "reset" }, onclick: async () => {
