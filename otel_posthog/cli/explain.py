@@ -57,11 +57,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     totals = Totals(rules=rules.names)
     terminal = Terminal.for_stream(sys.stdout)
-    try:
-        _explain(args, Converter(convert, rules), totals, terminal)
-    except BrokenPipeError:
-        # `explain … | head`: nobody reads on. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _explain(args, Converter(convert, rules), totals, terminal)
     return 1 if totals.unreadable else 0
 
 
@@ -83,7 +79,6 @@ def _explain(args: argparse.Namespace, converter: Converter, totals: Totals, ter
         print(json.dumps({"totals": totals.as_json()}, ensure_ascii=False))
     else:
         show_totals(terminal, totals)
-    sys.stdout.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,8 +151,10 @@ class Totals:
 
     @property
     def idle_rules(self) -> tuple[str, ...]:
-        """Rules that decided nothing."""
-        return tuple(name for name in self.rules if not self.by_rule[name])
+        """The user's rules that decided nothing; the default set never fits a recording as a whole."""
+        from otel_posthog.rules.load import BUILTIN_PREFIX
+
+        return tuple(name for name in self.rules if not self.by_rule[name] and not name.startswith(BUILTIN_PREFIX))
 
     def as_json(self) -> dict[str, Any]:
         """The totals for `--json`."""

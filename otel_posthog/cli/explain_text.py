@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
+from otel_posthog.cli.terminal import colours_wanted, columns
 from otel_posthog.model import CaptureEvent, DropReason, Notice, SignalKind
 from otel_posthog.semconv import posthog
 
@@ -32,12 +31,13 @@ _REASONS: Final[dict[DropReason, str]] = {
     DropReason.RATE_CAP: "over a rate cap",
     DropReason.NO_CONSENT: "consent forbids it",
 }
-_LABEL: Final = 8
+_LABEL: Final = 11
 """Columns of the label at the left."""
+_MOST: Final = 20
+"""Names listed in a line of the totals."""
 _CONTINUED: Final = " " * (_LABEL + 2)
 
 
-@dataclass(frozen=True, slots=True)
 class Terminal:
     """Where it is printed.
 
@@ -47,24 +47,31 @@ class Terminal:
         width: Columns.
     """
 
-    stream: TextIO
-    color: bool = False
-    width: int = 100
+    def __init__(self, stream: TextIO, *, color: bool = False, width: int = 100) -> None:
+        self.width = width
+        self._stream = stream
+        self._color = color
+        self._at_gap = True
 
     @classmethod
     def for_stream(cls, stream: TextIO) -> Terminal:
-        """Colours on a terminal unless `NO_COLOR` is set, or anywhere with `FORCE_COLOR`."""
-        color = bool(os.environ.get("FORCE_COLOR")) or (stream.isatty() and not os.environ.get("NO_COLOR"))
-        width = shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
-        return cls(stream, color, max(60, width))
+        """As wide as the terminal, in colours where it has them."""
+        return cls(stream, color=colours_wanted(stream, os.environ), width=columns())
 
     def paint(self, text: str, *codes: int) -> str:
         """`text` in the colours of the ANSI `codes`."""
-        return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m" if self.color else text
+        return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m" if self._color else text
 
-    def line(self, text: str = "") -> None:
+    def line(self, text: str) -> None:
         """Prints one line."""
-        print(text, file=self.stream)
+        print(text, file=self._stream)
+        self._at_gap = False
+
+    def gap(self) -> None:
+        """Prints an empty line, unless there is one already or nothing above it."""
+        if not self._at_gap:
+            print(file=self._stream)
+        self._at_gap = True
 
     def labelled(self, label: str, text: str) -> None:
         """Prints a line with a label at the left."""
@@ -73,14 +80,13 @@ class Terminal:
 
 def show_item(terminal: Terminal, item: Item) -> None:
     """Prints what became of one item."""
-    signal, decision = item.signal, item.decision
-    captured = bool(decision.events)
-    mark = terminal.paint("●", 32) if captured else terminal.paint("○", 2)
-    terminal.line(f"{mark} {_title(terminal, item)}")
-    if not captured:
-        terminal.labelled("dropped", _why(item))
-        terminal.line()
+    decision = item.decision
+    if not decision.events:
+        # One line: most spans of a recording are such.
+        terminal.line(f"{terminal.paint('○', 2)} {_title(terminal, item)} {terminal.paint(f'→ {_why(item)}', 33)}")
         return
+    terminal.gap()
+    terminal.line(f"{terminal.paint('●', 32)} {_title(terminal, item)}")
     terminal.labelled("rule", decision.rule or _decided_by(item))
     for event in decision.events:
         _show_event(terminal, event)
@@ -88,20 +94,19 @@ def show_item(terminal: Terminal, item: Item) -> None:
         terminal.labelled(label, change)
     if decision.notices:
         terminal.labelled("mended", ", ".join(_notice(notice) for notice in decision.notices))
-    if signal.trace_id:
-        terminal.labelled("trace", terminal.paint(f"{signal.trace_id}  span {signal.span_id}", 2))
-    terminal.line()
+    terminal.gap()
 
 
 def show_rejected(terminal: Terminal, file: str, recorded: Recorded) -> None:
     """Prints what could not be read of one request."""
+    terminal.gap()
     place = f"{file}, {recorded.place}" if recorded.place else file
     count = recorded.decoded.rejected
     what = f"{_plural(count, 'item')} could not be read" if count else "something was mended"
     terminal.line(f"{terminal.paint('✗', 31)} {place}: {what}")
     for message in recorded.decoded.error_messages:
         terminal.line(f"{_CONTINUED}{message}")
-    terminal.line()
+    terminal.gap()
 
 
 def show_totals(terminal: Terminal, totals: Totals) -> None:
@@ -110,15 +115,12 @@ def show_totals(terminal: Terminal, totals: Totals) -> None:
     head = f"{_plural(totals.items, 'item')}: {totals.captured} captured, {dropped} dropped"
     for count, what in ((totals.rejected, "rejected"), (totals.unreadable, "unreadable")):
         head += f", {count} {what}" if count else ""
+    terminal.gap()
     terminal.line(terminal.paint(head, 1))
-    if totals.events:
-        terminal.labelled("events", _counted(totals.events))
-    if totals.people:
-        terminal.labelled("people", _counted(totals.people))
-    if totals.by_reason:
-        terminal.labelled("dropped", _counted(totals.by_reason))
-    if totals.by_rule:
-        terminal.labelled("rules", _counted(totals.by_rule))
+    _show_counted(terminal, "events", totals.events)
+    _show_counted(terminal, "people", totals.people)
+    _show_counted(terminal, "dropped", totals.by_reason)
+    _show_counted(terminal, "rules", totals.by_rule)
     if totals.idle_rules:
         terminal.labelled("unused", ", ".join(totals.idle_rules))
     if totals.metrics:
@@ -166,8 +168,10 @@ def _title(terminal: Terminal, item: Item) -> str:
 def _why(item: Item) -> str:
     reason = item.decision.reason or DropReason.INVALID
     if reason is DropReason.RULE and item.decision.rule:
-        return f"by rule {item.decision.rule}"
-    return f"{_REASONS.get(reason, reason.value)} ({reason.value})"
+        return f"dropped by rule {item.decision.rule}"
+    if reason is DropReason.EMPTY_NAME and item.decision.rule:
+        return f"rule {item.decision.rule} captures no event"
+    return f"{reason.value}: {_REASONS.get(reason, '')}".rstrip(": ")
 
 
 def _decided_by(item: Item) -> str:
@@ -189,15 +193,66 @@ def _show_event(terminal: Terminal, event: CaptureEvent) -> None:
 
 
 def _show_property(terminal: Terminal, name: str, value: Any, width: int) -> None:
-    start = f"{_CONTINUED}{name:<{width}}  "
+    label = f"{_CONTINUED}{terminal.paint(f'{name:<{width}}', 34)}  "
+    column = len(_CONTINUED) + width + 2
+    if name == "$exception_list" and isinstance(value, list):
+        first, *more = _exception_lines(terminal, cast("list[dict[str, Any]]", value))
+        indent = _CONTINUED + "  "
+    else:
+        first, *more = json_lines(value, terminal.width - column)
+        if more:
+            # What needs several lines gets the whole width, under the property's name.
+            first, *more = json_lines(value, terminal.width - len(_CONTINUED) - 2)
+        indent = _CONTINUED
+    terminal.line(label + first)
+    for line in more:
+        terminal.line(indent + line)
+
+
+def _exception_lines(terminal: Terminal, exceptions: list[dict[str, Any]]) -> list[str]:
+    """Exceptions as people read them, the frames of the app marked; `--json` has them as they are sent."""
+    lines: list[str] = []
+    for exception in exceptions:
+        mechanism = cast("dict[str, Any]", exception.get("mechanism") or {})
+        handled = {True: "handled", False: "unhandled"}.get(cast("bool", mechanism.get("handled")))
+        notes = [str(part) for part in (exception.get("module"), mechanism.get("source"), handled) if part]
+        head = f"{exception.get('type')}: {exception.get('value')}"
+        lines.append(f"{terminal.paint(head, 31)}{terminal.paint('  ' + ', '.join(notes), 2) if notes else ''}")
+        stack = cast("dict[str, Any]", exception.get("stacktrace") or {})
+        lines.extend(_frame_line(terminal, frame) for frame in cast("list[dict[str, Any]]", stack.get("frames") or []))
+    return lines or ["[]"]
+
+
+def _frame_line(terminal: Terminal, frame: dict[str, Any]) -> str:
+    mark = "▸" if frame.get("in_app") else " "
+    line = f"{mark} {frame.get('filename', '?')}:{frame.get('lineno', '?')} in {frame.get('function', '?')}"
+    context = str(frame.get("context_line") or "").strip()
+    return line + (terminal.paint(f"  {context}", 2) if context else "")
+
+
+def json_lines(value: Any, room: int, suffix: str = "") -> list[str]:
+    """JSON in as few lines as fit into `room` columns: what fits stays on one line, the rest is opened and indented."""
     text = json.dumps(value, ensure_ascii=False)
-    if isinstance(value, (dict, list)) and len(start) + len(text) > terminal.width:
-        # Indented JSON, under the property's name.
-        block = json.dumps(value, ensure_ascii=False, indent=2).replace("\n", f"\n{_CONTINUED}")
-        terminal.line(f"{_CONTINUED}{terminal.paint(name, 34)}")
-        terminal.line(f"{_CONTINUED}{block}")
-        return
-    terminal.line(f"{_CONTINUED}{terminal.paint(f'{name:<{width}}', 34)}  {text}")
+    if not isinstance(value, (dict, list)) or not value or len(text) + len(suffix) <= room:
+        return [text + suffix]
+    opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    members = _members(cast("Any", value))
+    lines = [opening]
+    for index, (key, member) in enumerate(members):
+        comma = "," if index < len(members) - 1 else ""
+        head = f"{json.dumps(key, ensure_ascii=False)}: " if key is not None else ""
+        first, *more = json_lines(member, room - 2 - (len(head) if _is_flat(member) else 0), comma)
+        lines.append(f"  {head}{first}")
+        lines.extend(f"  {line}" for line in more)
+    return [*lines, closing + suffix]
+
+
+def _members(value: dict[str, Any] | list[Any]) -> list[tuple[str | None, Any]]:
+    return list(value.items()) if isinstance(value, dict) else [(None, member) for member in value]
+
+
+def _is_flat(value: Any) -> bool:
+    return not isinstance(value, (dict, list))
 
 
 def _changes(events: tuple[CaptureEvent, ...]) -> list[tuple[str, str]]:
@@ -234,10 +289,20 @@ def _short(value: Any, limit: int = 40) -> str:
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
 
 
-def _counted(counter: Counter[str]) -> str:
-    shown = [f"{name} {count}" for name, count in counter.most_common(20)]
-    rest = len(counter) - len(shown)
-    return " · ".join(shown) + (f" · and {rest} more" if rest > 0 else "")
+def _show_counted(terminal: Terminal, label: str, counter: Counter[str]) -> None:
+    """Names with their numbers, the most frequent first, in as many lines as they need."""
+    parts = [f"{name} ×{count}" for name, count in counter.most_common(_MOST)]
+    if len(counter) > _MOST:
+        parts.append(f"and {len(counter) - _MOST} more")
+    room = terminal.width - len(_CONTINUED)
+    text = ""
+    for part in parts:
+        if text and len(text) + len(part) + 3 > room:
+            terminal.labelled(label, text)
+            label = text = ""
+        text += f" · {part}" if text else part
+    if text:
+        terminal.labelled(label, text)
 
 
 def _plural(count: int, noun: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import textwrap
 
 HELP = "check a rules file, list its rules, print the JSON Schema"
 
@@ -56,6 +57,7 @@ def _check(file: str) -> int:
 
 
 def _list(file: str, *, defaults: bool) -> int:
+    from otel_posthog.cli.terminal import columns
     from otel_posthog.config.settings import RulesConfig
     from otel_posthog.rules.load import load_rules
     from otel_posthog.rules.summary import summary
@@ -68,6 +70,10 @@ def _list(file: str, *, defaults: bool) -> int:
     if not rows:
         return 0
     widths = [max(len(row[column]) for row in rows) for column in range(2)]
+    start = sum(widths) + 4
     for name, matches, does in rows:
-        print(f"{name:<{widths[0]}}  {matches:<{widths[1]}}  {does}")
+        lines = textwrap.wrap(does, max(columns() - start, 30), break_long_words=False, break_on_hyphens=False)
+        print(f"{name:<{widths[0]}}  {matches:<{widths[1]}}  {lines[0]}")
+        for line in lines[1:]:
+            print(" " * start + line)
     return 0

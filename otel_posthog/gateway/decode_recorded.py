@@ -165,13 +165,16 @@ def _protobuf_kind(body: bytes) -> str:
 
 
 def _item_kind(item: bytes) -> str:
-    for number, wire, _ in wire_fields(item):
-        # Span: 1 trace_id, 2 span_id, 7 start time. LogRecord: 1 time, 2 severity, 11 observed time. Metric: 1 name,
-        # which is as long as its text while a trace id has 16 bytes; its data are fields 5, 7, 9, 10, 11, all LEN.
+    """The kind that an item's fields betray; "" where they do not."""
+    first: bytes = b""
+    for number, wire, value in wire_fields(item):
+        # LogRecord: 1 time, 2 severity, 11 observed time.
         if (number, wire) in ((1, I64), (2, VARINT), (11, I64)):
             return "logs"
-        if (number, wire) in ((7, I64), (8, I64), (6, VARINT)):
+        # Span: 1 trace id, 6 kind, 7 start time, 8 end time.
+        if (number, wire) in ((6, VARINT), (7, I64), (8, I64)):
             return "traces"
-        if (number, wire) in ((7, LEN), (10, LEN)):
-            return "metrics"
-    return ""
+        if (number, wire) == (1, LEN):
+            first = value
+    # Metric: 1 name, and nothing of the above. A span without kind and times still has a trace id of 16 bytes.
+    return "metrics" if first and len(first) != 16 else ""

@@ -140,38 +140,17 @@ def test_damaged_protobuf(request: ExportTraceServiceRequest, data: st.DataObjec
             assert isinstance(decoder(bytes(body)), Decoded)
 
 
+JSON_KEYS = (
+    "resourceSpans", "scopeSpans", "spans", "resource", "scope", "attributes", "key", "value", "stringValue",
+    "intValue", "arrayValue", "values", "kvlistValue", "name", "traceId", "spanId", "kind", "status", "code",
+    "events", "links", "timeUnixNano", "body",
+)  # fmt: skip
 JSON = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4)),
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
         st.dictionaries(
-            st.sampled_from(
-                [
-                    "resourceSpans",
-                    "scopeSpans",
-                    "spans",
-                    "resource",
-                    "scope",
-                    "attributes",
-                    "key",
-                    "value",
-                    "stringValue",
-                    "intValue",
-                    "arrayValue",
-                    "values",
-                    "kvlistValue",
-                    "name",
-                    "traceId",
-                    "spanId",
-                    "kind",
-                    "status",
-                    "code",
-                    "events",
-                    "links",
-                    "timeUnixNano",
-                    "body",
-                ]
-            ),
+            st.sampled_from(JSON_KEYS),
             inner,
             max_size=4,
         ),

@@ -9,7 +9,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
-from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric, ResourceMetrics, ScopeMetrics, Sum
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, ResourceMetrics, ScopeMetrics
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from otel_posthog.errors import SignalError
@@ -37,7 +37,9 @@ LOGS = ExportLogsServiceRequest(
     ]
 ).SerializeToString()
 METRICS = ExportMetricsServiceRequest(
-    resource_metrics=[ResourceMetrics(scope_metrics=[ScopeMetrics(metrics=[Metric(name="n" * 16, sum=Sum())])])]
+    resource_metrics=[
+        ResourceMetrics(scope_metrics=[ScopeMetrics(metrics=[Metric(name="requests", description="d", gauge=Gauge())])])
+    ]
 ).SerializeToString()
 
 
