@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import uuid as uuids
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def loads(body: bytes) -> Any:
         ValueError: Not such a document.
     """
     try:
-        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant, parse_float=_finite)
     except RecursionError:
         raise ValueError("nested too deep") from None
     # Only an escape can bring a lone surrogate through UTF-8, so most bodies are not walked.
@@ -132,6 +133,13 @@ def canonical_uuid(text: str) -> str | None:
         return str(uuids.UUID(plain))
     except ValueError:
         return None
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError(f"number out of range: {text[:20]}")
+    return value
 
 
 def _refuse_constant(name: str) -> Any:

@@ -35,6 +35,7 @@ REFUSED = [
         400,
         "invalid_json",
     ),
+    ("1.2 number out of range", "/e/", b'{"event": "e", "distinct_id": "a", "properties": {"a": 1e999}}', 400, None),
     ("1.5 empty batch", "/batch/", batch(), 400, "empty_batch"),
     ("1.5 batch no list", "/batch/", {"api_key": TOKEN, "batch": {}}, 400, "invalid_field"),
     ("1.5 a bare string", "/batch/", b'"hello"', 400, "invalid_json"),
