@@ -10,6 +10,7 @@ from otel_posthog.assembly import Runtime
 from otel_posthog.sdk.edge import Edge, edge_of
 from otel_posthog.sdk.exceptions import LiveException, matches, see
 from otel_posthog.sdk.internals import attributes_of
+from otel_posthog.sdk.worker import WorkerStats
 from otel_posthog.semconv import otel
 
 Closed = Callable[[Any], object]
@@ -34,6 +35,10 @@ class Life:
     def release(self, timeout: float) -> bool:
         """Gives everything that waits to the bridge."""
         return self.edge is None or self.edge.worker.settle(timeout)
+
+    def stats(self) -> WorkerStats:
+        """What passed through."""
+        return WorkerStats() if self.edge is None else self.edge.worker.stats()
 
     def shutdown(self) -> None:
         """Leaves the worker, or tells the host that looks after it; once."""

@@ -31,7 +31,7 @@ from otel_posthog.sdk.internals import (
 )
 from otel_posthog.sdk.shapes import ACTS, EXCEPTION
 from otel_posthog.sdk.waiting import Item
-from otel_posthog.sdk.worker import RootEnded, Worker
+from otel_posthog.sdk.worker import RootEnded, Worker, WorkerStats
 from otel_posthog.semconv import otel, posthog
 
 _LAST_RESORTS: Final = frozenset(
@@ -191,6 +191,10 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
             timeout: Seconds to wait at the most.
         """
         return self._life.release(timeout)
+
+    def stats(self) -> WorkerStats:
+        """What passed through the queue that this processor feeds (shared with the other processors of its bridge)."""
+        return self._life.stats()
 
     def shutdown(self) -> None:
         """Delivers what is there, within `exit_timeout`; twice is fine."""

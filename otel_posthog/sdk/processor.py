@@ -35,7 +35,7 @@ from otel_posthog.sdk.internals import (
 )
 from otel_posthog.sdk.shapes import ACTS, IGNORES, STATES
 from otel_posthog.sdk.waiting import Item
-from otel_posthog.sdk.worker import RootEnded, Worker
+from otel_posthog.sdk.worker import RootEnded, Worker, WorkerStats
 from otel_posthog.semconv import otel, posthog
 
 if TYPE_CHECKING:
@@ -307,6 +307,10 @@ class PostHogSpanProcessor(SpanProcessor):
             timeout: Seconds to wait at the most.
         """
         return self._life.release(timeout)
+
+    def stats(self) -> WorkerStats:
+        """What passed through the queue that this processor feeds (shared with the other processors of its bridge)."""
+        return self._life.stats()
 
     def shutdown(self) -> None:
         """Delivers what is there, within `exit_timeout`; twice is fine."""

@@ -219,7 +219,10 @@ def _settle_exceptions(items: list[Item], *, root_ended: bool) -> list[LocalCont
             exception_id=token,
             # It reached neither the root nor a framework's last resort, and the root has ended: the app took it.
             handled=False if unhandled else (True if root_ended or item.unhandled is False else None),
-            mechanism=next((items[index].mechanism for index in indexes if items[index].unhandled), item.mechanism),
+            # The last to see it unhandled is the outermost: the server span says more than the framework's log.
+            mechanism=next(
+                (items[index].mechanism for index in reversed(indexes) if items[index].unhandled), item.mechanism
+            ),
         )
     return locals_
 

@@ -128,13 +128,14 @@ def make_app(
     rules: str = "",
     tmp_path: Path | None = None,
     mode: Mode = Mode.DIRECT,
-    identity: IdentityConfig = IdentityConfig(),
-    convert: ConvertConfig = ConvertConfig(),
+    identity: IdentityConfig | None = None,
+    convert: ConvertConfig | None = None,
     resource: dict[str, Any] | None = None,
     capacity: int = 10_000,
     **provider: Any,
 ) -> App:
     """Builds an app; `rules` is the text of a rules file."""
+    identity, convert = identity or IdentityConfig(), convert or ConvertConfig()
     rules_config = RulesConfig()
     if rules:
         assert tmp_path is not None

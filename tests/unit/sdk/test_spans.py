@@ -1,3 +1,4 @@
+# ruff: noqa: SIM117, RUF012 - nested blocks show the trace; a stand-in needs no more than class attributes
 """Spans through a real provider: what is captured, whose it is, and what is left alone."""
 
 from __future__ import annotations

@@ -1,0 +1,206 @@
+"""The thread behind the callbacks: hand-over, flush, exit, fork."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROCESS = Path(__file__).with_name("process.py")
+
+
+def emit(app: Any, *names: str) -> None:
+    """One tagged root span for each name."""
+    for name in names:
+        with app.tracer.start_as_current_span("x", attributes={"posthog.event": name}):
+            pass
+
+
+def run(tmp_path: Path, scenario: str) -> list[dict[str, Any]]:
+    """What a process of its own captured."""
+    path = tmp_path / "events"
+    path.touch()
+    done = subprocess.run(
+        [sys.executable, "-W", "error::RuntimeWarning", str(PROCESS), str(path), scenario],
+        capture_output=True, text=True, timeout=60, check=False,
+        env={**os.environ, "OTEL_POSTHOG_RAISE": "false"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_thread_delivers_by_itself(app: Any) -> None:
+    """Nobody has to flush."""
+    arrived = threading.Event()
+    submit = app.delivery.submit
+    app.delivery.submit = lambda events: (submit(events), arrived.set())[0]
+    emit(app, "one")
+    assert arrived.wait(10)
+
+
+def test_no_thread_before_the_first_item(app: Any) -> None:
+    """An app that captures nothing has no thread of ours."""
+    with app.tracer.start_as_current_span("quiet"):
+        pass
+    assert app.edge.worker._thread is None
+
+
+def test_many_threads_lose_nothing(app: Any) -> None:
+    """Eight threads hand over at once."""
+
+    def work(name: str) -> None:
+        emit(app, *[f"{name}-{number}" for number in range(250)])
+
+    threads = [threading.Thread(target=work, args=(f"t{number}",)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({event.event for event in app.settle()}) == 2_000
+    stats = app.edge.worker.stats()
+    assert (stats.handed_over, stats.signals, stats.overflowed, stats.lost, stats.waiting) == (2_000, 2_000, 0, 0, 0)
+
+
+def test_open_traces_do_not_pile_up(app: Any) -> None:
+    """What was settled is forgotten."""
+    emit(app, *[f"n{number}" for number in range(50)])
+    app.arrived()
+    assert app.edge.worker.open_traces == set()
+
+
+def test_force_flush_settles_what_waits(app: Any) -> None:
+    """A flush does not wait for late identity."""
+    root = app.tracer.start_span("root")
+    from opentelemetry import trace
+
+    with trace.use_span(root):
+        emit(app, "waiting")
+    assert app.tracer_provider.force_flush()
+    assert [event.event for event in app.delivery.events] == ["waiting"]
+    root.end()
+
+
+def test_force_flush_is_honest(app: Any) -> None:
+    """False where delivery could not, or had no room, in time."""
+    app.delivery.answers = False
+    emit(app, "one")
+    assert not app.spans.force_flush(10)
+    app.delivery.answers = True
+    app.delivery.room = 0
+    emit(app, "two")
+    assert not app.logs.force_flush(10)
+    app.delivery.room = 100
+    assert app.spans.force_flush(1_000)
+
+
+def test_a_dead_server_is_waited_for_once(app: Any) -> None:
+    """Several processors that end together share one wait."""
+    app.delivery.room = 0
+    emit(app, "one")
+    assert not app.spans.force_flush(300)
+    begun = time.monotonic()
+    app.logger_provider.shutdown()
+    app.tracer_provider.shutdown()
+    assert time.monotonic() - begun < 1.9  # twice exit_timeout would be 4 s
+    assert app.edge.worker.stats().lost == 1
+
+
+def test_the_bridge_closes_with_the_last_processor(app: Any) -> None:
+    """The logger provider goes first at exit; spans still arrive until the tracer provider goes too."""
+    app.logger_provider.shutdown()
+    assert app.delivery.closed == 0
+    emit(app, "after")
+    app.tracer_provider.shutdown()
+    assert [event.event for event in app.delivery.events] == ["after"]
+    assert app.delivery.closed == 1
+
+
+def test_shutdown_twice_is_fine(app: Any) -> None:
+    """Providers, apps and atexit may all shut down."""
+    emit(app, "one")
+    for _ in range(2):
+        app.spans.shutdown()
+        app.logs.shutdown()
+    assert app.delivery.closed == 1
+    assert app.edge.worker.shutdown()
+
+
+def test_what_comes_after_the_end_is_counted(app: Any) -> None:
+    """A closed worker takes nothing and says so."""
+    app.logs.shutdown()
+    app.spans.shutdown()
+    emit(app, "too late")
+    stats = app.edge.worker.stats()
+    assert (stats.handed_over, stats.overflowed) == (1, 1)
+
+
+def test_a_host_may_look_after_the_end_itself(build: Any) -> None:
+    """With `closed` a shutdown only tells, and `release` gives what waits to the bridge."""
+    from otel_posthog.sdk.processor import PostHogSpanProcessor
+
+    app = build()
+    told: list[Any] = []
+    processor = PostHogSpanProcessor(runtime=app.runtime, closed=told.append)
+    app.tracer_provider.add_span_processor(processor)
+    emit(app, "one")
+    processor.shutdown()
+    processor.shutdown()
+    assert told == [processor]
+    assert app.delivery.closed == 0
+    assert processor.release()
+    assert [event.event for event in app.delivery.events] == ["one", "one"]
+
+
+def test_one_bad_item_costs_itself(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An item that cannot be read is counted; its neighbours arrive."""
+    monkeypatch.setenv("OTEL_POSTHOG_RAISE", "false")
+
+    def broken(payload: Any) -> Any:
+        raise RuntimeError(payload)
+
+    emit(app, "one")
+    app.edge.worker.hand_over(broken, "x")
+    emit(app, "two")
+    assert app.names == ["one", "two"]
+    assert app.edge.worker.stats().failed == 1
+    assert app.runtime.guard.counts() == {"sdk.item": 1}
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_neither_loses_nor_doubles(tmp_path: Path) -> None:
+    """What the parent took the parent delivers; the child starts empty and has a thread of its own."""
+    events = run(tmp_path, "fork")
+    assert sorted(event["event"] for event in events) == ["child", "parent after", "parent before"]
+    by_name = {event["event"]: event["pid"] for event in events}
+    assert by_name["parent before"] == by_name["parent after"] != by_name["child"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_lock_held_at_the_fork_does_not_hang_the_child(tmp_path: Path) -> None:
+    """A thread of the parent held the worker's lock; it does not exist in the child."""
+    events = run(tmp_path, "fork with a busy worker")
+    assert sorted(event["event"] for event in events) == ["child", "parent"]
+
+
+@pytest.mark.parametrize("scenario", ["shutdown at exit", "no shutdown"])
+def test_the_end_of_the_interpreter_delivers(tmp_path: Path, scenario: str) -> None:
+    """Also where the provider does not shut down by itself."""
+    assert [event["event"] for event in run(tmp_path, scenario)] == ["one"]
+
+
+def test_items_that_wait_leave_at_the_end(tmp_path: Path) -> None:
+    """A root that never ends holds nothing back at exit."""
+    assert [event["event"] for event in run(tmp_path, "open root at exit")] == ["waiting"]
+
+
+def test_a_thread_that_is_at_work_at_the_end(tmp_path: Path) -> None:
+    """Threads that the interpreter waits for lose nothing."""
+    assert len(run(tmp_path, "thread at exit")) == 200
