@@ -73,7 +73,15 @@ class OsFiles:
 
     def make_folder(self, path: str) -> None:
         """See `Files`."""
-        os.makedirs(path, mode=0o700, exist_ok=True)  # noqa: PTH103 - paths are text throughout this layer
+        try:
+            os.mkdir(path, 0o700)  # noqa: PTH102 - paths are text throughout this layer
+        except FileExistsError:
+            if not os.path.isdir(path):  # noqa: PTH112
+                raise
+        except FileNotFoundError:
+            # One by one: makedirs would give parents the ordinary mode.
+            self.make_folder(os.path.dirname(path))  # noqa: PTH120
+            self.make_folder(path)
 
     def names(self, path: str) -> list[str]:
         """See `Files`."""
