@@ -21,10 +21,10 @@ from otel_posthog.convert.carrier import bridge_mark, final_event, is_final
 from otel_posthog.convert.exception import exception_content, is_exception
 from otel_posthog.convert.frames import Ownership
 from otel_posthog.convert.identity import strong_id
-from otel_posthog.convert.ids import hashed_uuid
+from otel_posthog.convert.ids import canonical, hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
-from otel_posthog.convert.tags import Tags, joined_keys, read_tags
+from otel_posthog.convert.tags import Tags, joined_keys, promoted, read_tags
 from otel_posthog.convert.updates import Updates, group_subject, read_updates
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes
@@ -62,6 +62,7 @@ class Converter:
             event = final_event(signal, tags, exact)
             if event is not None:
                 return self._finish([event], "", exact, DropReason.TOO_BIG)
+        tags = promoted(tags)
         owner = owner_tags(signal)
         resource = self._resources.get(signal.resource)
         if _ignored(tags, owner, resource.tags):
@@ -194,22 +195,21 @@ class Converter:
         for group_type, key, properties, shared in updates.groups:
             if shared and not events and not made:
                 continue
-            # What the resource says is the same for every item: one subject, and one uuid a day, whoever asks.
+            # What the resource says is the same for every item: one subject and one uuid, whoever asks, so that
+            # PostHog keeps one of them a day.
             someone = "" if shared or item.subject.personless else subject
             shape = {"$group_type": group_type, "$group_key": key, "$group_set": properties}
-            made.append(
-                self._update(
-                    item, posthog.EVENT_GROUP_IDENTIFY, someone or group_subject(group_type, key), shape, group_type
-                )
-            )
+            someone = someone or group_subject(group_type, key)
+            uuid = hashed_uuid("group", group_type, key, canonical(properties)) if shared else ""
+            made.append(self._update(item, posthog.EVENT_GROUP_IDENTIFY, someone, shape, part=group_type, uuid=uuid))
         return made
 
     def _update(
-        self, item: Item, name: str, distinct_id: str, shape: dict[str, JsonValue], part: str = ""
+        self, item: Item, name: str, distinct_id: str, shape: dict[str, JsonValue], *, part: str = "", uuid: str = ""
     ) -> CaptureEvent:
-        if item.uuid:
+        if not uuid and item.uuid:
             uuid = hashed_uuid(item.uuid, name, part)
-        else:
+        elif not uuid:
             uuid = hashed_uuid(*item.key, item.match.rule if item.match is not None else "", name, part)
         return CaptureEvent(name, distinct_id, uuid, item.time_ns(), {**item.common(), **shape})
 

@@ -15,8 +15,8 @@ import re
 from hashlib import blake2b
 from typing import Final
 
-from otel_posthog.convert.values import Cleaner
-from otel_posthog.model import AttributeValue, Signal, SignalKind
+from otel_posthog.convert.values import ABSENT, Cleaner
+from otel_posthog.model import AttributeValue, JsonValue, Signal, SignalKind
 from otel_posthog.semconv import otel
 
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
@@ -87,4 +87,9 @@ def _text(value: AttributeValue) -> str:
         return ""
     # Any attribute value, the same text on every path: cleaned, sorted, compact.
     cleaned = Cleaner(1 << 20).value(value, "")
-    return json.dumps(cleaned, sort_keys=True, separators=(",", ":"), default=repr)
+    return "" if cleaned is ABSENT else canonical(cleaned)
+
+
+def canonical(value: JsonValue) -> str:
+    """`value` as the one JSON text that equal values have."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

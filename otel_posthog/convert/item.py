@@ -11,7 +11,7 @@ from otel_posthog.convert.deployment import deployment_properties, library_prope
 from otel_posthog.convert.identity import NO_SESSION, Session, Subject, find_groups, find_session, find_subject
 from otel_posthog.convert.ids import signal_key, uuid7_time_ns, valid_uuid
 from otel_posthog.convert.request_context import has_request, request_properties
-from otel_posthog.convert.tags import NO_TAGS, Tags, read_tags, truth
+from otel_posthog.convert.tags import NO_TAGS, Tags, promoted, read_tags, truth
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.convert.values import Cleaner, cut_bytes, plain_text
 from otel_posthog.model import AttributeValue, JsonValue, Notice, Resource, Signal, SignalKind
@@ -60,7 +60,7 @@ class ResourceContexts:
         if found is not None and found.resource is resource:
             return found
         attributes = resource.attributes
-        tags = read_tags(attributes)
+        tags = promoted(read_tags(attributes))
         cleaner = Cleaner(self._config.max_value_bytes)
         base = deployment_properties(attributes, self._config.static_properties, cleaner)
         base.update(library_properties())
@@ -240,4 +240,4 @@ def _session(signal: Signal, tags: Tags, owner: Tags, resource: Tags, cleaner: C
 
 def owner_tags(signal: Signal) -> Tags:
     """The tags of the span that owns `signal`."""
-    return read_tags(signal.span.attributes) if signal.span is not None else NO_TAGS
+    return promoted(read_tags(signal.span.attributes)) if signal.span is not None else NO_TAGS

@@ -111,6 +111,40 @@ def read_tags(attributes: Attributes) -> Tags:
     return tags
 
 
+_STRUCTURAL: Final = {
+    posthog.PERSON_SET: "set",
+    posthog.PERSON_SET_ONCE: "set_once",
+    posthog.GROUPS_PROPERTY: "groups",
+    posthog.PERSON_UNSET: "unset",
+    posthog.SESSION_PROPERTY: "session_id",
+    posthog.WINDOW_PROPERTY: "window_id",
+    posthog.PERSON_PROFILE_PROPERTY: "person_profile",
+}
+_NAMES: Final = frozenset(_STRUCTURAL)
+
+
+def promoted(tags: Tags) -> Tags:
+    """`tags` with properties such as `$set` and `$groups` where they belong.
+
+    `capture(…, properties={"$set": {…}})` is how the posthog SDKs' users write a person update. The tag of the same
+    meaning wins. Not for finished events: those keep each property as it is.
+    """
+    if _NAMES.isdisjoint(tags.properties):
+        return tags
+    properties = dict(tags.properties)
+    for name, field in _STRUCTURAL.items():
+        value = properties.pop(name, None)
+        said = getattr(tags, field)
+        if field in ("set", "set_once", "groups"):
+            packed = parse_object(value) if isinstance(value, Mapping) else None
+            if packed:
+                setattr(tags, field, {**packed, **said})
+        elif value is not None and said is None:
+            setattr(tags, field, truth(value) if field == "person_profile" else value)
+    tags.properties = properties
+    return tags
+
+
 def joined_keys(attributes: Attributes) -> str:
     """All keys in one string, to search them in C at once: nearly every item has none of the wanted ones."""
     try:
