@@ -157,6 +157,8 @@ class Hook:
             "(%s); an exporter sees neither baggage nor unsampled spans",
             variable if "posthog" in chosen else type(provider).__name__,
         )
+        # It may bring what it has batched after everybody else has left: nobody else stops the runtime then.
+        self._leaving.expect(provider)
         return True
 
     # --- the environment ---------------------------------------------------------------------------------------------
@@ -185,14 +187,16 @@ class Hook:
         if not live:
             environ.update(changes)
             return
-        lacking = [name for name in changes if name.endswith(("_HEADERS", "_PROTOCOL"))]
+        lacking = [name for name in changes if name.endswith("_HEADERS")]
         if lacking and not self._warned:
             self._warned = True
+            lines = [f"{name}=authorization=Bearer%20<the value of {names.TOKEN}>" for name in lacking]
+            if environ.get(names.PROTOCOL, "").strip() != "http/protobuf":
+                lines.append(f"{names.PROTOCOL}=http/protobuf")
             logger.warning(
                 "otel-posthog: product events are fine, but the standard OpenTelemetry exporters were built without "
-                "the token. Set these in the environment of the process:\n  %s\n  %s",
-                f"{names.HEADERS}=authorization=Bearer%20<the value of {names.TOKEN}>",
-                f"{names.PROTOCOL}=http/protobuf",
+                "the token. Set these in the environment of the process:\n  %s",
+                "\n  ".join(lines),
             )
 
     # --- the end -----------------------------------------------------------------------------------------------------
