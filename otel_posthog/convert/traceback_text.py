@@ -39,7 +39,8 @@ _REPEATED: Final = re.compile(r"\s+\[Previous line repeated \d+ more times?\]\s*
 _MARKERS: Final = " \t~^"
 _TYPE: Final = re.compile(r"(?P<type>[^\W\d][\w.<>]*)(?::(?: (?P<value>.*)|))?\Z")
 
-_GROUP_START: Final = re.compile(r" *\+ Exception Group Traceback \(most recent call last\):\s*\Z", re.MULTILINE)
+# A group that was never raised has no header.
+_GROUP_START: Final = re.compile(r" *\+ Exception Group Traceback \(most recent call last\):\s*\Z| *\+-\+-+ 1 -+\s*\Z")
 _MARGIN: Final = re.compile(r"(?P<indent> *)(?P<mark>[|+])(?P<rest>.*)\Z")
 _FIRST_MEMBER: Final = re.compile(r"-\+-+ (?:\d+|\.\.\.) -+\s*\Z")
 _NEXT_MEMBER: Final = re.compile(r"-+ (?:\d+|\.\.\.) -+\s*\Z")

@@ -14,7 +14,6 @@ from otel_posthog.convert import Converter
 from otel_posthog.model import (
     CaptureEvent,
     Decision,
-    DropReason,
     LocalContext,
     LocalException,
     LocalFrame,
@@ -56,8 +55,10 @@ ANY_TEXT = st.text(st.characters(), max_size=40)  # lone surrogates and NUL incl
 ODD = st.sampled_from(
     [
         "", " ", "\x00", "\ud800", "\ud83d\ude00", "None", "anonymous", "true", "false", "0", "1", "x" * 300, "é" * 150,
-        10**400, -(10**30), 2**63, -(2**63), float("nan"), float("inf"), -0.0, 1e308, b"\xff\x00", b"", True, False, None,
-        "018f3f5a-7b1c-7def-8abc-0123456789ab", "not a uuid", "https://u:p@h:99999/p?q#f", "http://[::1", '{"a": 1}', "[]",
+        10**400, -(10**30), 2**63, -(2**63), float("nan"), float("inf"), -0.0, 1e308, b"\xff\x00", b"", True, False,
+        None,
+        "018f3f5a-7b1c-7def-8abc-0123456789ab", "not a uuid", "https://u:p@h:99999/p?q#f", "http://[::1", '{"a": 1}',
+        "[]",
         "{", '{"a": NaN, "$set": {"x": 1}}', "[" * 5000,
     ]
 )  # fmt: skip
@@ -86,7 +87,8 @@ TAG_KEYS = st.sampled_from(
         posthog.PROCESS_PERSON_PROFILE, posthog.PROPERTIES_JSON, posthog.TRACE_SAMPLED, posthog.PREFIX,
         posthog.PROPERTIES, posthog.PROPERTIES + "a", posthog.PROPERTIES + "$set", posthog.PROPERTIES + "$groups",
         posthog.PROPERTIES + "$exception_list", posthog.PROPERTIES + "$ip", posthog.PROPERTIES + "otel_posthog_cut",
-        posthog.PROPERTIES + "x" * 400, posthog.SET + "a", posthog.SET, posthog.SET_ONCE + "b", posthog.GROUPS + "company",
+        posthog.PROPERTIES + "x" * 400, posthog.SET + "a", posthog.SET, posthog.SET_ONCE + "b",
+        posthog.GROUPS + "company",
         posthog.GROUPS + "team", posthog.GROUP_SET + "company.name", posthog.GROUP_SET + "company", posthog.GROUP_SET,
     ]
 )  # fmt: skip
@@ -94,8 +96,10 @@ OTHER_KEYS = st.sampled_from(
     [
         posthog.POSTHOG_DISTINCT_ID, posthog.POSTHOG_SESSION_ID, otel.USER_ID, otel.ENDUSER_ID, otel.ENDUSER_PSEUDO_ID,
         otel.SESSION_ID, *otel.HEADER_DISTINCT_ID, *otel.HEADER_SESSION_ID, otel.EXCEPTION_TYPE, otel.EXCEPTION_MESSAGE,
-        otel.EXCEPTION_STACKTRACE, *otel.HTTP_METHOD, *otel.HTTP_STATUS, *otel.HTTP_ROUTE, *otel.URL_FULL, *otel.URL_PATH,
-        *otel.URL_QUERY, *otel.HTTP_TARGET, *otel.URL_SCHEME, *otel.SERVER_ADDRESS, *otel.SERVER_PORT, *otel.CLIENT_ADDRESS,
+        otel.EXCEPTION_STACKTRACE, *otel.HTTP_METHOD, *otel.HTTP_STATUS, *otel.HTTP_ROUTE, *otel.URL_FULL,
+        *otel.URL_PATH,
+        *otel.URL_QUERY, *otel.HTTP_TARGET, *otel.URL_SCHEME, *otel.SERVER_ADDRESS, *otel.SERVER_PORT,
+        *otel.CLIENT_ADDRESS,
         *otel.USER_AGENT, *otel.REFERRER, "gen_ai.system", *otel.DEPLOYMENT_RESOURCE_KEYS, *otel.ENVIRONMENT,
     ]
 )  # fmt: skip
