@@ -33,13 +33,13 @@ def test_whole() -> None:
 
 
 def test_what_cannot_be_narrowed() -> None:
-    """Patterns, negations, alternatives beyond attributes and `any` leave a dimension open."""
+    """Negations, alternatives beyond attributes and `any` leave a dimension open."""
     rules = parse_text(
         """
         rules:
           - name: a
             match:
-              name: {glob: "x*"}
+              name: {not_glob: "x*"}
               scope: {not_equals: s}
               attributes: {k: {not_equals: 1}, l: {exists: false}}
               all: [{fields: [m, resource.m], exists: true}]
