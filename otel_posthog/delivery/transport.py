@@ -204,6 +204,8 @@ class Urllib3Transport:
         from urllib3 import Timeout
         from urllib3.exceptions import HTTPError
 
+        if timeout <= 0:
+            raise RetryableError("no time left for an attempt")
         self._deadline.at = time.monotonic() + timeout
         pool = self._pool(request.url)
         try:
@@ -266,7 +268,10 @@ class Urllib3Transport:
     def _pool(self, url: str) -> HTTPConnectionPool:
         if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
             self.after_fork()
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            raise PermanentError("not a URL") from None
         origin = f"{parts.scheme}://{parts.netloc}"
         pool = self._pools.get(origin)
         if pool is None:
