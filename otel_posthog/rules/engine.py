@@ -38,7 +38,7 @@ class RuleSet:
         self._digest = ""
         if self._rules:
             from otel_posthog.rules.compiled import digest_of, index_by_kind, index_by_span_kind
-            from otel_posthog.rules.prefilter import prefilter_of
+            from otel_posthog.rules.narrowing import prefilter_of
 
             self._by_kind = index_by_kind(self._rules)
             self._by_span_kind = index_by_span_kind(self._rules)

@@ -119,6 +119,7 @@ def test_lines_that_are_no_otlp() -> None:
         (gzip.compress(span_json("a"))[:-12], "the gzip file ends in the middle"),
         (gzip.compress(span_json("a"))[:10] + b"\xff" * 30, "the gzip file is damaged"),
     ],
+    ids=["text", "zstd", "cut gzip", "damaged gzip"],
 )
 def test_other_files(raw: bytes, message: str) -> None:
     """What is none of the forms is refused in words."""
