@@ -67,7 +67,9 @@ class IdentityStamper:
                     self._session_members += (key,)
                 else:
                     self._person_members += (key,)
+        # What was checked before, from inside and from the wire; bounded.
         self._known: dict[str, InheritedId] = {}
+        self._claims: dict[str, InheritedId] = {}
         self._person_keys = (*_OWN, *otel.HEADER_DISTINCT_ID) if config.headers else _OWN
         self._session_keys = (*_OWN_SESSION, *otel.HEADER_SESSION_ID) if config.headers else _OWN_SESSION
 
@@ -121,9 +123,16 @@ class IdentityStamper:
     def _claimed(self, baggage: Mapping[str, Any], members: tuple[str, ...]) -> InheritedId | None:
         for member in members:
             if member in baggage:
-                found = legal_id(baggage[member])
+                value = baggage[member]
+                found = self._claims.get(value) if type(value) is str else None
+                if found is None:
+                    found = InheritedId(legal_id(value))
+                    if type(value) is str:
+                        if len(self._claims) >= _MAX_KNOWN:
+                            self._claims.clear()
+                        self._claims[value] = found
                 if found:
-                    return InheritedId(found)
+                    return found
         return None
 
     def _checked(self, value: Any) -> InheritedId | None:

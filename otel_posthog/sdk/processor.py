@@ -16,8 +16,8 @@ from opentelemetry.sdk.trace import SpanProcessor
 
 from otel_posthog.assembly import Runtime
 from otel_posthog.model import Resource, Scope, Signal, SignalKind
-from otel_posthog.rules.prefilter import Narrow
 from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_exception_name, live_event, says_yes
+from otel_posthog.sdk.candidates import Candidates
 from otel_posthog.sdk.edge import Edge, runtime_from_arguments
 from otel_posthog.sdk.exceptions import LiveException
 from otel_posthog.sdk.identity import LINKING, STATED, WIRE, inherited
@@ -53,8 +53,6 @@ _AT_START: Final = LINKING | {posthog.ON}
 _MAX_OPEN: Final = 10_000
 """Spans or roots remembered while they run; beyond it the oldest is forgotten (spans that never end)."""
 
-_SPAN_KINDS: Final = ("internal", "server", "client", "producer", "consumer")
-"""By `SpanKind` value."""
 _ENTRANCES: Final = frozenset({1, 4})
 """SERVER and CONSUMER: an exception that leaves such a root leaves the app."""
 
@@ -123,13 +121,11 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def _use_rules(self) -> None:
         prefilter = self._edge.rules.prefilter
-        # By the number of the span kind: hashing an enum member costs more than all the rest of a quiet span.
-        self._ends: Sequence[tuple[Narrow, ...]] = tuple(prefilter.by_span_kind.get(word, ()) for word in _SPAN_KINDS)
-        self._starts: Sequence[tuple[Narrow, ...]] = tuple(
-            prefilter.starts_by_span_kind.get(word, ()) for word in _SPAN_KINDS
-        )
-        self._any_ends = any(self._ends)
-        self._any_starts = any(self._starts)
+        self._ends = Candidates(prefilter.by_span_kind)
+        self._starts = Candidates(prefilter.starts_by_span_kind)
+        # Beside the tables: a truth test of an object of ours is a call, and every span would make it.
+        self._any_ends = bool(self._ends)
+        self._any_starts = bool(self._starts)
         self._event_rules = prefilter.span_events
 
     # --- start -------------------------------------------------------------------------------------------------------
@@ -138,6 +134,7 @@ class PostHogSpanProcessor(SpanProcessor):
         """Stamps the identity that is known; hands over what fires at the start."""
         # Every span of the app comes through here: this only finds out that nothing is to be done. Another SDK's span,
         # and a local root (whose parent keeps no attributes), take the longer way by their missing attributes.
+        # Nothing may leave a callback: what goes wrong here goes wrong again there, where it is caught and counted.
         try:
             context = self._current() if parent_context is None else parent_context
             if (
@@ -152,7 +149,7 @@ class PostHogSpanProcessor(SpanProcessor):
                 )
             ):
                 return
-        except (AttributeError, KeyError):
+        except Exception:  # noqa: BLE001 - as above
             pass
         self._starting(span, parent_context)
 
@@ -194,7 +191,7 @@ class PostHogSpanProcessor(SpanProcessor):
         signal: Signal | None = None
         if attributes.get(posthog.ON) == "start" and edge.shapes.of(attributes) & ACTS:
             signal = edge.reader.span(span)
-        elif self._admitted(self._starts, span, attributes):
+        elif self._any_starts and self._starts.admit(span):
             candidate = edge.reader.span(span)
             found = edge.rules.match(candidate)
             signal = candidate if found is not None and found.on == "start" else None
@@ -216,27 +213,13 @@ class PostHogSpanProcessor(SpanProcessor):
             if not (
                 not self._quiet.issuperset(span._attributes._dict)
                 or span._events._dq
-                or (self._any_ends and self._ends[span._kind._value_])
+                or (self._any_ends and self._ends.admit(span))
                 or ((self._worker.open_traces or self._roots) and (span._parent is None or span._parent.is_remote))
             ):
                 return
-        except (AttributeError, IndexError):
+        except Exception:  # noqa: BLE001 - whatever it was, the longer way looks again, and reports it
             pass
         self._ending(span)
-
-    def _admitted(self, table: Sequence[tuple[Narrow, ...]], span: Any, attributes: Mapping[str, Any]) -> bool:
-        kind = span.kind
-        number = getattr(kind, "value", 0)
-        narrows = table[number] if 0 <= number < len(table) else ()
-        if not narrows:
-            return False
-        scope = getattr(span, "instrumentation_scope", None)
-        scope_name = scope.name if scope is not None else ""
-        name = span.name
-        for narrow in narrows:  # noqa: SIM110 - any() costs a generator on the request thread
-            if narrow.admits(name, scope_name, attributes):
-                return True
-        return False
 
     def _ending(self, span: Any) -> None:
         try:
@@ -250,7 +233,7 @@ class PostHogSpanProcessor(SpanProcessor):
             flags = 0
             if self._begun and span_id in self._begun:
                 del self._begun[span_id]
-            elif shape & ACTS or (self._any_ends and self._admitted(self._ends, span, attributes)):
+            elif shape & ACTS or (self._any_ends and self._ends.admit(span)):
                 flags = _SELF
             seen: tuple[LiveException, int] | None = None
             if events and self._interesting(events):
