@@ -64,7 +64,7 @@ def fit(properties: dict[str, JsonValue], limit: int, cleaner: Cleaner) -> bool:
     listed = properties.get(posthog.CUT_PROPERTY)
     names = dict.fromkeys(str(name) for name in cast("list[object]", listed)) if isinstance(listed, list) else {}
     # Room for the list of what is going to be cut.
-    excess += MAX_LISTED * 210 if excess + MAX_LISTED * 210 < limit // 2 else 0
+    excess += min(MAX_LISTED * 210, limit // 4)
     excess = _shrink_exceptions(properties, excess, names)
     for round_ in (_shorten, _leave_out):
         if excess <= 0:
