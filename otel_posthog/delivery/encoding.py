@@ -58,7 +58,7 @@ def choose_compress(*, fast: bool = True) -> Compress:
     """The best gzip there is: Intel's ISA-L where installed (and `fast`), else zlib."""
     if fast:
         try:
-            igzip = importlib.import_module("isal.igzip_zlib")  # without types of its own
+            igzip = importlib.import_module("isal.isal_zlib")  # without types of its own
         except ImportError:
             pass
         else:

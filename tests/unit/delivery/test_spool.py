@@ -490,7 +490,7 @@ def test_a_full_spool_refuses_and_says_so(server: Server, deliver: Workshop, tmp
     for number in range(600):
         taken += delivery.submit([event(number)])
         if number % 20 == 0:
-            until(lambda: delivery.stats().retries > number, 0.05)  # some time for the disk, whoever wins
+            until(lambda: False, 0.05)  # some time for the disk, whoever wins
     assert 100 <= taken < 600
     assert until(lambda: "spool" in delivery.stats().last_error or delivery.stats().retries > 0)
     assert not delivery.shutdown(0.3)

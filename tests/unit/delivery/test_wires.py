@@ -1,0 +1,364 @@
+"""The wire codecs, shown by whole requests; the same event by every one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from inline_snapshot import Is, snapshot
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsPartialSuccess,
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+
+from otel_posthog.config.settings import DeliveryConfig, Lane, Mode, Secret
+from otel_posthog.delivery.build import build_wire
+from otel_posthog.delivery.encoding import dumps
+from otel_posthog.delivery.json_event import event_of, record_of
+from otel_posthog.delivery.protocols import Response
+from otel_posthog.delivery.wire import USER_AGENT, Batch, Wire
+from otel_posthog.errors import BatchRefusedError, PermanentError, RetryableError, ThrottledError
+from otel_posthog.model import CaptureEvent, LossReason
+from otel_posthog.version import __version__
+from tests.unit.delivery.loopback import event
+from tests.unit.delivery.test_encoding import values
+
+NOW = 1_763_600_100.5
+FULL = event(
+    1,
+    properties={
+        "plan": "pro",
+        "$session_id": "0199aaaa-0000-7000-8000-000000000001",
+        "$window_id": "w1",
+        "$process_person_profile": False,
+        "$set": {"email": "ada@example.com"},
+        "$lib": "otel-posthog",
+        "$lib_version": __version__,
+    },
+)
+
+
+def wire_of(version: str, *, fast: bool = False, compression: str = "none") -> Wire:
+    """A codec towards PostHog."""
+    lane = Lane(Mode.DIRECT, "https://eu.i.posthog.com/", Secret("phc_token"))
+    return build_wire(lane, DeliveryConfig(wire=version, compression=compression), fast=fast)
+
+
+def otlp(**arguments: Any) -> Wire:
+    """A codec towards a Collector."""
+    lane = Lane(Mode.COLLECTOR, "http://otelcol:4318/v1/logs", Secret("bearer"), {"x-tenant": Secret("a")})
+    return build_wire(lane, DeliveryConfig(compression="none"), fast=False, **arguments)
+
+
+def batch_of(wire: Wire, *events: CaptureEvent, attempts: int = 1) -> Batch:
+    """A batch as the engine makes it."""
+    parcels = [wire.encode(made, record=False) for made in events]
+    return Batch(parcels, "0190aaaa-0000-4000-8000-000000000000", 1_763_600_099_000_000_000, attempts)
+
+
+def test_a_whole_v0_request() -> None:
+    """Key and fresh `sent_at` in the body, skew correction off, everything else among the properties."""
+    request = wire_of("v0").request(batch_of(wire_of("v0"), FULL), NOW)
+    assert (request.url, dict(request.headers)) == snapshot(
+        (
+            "https://eu.i.posthog.com/batch/",
+            {"Content-Type": "application/json", "User-Agent": Is(USER_AGENT)},
+        )
+    )
+    assert json.loads(request.body) == snapshot(
+        {
+            "api_key": "phc_token",
+            "historical_migration": False,
+            "sent_at": "2025-11-20T00:55:00.500000Z",
+            "batch": [
+                {
+                    "event": "order placed",
+                    "uuid": "01900000-0000-7000-8000-000000000001",
+                    "distinct_id": "user-1",
+                    "timestamp": "2025-11-20T00:53:20.001000Z",
+                    "properties": {
+                        "$ignore_sent_at": True,
+                        "$session_id": "0199aaaa-0000-7000-8000-000000000001",
+                        "$window_id": "w1",
+                        "$process_person_profile": False,
+                        "$lib": "otel-posthog",
+                        "$lib_version": Is(__version__),
+                        "plan": "pro",
+                        "$set": {"email": "ada@example.com"},
+                    },
+                }
+            ],
+        }
+    )
+
+
+def test_a_whole_v1_request() -> None:
+    """Bearer key, library in the header, session beside the properties, options typed; the second attempt says so."""
+    request = wire_of("v1").request(batch_of(wire_of("v1"), FULL, attempts=2), NOW)
+    assert (request.url, dict(request.headers)) == snapshot(
+        (
+            "https://eu.i.posthog.com/i/v1/analytics/events",
+            {
+                "Content-Type": "application/json",
+                "User-Agent": Is(USER_AGENT),
+                "Authorization": "Bearer phc_token",
+                "PostHog-Sdk-Info": Is(USER_AGENT),
+                "PostHog-Attempt": "2",
+                "PostHog-Request-Id": "0190aaaa-0000-4000-8000-000000000000",
+                "PostHog-Request-Timestamp": "2025-11-20T00:55:00.500000Z",
+            },
+        )
+    )
+    assert json.loads(request.body) == snapshot(
+        {
+            "created_at": "2025-11-20T00:54:59.000000Z",
+            "batch": [
+                {
+                    "event": "order placed",
+                    "uuid": "01900000-0000-7000-8000-000000000001",
+                    "distinct_id": "user-1",
+                    "timestamp": "2025-11-20T00:53:20.001000Z",
+                    "session_id": "0199aaaa-0000-7000-8000-000000000001",
+                    "window_id": "w1",
+                    "options": {"disable_skew_correction": True, "process_person_profile": False},
+                    "properties": {"plan": "pro", "$set": {"email": "ada@example.com"}},
+                }
+            ],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("properties", "expected"),
+    [
+        ({}, {"options": {"disable_skew_correction": True}, "properties": {}}),
+        (
+            {"$process_person_profile": "true"},
+            {"options": {"disable_skew_correction": True, "process_person_profile": True}, "properties": {}},
+        ),
+        (
+            {"$process_person_profile": "maybe", "a": 1},
+            {"options": {"disable_skew_correction": True}, "properties": {"a": 1}},
+        ),
+        (
+            {"$cookieless_mode": 1, "$product_tour_id": "t", "$ignore_sent_at": False},
+            {
+                "options": {"disable_skew_correction": True, "cookieless_mode": True, "product_tour_id": "t"},
+                "properties": {},
+            },
+        ),
+        ({"$product_tour_id": 7}, {"options": {"disable_skew_correction": True}, "properties": {}}),
+        (
+            {"$session_id": 7, "a": 1},
+            {"options": {"disable_skew_correction": True}, "properties": {"$session_id": 7, "a": 1}},
+        ),
+        (
+            {"$lib": "posthog-java", "$lib_version": "1.0"},
+            {
+                "options": {"disable_skew_correction": True},
+                "properties": {"$lib": "posthog-java", "$lib_version": "1.0"},
+            },
+        ),
+    ],
+)
+def test_v1_options(properties: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Options have the type that v1 demands or are left out; another library's name stays a property."""
+    wire = wire_of("v1")
+    body = json.loads(wire.request(batch_of(wire, event(1, properties=properties)), NOW).body)
+    sent = body["batch"][0]
+    assert {name: sent[name] for name in sent if name in ("options", "properties", "session_id")} == expected
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), values, max_size=6), st.booleans())
+def test_properties_are_the_same_on_every_wire(properties: dict[str, Any], fast: bool) -> None:
+    """v0, v1, the spool and its way back: the same properties, by the fast and the slow encoder."""
+    made = event(3, properties=properties)
+    v0, v1 = wire_of("v0", fast=fast), wire_of("v1", fast=fast)
+    sent = json.loads(v0.request(batch_of(v0, made), NOW).body)["batch"][0]["properties"]
+    assert sent.pop("$ignore_sent_at") is True
+    assert sent == properties
+    assert json.loads(v1.request(batch_of(v1, made), NOW).body)["batch"][0]["properties"] == properties
+    assert event_of(v1.encode(made, record=True).record) == made
+    assert event_of(record_of(made, dumps)) == made
+
+
+def test_compressed_bodies_say_so() -> None:
+    """Gzip with its header, the same JSON inside."""
+    for version in ("v0", "v1"):
+        plain, squeezed = wire_of(version), wire_of(version, compression="gzip")
+        request = squeezed.request(batch_of(squeezed, FULL), NOW)
+        assert request.headers["Content-Encoding"] == "gzip"
+        assert gzip.decompress(request.body) == plain.request(batch_of(plain, FULL), NOW).body
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"uuid": ""},
+        {"uuid": "nonsense"},
+        {"event": ""},
+        {"distinct_id": ""},
+        {"properties": {"blob": "x" * 1_000_001}},
+    ],
+)
+def test_what_would_spoil_a_batch_is_refused_alone(changes: dict[str, Any]) -> None:
+    """Validated before it is batched: one such event fails the whole request at the server."""
+    with pytest.raises(PermanentError):
+        wire_of("v1").encode(event(1, **changes), record=False)
+
+
+# --- OTLP ----------------------------------------------------------------------------------------------------------
+
+
+def records_of(wire: Wire, *events: CaptureEvent) -> ExportLogsServiceRequest:
+    """What a Collector parses."""
+    return ExportLogsServiceRequest.FromString(wire.request(batch_of(wire, *events), NOW).body)
+
+
+def test_a_whole_otlp_request() -> None:
+    """Resource, scope, and a record that says everything about the event."""
+    made = event(
+        1,
+        properties={
+            "plan": "pro",
+            "count": 2,
+            "ratio": 0.5,
+            "tags": ["a", "b"],
+            "nested": {"a": [1]},
+            "nothing": None,
+            "huge": 2**64,
+            "$set": {"email": "ada@example.com"},
+            "$set_once": {},
+            "$unset": ["old"],
+            "$groups": {"company": "acme"},
+            "$session_id": "s",
+            "$process_person_profile": False,
+            "$trace_id": "0af7651916cd43dd8448eb211c80319c",
+            "$span_id": "b7ad6b7169203331",
+        },
+    )
+    wire = otlp(resource={"service.name": "shop"})
+    request = wire.request(batch_of(wire, made), NOW)
+    assert request.url == "http://otelcol:4318/v1/logs"
+    assert dict(request.headers) == {
+        "Content-Type": "application/x-protobuf",
+        "User-Agent": f"otel-posthog/{__version__}",
+        "authorization": "Bearer bearer",
+        "x-tenant": "a",
+    }
+    (resource_logs,) = ExportLogsServiceRequest.FromString(request.body).resource_logs
+    (scope_logs,) = resource_logs.scope_logs
+    (record,) = scope_logs.log_records
+    assert plain(resource_logs.resource.attributes) == {"service.name": "shop"}
+    assert (scope_logs.scope.name, scope_logs.scope.version) == ("otel-posthog", __version__)
+    assert (record.event_name, record.time_unix_nano, record.observed_time_unix_nano) == (
+        "order placed",
+        made.timestamp_ns,
+        made.timestamp_ns,
+    )
+    assert (record.trace_id.hex(), record.span_id.hex()) == ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331")
+    assert plain(record.attributes) == snapshot(
+        {
+            "posthog.event": "order placed",
+            "posthog.distinct_id": "user-1",
+            "posthog.uuid": "01900000-0000-7000-8000-000000000001",
+            "posthog.carrier": "log",
+            "posthog.properties.plan": "pro",
+            "posthog.properties.count": 2,
+            "posthog.properties.ratio": 0.5,
+            "posthog.properties.tags": ["a", "b"],
+            "posthog.set.email": "ada@example.com",
+            "posthog.unset": ["old"],
+            "posthog.groups.company": "acme",
+            "posthog.session_id": "s",
+            "posthog.process_person_profile": False,
+            "posthog.properties_json": '{"nested":{"a":[1]},"nothing":null,"huge":18446744073709551616,"$set_once":{}}',
+        }
+    )
+
+
+def plain(pairs: Any) -> dict[str, Any]:
+    """OTLP attributes as Python values."""
+
+    def value(item: Any) -> Any:
+        kind = item.WhichOneof("value")
+        found = getattr(item, kind)
+        return [value(inner) for inner in found.values] if kind == "array_value" else found
+
+    return {pair.key: value(pair.value) for pair in pairs}
+
+
+def test_no_more_than_a_hundred_attributes() -> None:
+    """What SDKs and Collectors would cut travels packed."""
+    made = event(1, properties={f"p{number}": number for number in range(300)})
+    (record,) = records_of(otlp(), made).resource_logs[0].scope_logs[0].log_records
+    attributes = {pair.key: pair.value for pair in record.attributes}
+    assert len(attributes) == 101
+    packed = json.loads(attributes["posthog.properties_json"].string_value)
+    flat = [name for name in attributes if name.startswith("posthog.properties.")]
+    assert len(packed) + len(flat) == 300
+
+
+def test_many_records_in_one_request() -> None:
+    """Lengths of more than one byte, many records, order kept."""
+    events = [event(number, properties={"text": "x" * number * 50}) for number in range(60)]
+    records = records_of(otlp(), *events).resource_logs[0].scope_logs[0].log_records
+    uuids = [next(pair.value.string_value for pair in r.attributes if pair.key == "posthog.uuid") for r in records]
+    assert uuids == [made.uuid for made in events]
+    assert [record.time_unix_nano for record in records] == [made.timestamp_ns for made in events]
+
+
+PROTO = {"content-type": "application/x-protobuf"}
+PARTIAL = ExportLogsServiceResponse(
+    partial_success=ExportLogsPartialSuccess(rejected_log_records=2, error_message="no")
+).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("response", "delivered"),
+    [
+        (Response(200, PROTO, b""), 5),
+        (Response(202, {}, b""), 5),
+        (Response(200, PROTO, ExportLogsServiceResponse().SerializeToString()), 5),
+        (Response(200, PROTO, PARTIAL), 3),
+        (Response(200, {"content-type": "application/json"}, b'{"partialSuccess":{"rejectedLogRecords":"2"}}'), 3),
+        (Response(200, {"content-type": "application/json"}, b"{}"), 5),
+        (Response(200, {"content-type": "application/json"}, b"{broken"), 5),
+        (Response(200, PROTO, b"\xff\xff\xff"), 5),
+        (Response(200, {"content-type": "application/json"}, b'{"partialSuccess":{"rejectedLogRecords":99}}'), 0),
+        (Response(200, {"content-type": "application/json"}, b'{"partialSuccess":{"rejectedLogRecords":-9}}'), 5),
+    ],
+)
+def test_partial_success(response: Response, delivered: int) -> None:
+    """What a Collector rejects is lost and counted; nothing is sent again."""
+    wire = otlp()
+    verdicts = wire.read(batch_of(wire, *(event(number) for number in range(5))), response, NOW)
+    assert (len(verdicts.delivered), len(verdicts.again)) == (delivered, 0)
+    assert [reason for _, reason in verdicts.lost] == [LossReason.REJECTED] * (5 - delivered)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(code, BatchRefusedError) for code in (400, 413, 422)]
+    + [(code, RetryableError) for code in (301, 307, 401, 403, 404, 405, 408, 429, 500, 501, 502, 503, 504)]
+    + [(code, PermanentError) for code in (402, 406, 411, 415, 418)],
+)
+def test_the_status_table_of_otlp(code: int, kind: type[Exception]) -> None:
+    """Only what says something about the data loses data."""
+    wire = otlp()
+    with pytest.raises(kind) as failure:
+        wire.read(batch_of(wire, event()), Response(code, {"retry-after": "5"}, b""), NOW)
+    assert isinstance(failure.value, ThrottledError) == (code in (408, 429) or code >= 500)
+
+
+def test_a_web_page_is_no_collector() -> None:
+    """200 with HTML is retryable."""
+    wire = otlp()
+    for response in (Response(200, {"content-type": "text/html"}, b""), Response(200, {}, b"  <html>")):
+        with pytest.raises(RetryableError):
+            wire.read(batch_of(wire, event()), response, NOW)
