@@ -35,9 +35,12 @@ _CONTEXT: Final = "During handling of the above exception, another exception occ
 _HEADER: Final = re.compile(r"\s*(?:Exception Group )?Traceback \(most recent call last\):\s*\Z")
 _FRAME: Final = re.compile(r'\s+File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.*))?\s*\Z')
 _UNINDENTED_FRAME: Final = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+), in (?P<function>.*?)\s*\Z')
-_REPEATED: Final = re.compile(r"\s+\[Previous line repeated \d+ more times?\]\s*\Z")
+_REPEATED: Final = re.compile(r"\s+\[Previous line repeated (?P<times>\d{1,9}) more times?\]\s*\Z")
+_MAX_REPEATS: Final = 128
+"""As many frames as an event holds of one exception at the most: more would be cut out again."""
 _MARKERS: Final = " \t~^"
 _TYPE: Final = re.compile(r"(?P<type>[^\W\d][\w.<>]*)(?::(?: (?P<value>.*)|))?\Z")
+_MANY_FRAMES: Final = 4_096
 
 # A group that was never raised has no header.
 _GROUP_START: Final = re.compile(r" *\+ Exception Group Traceback \(most recent call last\):\s*\Z| *\+-\+-+ 1 -+\s*\Z")
@@ -200,8 +203,14 @@ def _read_frames(lines: list[str], index: int, end: int, found: ParsedException)
                 number = match["line"]
                 frame = ParsedFrame(match["file"], int(number) if len(number) < 10 else 0, match["function"].strip())
                 found.frames.append(frame)
-        elif not line.strip() or _REPEATED.match(line):
+        elif not line.strip():
             pass
+        elif repeated := _REPEATED.match(line):
+            # The frames that the text left out: a live traceback has them, and both must look alike.
+            # A text made to blow up says it again and again: then it stays as short as it is.
+            if frame is not None and len(found.frames) < _MANY_FRAMES:
+                found.frames.extend([frame] * min(int(repeated["times"]), _MAX_REPEATS))
+            frame = None
         elif not line[0].isspace():
             break
         elif frame is not None and not frame.source and line.strip(_MARKERS):
