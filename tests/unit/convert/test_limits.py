@@ -43,7 +43,7 @@ def convert(attributes: dict[str, Any], *, resource: dict[str, Any] | None = Non
 
 def size(event: CaptureEvent) -> int:
     """Bytes of the serialised properties."""
-    return len(json.dumps(event.properties, ensure_ascii=False).encode())
+    return len(json.dumps(event.properties, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def test_long_value() -> None:
