@@ -116,7 +116,8 @@ class Converter:
         events = self._named(item, names, updates, start=start)
         if failed:
             events.append(self._exception(item, only=not names))
-        events += self._updates(item, updates, events)
+        if updates.any:
+            events += self._updates(item, updates, events)
         reason = DropReason.EMPTY_NAME if tags.has_event or match is not None else DropReason.NOT_TAGGED
         if updates.own:
             reason = DropReason.NO_SUBJECT
@@ -267,6 +268,8 @@ def _is_ai(signal: Signal) -> bool:
 
 def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:
     """The legal event names in `value`, each once."""
+    if type(value) is str and value.isascii() and len(value) <= posthog.MAX_NAME_BYTES and "\x00" not in value:
+        return [name] if (name := value.strip()) else []
     names: list[str] = []
     raws = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else (value,)
     for raw in raws:

@@ -43,6 +43,11 @@ class Updates:
         self.anon_distinct_id = ""
         self.groups: list[tuple[str, str, dict[str, JsonValue], bool]] = []
 
+    @property
+    def any(self) -> bool:
+        """Whether there is anything to change."""
+        return bool(self.person or self.alias or self.anon_distinct_id or self.groups)
+
 
 def read_updates(item: Item) -> Updates:
     """The updates that `item` asks for."""
