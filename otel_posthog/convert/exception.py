@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from otel_posthog.convert.foreign_stacks import ForeignException, parse_foreign
 from otel_posthog.convert.frames import Frame, Ownership, bounded, local_frame, place, python_frame, without_telemetry
-from otel_posthog.convert.traceback_text import ParsedException, parse_traceback
 from otel_posthog.convert.values import ABSENT, Cleaner, cut_visibly
 from otel_posthog.model import JsonValue, LocalException, Notice, Signal, SignalKind
 from otel_posthog.semconv import otel, posthog
+
+if TYPE_CHECKING:
+    from otel_posthog.convert.foreign_stacks import ForeignException
+    from otel_posthog.convert.traceback_text import ParsedException
 
 MAX_TYPE: Final = 400
 MAX_KEPT_STACK: Final = 32 * 1024
@@ -103,6 +105,10 @@ def _entries(signal: Signal, ownership: Ownership, cleaner: Cleaner) -> list[dic
     said_value = _text(attributes.get(otel.EXCEPTION_MESSAGE), cleaner)
     stack = attributes.get(otel.EXCEPTION_STACKTRACE)
     if isinstance(stack, str) and stack.strip():
+        # Imported with the first stack in text form: compiling their expressions is a tenth of our import time.
+        from otel_posthog.convert.foreign_stacks import parse_foreign
+        from otel_posthog.convert.traceback_text import parse_traceback
+
         language = signal.resource.attributes.get(otel.SDK_LANGUAGE)
         parsed = parse_traceback(stack)
         if parsed is not None:
@@ -136,6 +142,8 @@ def _from_text(
 ) -> list[dict[str, JsonValue]]:
     if said_type and caught.type and _last(caught.type) != _last(said_type):
         # The text was cut off inside of the chain: what was read last is an inner exception, not the caught one.
+        from otel_posthog.convert.traceback_text import ParsedException
+
         caught = ParsedException(type=said_type, value=said_value, cause=caught, relation="context")
     entries: list[dict[str, JsonValue]] = []
     # Depth-first without recursion: a chain may be thousands of links long. (exception, parent, how it hangs)
