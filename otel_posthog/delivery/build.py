@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import random
 import uuid
@@ -157,9 +158,16 @@ def build_lane(
         spools.append(spool)
         return spool
 
+    def load() -> Wire:
+        if isinstance(carrier, Urllib3Transport):
+            carrier.load()
+        if lane.mode is Mode.COLLECTOR:
+            importlib.import_module("otel_posthog.delivery.otlp_record")
+        return build_wire(lane, config, resource=resource)
+
     def new_engine() -> Engine:
         parts = Parts(
-            wire=build_wire(lane, config, resource=resource),
+            load=load,
             transport=carrier,
             clock=ticks,
             backoff=Backoff(config.retry_initial, config.retry_max, random.random),

@@ -33,7 +33,10 @@ _MAX_TIME_S = 253_402_300_799  # 9999-12-31T23:59:59Z: RFC 3339 has no later sec
 
 
 def choose_dumps(*, fast: bool = True) -> Dumps:
-    """The best JSON encoder there is: orjson where installed (and `fast`), else the standard library's."""
+    """The best JSON encoder there is: orjson where installed (and `fast`), else the standard library's.
+
+    To be called off the app's threads: the first call imports.
+    """
     if not fast:
         return dumps
     try:
@@ -55,7 +58,10 @@ def choose_dumps(*, fast: bool = True) -> Dumps:
 
 
 def choose_compress(*, fast: bool = True) -> Compress:
-    """The best gzip there is: Intel's ISA-L where installed (and `fast`), else zlib."""
+    """The best gzip there is: Intel's ISA-L where installed (and `fast`), else zlib.
+
+    To be called off the app's threads: the first call imports.
+    """
     if fast:
         try:
             igzip = importlib.import_module("isal.isal_zlib")  # without types of its own

@@ -113,7 +113,7 @@ class Parts:
     """What an engine is made of.
 
     Args:
-        wire: How events become requests.
+        load: Imports what is imported late, and makes the wire; called once, by the first driver.
         transport: How requests leave.
         clock: Time.
         backoff: Pauses between attempts.
@@ -124,7 +124,7 @@ class Parts:
         journal: The spool, or `None`.
     """
 
-    wire: Wire
+    load: Callable[[], Wire]
     transport: Transport
     clock: Clock
     backoff: Backoff
@@ -185,11 +185,13 @@ class Engine:
     def __init__(self, config: DeliveryConfig, parts: Parts) -> None:
         self._config = config
         self._parts = parts
-        self._wire = parts.wire
+        self._made_wire: Wire | None = None
         self._clock = parts.clock
         self._journal = parts.journal
         self.driver = threading.Lock()
         """Held by whoever calls `step`."""
+        self.gate = threading.Lock()
+        """Held while modules are imported (see `lane.py`: forks)."""
         self.wake = threading.Event()
         """Set when there may be something to do earlier than `step` said."""
         self._lock = threading.Lock()
@@ -338,6 +340,18 @@ class Engine:
             self._attempt(batch)
             return 0.0
         return self._pause(now)
+
+    @property
+    def _wire(self) -> Wire:
+        if self._made_wire is None:
+            with self.gate:
+                self._made_wire = self._made_wire or self._parts.load()
+        return self._made_wire
+
+    @property
+    def loaded(self) -> bool:
+        """Whether everything that is imported late has been imported."""
+        return self._made_wire is not None
 
     def _pause(self, now: float) -> float | None:
         with self._lock:

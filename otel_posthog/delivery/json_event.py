@@ -18,6 +18,7 @@ each retry, and a fall-back from one version to the other) only joins them:
 from __future__ import annotations
 
 import json
+import re
 import uuid as uuids
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -33,18 +34,20 @@ MAX_EVENT_BYTES: Final = 1_000_000
 
 LIB: Final = USER_AGENT.partition("/")[0]
 
-_LIFTED: Final = frozenset(
-    {
-        "$session_id",
-        "$window_id",
-        "$process_person_profile",
-        "$cookieless_mode",
-        "$product_tour_id",
-        "$ignore_sent_at",
-        "$lib",
-        "$lib_version",
-    }
+_LIFTED_KEYS: Final = (
+    "$session_id",
+    "$window_id",
+    "$process_person_profile",
+    "$cookieless_mode",
+    "$product_tour_id",
+    "$ignore_sent_at",
+    "$lib",
+    "$lib_version",
 )
+_LIFTED: Final = frozenset(_LIFTED_KEYS)
+_LIB_KEYS: Final = ["$lib", "$lib_version"]
+_LIB_PIECE: Final = json.dumps({"$lib": LIB, "$lib_version": __version__}, separators=(",", ":")).encode()[1:-1]
+_CANONICAL: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\Z")
 # Skew correction would move the time of telemetry by the sender's clock error, and with it, near midnight, the UTC
 # day that de-duplication hangs on. Every event of ours carries its own time.
 _V0_ALWAYS: Final = b'"$ignore_sent_at":true'
@@ -82,10 +85,12 @@ def check(event: CaptureEvent) -> None:
     Raises:
         PermanentError: No uuid, no name or nobody.
     """
-    try:
-        uuids.UUID(event.uuid)
-    except (ValueError, AttributeError, TypeError):
-        raise PermanentError("event without a valid uuid") from None
+    # The canonical form, at a fifth of the cost of parsing it; the other spellings of a uuid are rare.
+    if _CANONICAL.match(event.uuid) is None:
+        try:
+            uuids.UUID(event.uuid)
+        except (ValueError, AttributeError, TypeError):
+            raise PermanentError("event without a valid uuid") from None
     if not event.event:
         raise PermanentError("event without a name")
     if not event.distinct_id:
@@ -108,11 +113,14 @@ def encode(event: CaptureEvent, dumps: Dumps, *, record: bool) -> Parcel:
     head = dumps({"event": event.event, "uuid": event.uuid, "distinct_id": event.distinct_id})[1:-1]
     time = b'"timestamp":"%s"' % rfc3339(event.timestamp_ns).encode()
     properties = event.properties
-    if _LIFTED.isdisjoint(properties):
-        rest = dumps(properties if isinstance(properties, dict) else dict(properties))[1:-1]
+    rest = dumps({key: value for key, value in properties.items() if key not in _LIFTED})[1:-1]
+    special = [key for key in _LIFTED_KEYS if key in properties]
+    if not special:
         lifted = v1_beside = v1_within = b""
+    elif special == _LIB_KEYS and properties["$lib"] == LIB and properties["$lib_version"] == __version__:
+        # Nearly every event of ours: three encodings less.
+        lifted, v1_beside, v1_within = _LIB_PIECE, b"", b""
     else:
-        rest = dumps({key: value for key, value in properties.items() if key not in _LIFTED})[1:-1]
         lifted, v1_beside, v1_within = _lift(properties, dumps)
     v0 = b",".join(filter(None, (_V0_ALWAYS, lifted)))
     parts = (head, time, v0, v1_beside or _V1_OPTIONS, v1_within, rest)

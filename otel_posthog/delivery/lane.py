@@ -8,6 +8,8 @@
 - Where no thread can be started (an interpreter that is ending refuses), `flush` and `shutdown` do the work in the
   calling thread.
 - A fork's child starts empty with new locks, no thread and no connection: what the parent had taken, the parent sends.
+  A fork in the middle of our first import of the HTTP client would leave the child with a module that nobody finishes
+  and everybody waits for; so the worker imports under a gate, and a fork waits (once, some 100 ms) until it is through.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from otel_posthog.model import CaptureEvent
 
 _GRACE = 0.5
 """Seconds that a shutdown after the flush at exit gets at the least."""
+
+_GATE_PATIENCE = 5.0
+"""Seconds that a fork waits for our imports at the most."""
 
 
 class LaneDelivery:
@@ -64,9 +69,14 @@ class LaneDelivery:
         self._closed = False
         self._ended_well = True
         self._exit_by = 0.0
+        self._gates: list[threading.Lock] = []
         if hasattr(os, "register_at_fork"):
-            child = weakref.WeakMethod(self._after_fork)
-            os.register_at_fork(after_in_child=lambda: _call(child))
+            before, parent, child = map(weakref.WeakMethod, (self._before_fork, self._in_parent, self._after_fork))
+            os.register_at_fork(
+                before=lambda: _call(before),
+                after_in_parent=lambda: _call(parent),
+                after_in_child=lambda: _call(child),
+            )
 
     def submit(self, events: Sequence[CaptureEvent]) -> bool:
         """See `Delivery.submit`."""
@@ -210,7 +220,17 @@ class LaneDelivery:
         except Exception as error:  # noqa: BLE001 - an edge
             self._guard("delivery.exit", error)
 
+    def _before_fork(self) -> None:
+        engine = self._engine
+        if engine is not None and not engine.loaded and engine.gate.acquire(timeout=_GATE_PATIENCE):
+            self._gates.append(engine.gate)
+
+    def _in_parent(self) -> None:
+        if self._gates:
+            self._gates.pop().release()
+
     def _after_fork(self) -> None:
+        self._gates = []
         self._pid = os.getpid()
         self._engine = None
         self._thread = None

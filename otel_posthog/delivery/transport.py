@@ -231,6 +231,15 @@ class Urllib3Transport:
         answer.release_conn()
         return Response(answer.status, headers, _inflated(body, headers, self._max_answer_bytes))
 
+    def load(self) -> None:
+        """Imports all that a post needs, in one go and at a moment of the caller's choice."""
+        import urllib.request
+
+        import urllib3
+
+        assert urllib.request and urllib3  # imported for what follows
+        _pool_classes(self._deadline)
+
     def close(self) -> None:
         """Closes kept connections; a later `post` opens new ones."""
         with self._lock:

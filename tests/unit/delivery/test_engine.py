@@ -1,0 +1,420 @@
+"""Queue, batcher and retries in every order: the engine stepped by hand, with a clock that stands still."""
+
+from __future__ import annotations
+
+import json
+import random
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from otel_posthog.config.settings import DeliveryConfig
+from otel_posthog.delivery.backoff import MAX_RETRY_AFTER, Backoff
+from otel_posthog.delivery.encoding import dumps
+from otel_posthog.delivery.engine import IDLE, Engine, Parts, weigh
+from otel_posthog.delivery.protocols import Request, Response
+from otel_posthog.delivery.wire_auto import AutoWire
+from otel_posthog.delivery.wire_v0 import WireV0
+from otel_posthog.delivery.wire_v1 import WireV1
+from otel_posthog.errors import PermanentError, RetryableError
+from otel_posthog.model import CaptureEvent, LossReason
+from tests.contract.recording import RecordingTransport
+from tests.unit.delivery.loopback import DAY, event, raise_it
+
+JSON = {"content-type": "application/json"}
+CONFIG = DeliveryConfig(
+    queue_size=60, queue_bytes=30_000, batch_size=10, batch_bytes=4_000, flush_interval=1.0, retry_elapsed=600.0
+)
+
+
+class Clock:
+    """Time that moves when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return DAY / 1e9 + self.now
+
+
+class Bench:
+    """An engine with everything around it injected."""
+
+    def __init__(self, *, wire: str = "v0", config: DeliveryConfig = CONFIG, seed: int = 1) -> None:
+        self.clock = Clock()
+        self.answers: list[Any] = []
+        self.transport = RecordingTransport(self._answer)
+        self.notes: list[str] = []
+        v0 = WireV0("http://ph", "phc_x", dumps=dumps, compress=None)
+        v1 = WireV1("http://ph", "phc_x", dumps=dumps, compress=None)
+        ids = iter(range(1_000_000))
+        parts = Parts(
+            load=lambda: {"v0": v0, "v1": v1}.get(wire) or AutoWire(v1, v0),
+            transport=self.transport,
+            clock=self.clock,
+            backoff=Backoff(config.retry_initial, config.retry_max, random.Random(seed).random),
+            send_guard=nullcontext,
+            guard=raise_it,
+            complain=lambda note, _: self.notes.append(note),
+            new_id=lambda: f"request-{next(ids)}",
+        )
+        self.engine = Engine(config, parts)
+
+    def _answer(self, request: Request) -> Response | BaseException:
+        if self.answers:
+            answer = self.answers.pop(0)
+            return answer(request) if callable(answer) else answer
+        results = {made["uuid"]: {"result": "ok"} for made in json.loads(request.body)["batch"]}
+        return Response(200, JSON, json.dumps({"results": results}).encode())
+
+    @property
+    def batches(self) -> list[list[str]]:
+        """The uuids of each request."""
+        return [[made["uuid"] for made in json.loads(request.body)["batch"]] for request in self.transport.requests]
+
+    def run(self, seconds: float = 0.0) -> float | None:
+        """Steps until nothing is due for `seconds` more."""
+        end = self.clock.now + seconds
+        while True:
+            wait = self.engine.step()
+            if wait is None or (wait > 0 and self.clock.now + wait > end):
+                self.clock.now = end
+                return wait
+            self.clock.now += wait
+
+
+def test_a_part_filled_batch_leaves_with_age() -> None:
+    """Nothing leaves before the interval, everything after it."""
+    bench = Bench()
+    assert bench.engine.submit([event(1), event(2)])
+    assert bench.run(0.9) == pytest.approx(1.0, abs=0.2)
+    assert bench.batches == []
+    bench.run(0.2)
+    assert bench.batches == [[event(1).uuid, event(2).uuid]]
+    assert bench.engine.step() == IDLE
+
+
+def test_a_full_batch_leaves_at_once() -> None:
+    """Ten of ten are due; the eleventh waits."""
+    bench = Bench()
+    bench.engine.submit([event(number) for number in range(11)])
+    bench.run()
+    assert [len(batch) for batch in bench.batches] == [10]
+    bench.run(1.1)
+    assert [len(batch) for batch in bench.batches] == [10, 1]
+
+
+def test_bytes_bound_a_batch() -> None:
+    """A batch ends before it grows too large; an event larger than a batch goes alone."""
+    bench = Bench()
+    sizes = [1_500, 1_500, 1_500, 6_000, 100]
+    bench.engine.submit([event(number, properties={"x": "y" * size}) for number, size in enumerate(sizes)])
+    bench.run(2)
+    assert [len(batch) for batch in bench.batches] == [2, 1, 1, 1]
+
+
+def test_one_uuid_per_batch() -> None:
+    """A second event of the same uuid waits for the next batch: v1 refuses a batch with both."""
+    bench = Bench(wire="v1")
+    twin = event(1, distinct_id="other")
+    upper = event(1, uuid=event(1).uuid.upper(), distinct_id="third")
+    bench.engine.submit([event(1), twin, event(2), upper])
+    bench.run(2)
+    lowered = [[uid.lower() for uid in batch] for batch in bench.batches]
+    assert lowered == [[event(1).uuid, event(2).uuid], [event(1).uuid], [event(1).uuid]]
+    assert bench.engine.stats().delivered == 4
+
+
+def test_all_or_none() -> None:
+    """What does not fit is refused whole, and nothing of it is taken."""
+    bench = Bench()
+    assert bench.engine.submit([event(number) for number in range(55)])
+    assert not bench.engine.submit([event(number) for number in range(100, 106)])
+    assert bench.engine.submit([event(number) for number in range(100, 105)])
+    assert bench.engine.stats().captured == 60
+
+
+def test_bytes_bound_the_queue() -> None:
+    """Few large events fill it as well."""
+    bench = Bench()
+    big = {"x": "y" * 14_000}
+    assert bench.engine.submit([event(1, properties=big)])
+    assert bench.engine.submit([event(2, properties=big)])
+    assert not bench.engine.submit([event(3, properties=big)])
+    assert bench.engine.submit([event(4)])
+
+
+@pytest.mark.parametrize("wire", ["v0", "v1"])
+def test_a_retry_is_the_same_request(wire: str) -> None:
+    """Events, request id and creation time stay; attempt and request time do not."""
+    bench = Bench(wire=wire)
+    bench.answers = [Response(503, {}, b"")]
+    bench.engine.submit([event(1)])
+    bench.run(30)
+    first, second = bench.transport.requests
+    body = json.loads(first.body), json.loads(second.body)
+    assert body[0]["batch"] == body[1]["batch"]
+    if wire == "v0":
+        assert body[0]["sent_at"] != body[1]["sent_at"]
+    else:
+        assert first.body == second.body
+        assert first.headers["PostHog-Request-Id"] == second.headers["PostHog-Request-Id"]
+        assert first.headers["PostHog-Request-Timestamp"] != second.headers["PostHog-Request-Timestamp"]
+
+
+@pytest.mark.parametrize(
+    ("header", "least", "most"),
+    [("7", 7, 7.1), ("120", 120, 120.1), ("86400", MAX_RETRY_AFTER, 300.1), ("-5", 0, 1.1), ("garbage", 0, 1.1)],
+)
+def test_retry_after_is_a_floor_and_has_a_cap(header: str, least: float, most: float) -> None:
+    """The pause is at least what the server asks for, at most five minutes of that."""
+    bench = Bench()
+    bench.answers = [Response(429, {"retry-after": header}, b"")]
+    bench.engine.submit([event(1)])
+    bench.run(1.0)
+    begun = bench.clock.now
+    while len(bench.transport.requests) < 2:
+        bench.clock.now += bench.engine.step() or 0.0
+    assert least <= bench.clock.now - begun <= most
+
+
+def test_pauses_grow_and_stay_bounded() -> None:
+    """Full jitter below a doubling bound; a thousand failures overflow nothing."""
+    backoff = Backoff(1.0, 30.0, lambda: 0.999)
+    pauses = [backoff.pause(attempt) for attempt in (1, 2, 3, 4, 5, 6, 7, 5000)]
+    assert pauses == pytest.approx([0.999, 1.998, 3.996, 7.992, 15.984, 29.97, 29.97, 29.97])
+    assert Backoff(1.0, 30.0, lambda: 0.0).pause(9) == 0.0
+
+
+def test_given_up_after_its_time() -> None:
+    """Ten minutes of failures: lost, counted, and the next batch has its own ten minutes."""
+    bench = Bench()
+    bench.answers = [RetryableError("away")] * 10_000
+    bench.engine.submit([event(1)])
+    bench.run(700)
+    assert bench.engine.stats().lost == {LossReason.RETRIES_EXHAUSTED: 1}
+    bench.answers = [RetryableError("away")] * 3
+    bench.engine.submit([event(2)])
+    bench.run(200)
+    assert bench.engine.stats().delivered == 1
+
+
+def test_an_outage_costs_little() -> None:
+    """An hour without a server: pauses of thirty seconds at the most, some dozens of attempts, not thousands."""
+    bench = Bench(config=DeliveryConfig(retry_elapsed=0.0, queue_size=50))
+    bench.answers = [RetryableError("away")] * 10_000
+    for number in range(1_000):
+        bench.engine.submit([event(number)])
+    bench.run(3600)
+    assert 120 <= len(bench.transport.requests) <= 500
+    assert bench.engine.stats().pending == 50
+
+
+def test_clock_jumps_change_nothing() -> None:
+    """Wall time may jump by hours: pauses are monotonic, event times are their own."""
+    bench = Bench()
+    bench.answers = [Response(503, {}, b"")]
+    bench.engine.submit([event(1)])
+    bench.run(1.0)
+    bench.clock.time = lambda: 0.0  # type: ignore[method-assign]
+    bench.run(30)
+    first, second = (json.loads(request.body)["batch"] for request in bench.transport.requests)
+    assert first == second
+
+
+@pytest.mark.parametrize(
+    ("made", "reason"),
+    [
+        (event(1, uuid="nonsense"), LossReason.REJECTED),
+        (event(1, event=""), LossReason.REJECTED),
+        (event(1, properties={"x": object()}), LossReason.ENCODE),
+        (event(1, timestamp_ns=-5), LossReason.ENCODE),
+        (event(1, properties={"x": "y" * 1_100_000}), LossReason.REJECTED),
+    ],
+)
+def test_an_impossible_event_costs_itself(made: CaptureEvent, reason: LossReason) -> None:
+    """Its neighbours leave without it."""
+    bench = Bench(config=DeliveryConfig())
+    bench.engine.submit([event(5), made, event(6)])
+    bench.run(2)
+    assert bench.batches == [[event(5).uuid, event(6).uuid]]
+    assert bench.engine.stats().lost == {reason: 1}
+
+
+def test_a_permanent_failure_is_not_repeated() -> None:
+    """One attempt, all lost, the next batch goes on."""
+    bench = Bench()
+    bench.answers = [PermanentError("never")]
+    bench.engine.submit([event(number) for number in range(3)])
+    bench.run(2)
+    bench.engine.submit([event(9)])
+    bench.run(2)
+    stats = bench.engine.stats()
+    assert (stats.lost, stats.delivered, len(bench.transport.requests)) == ({LossReason.REJECTED: 3}, 1, 2)
+
+
+def test_a_bug_in_the_transport_loses_nothing() -> None:
+    """An exception of no known class is told to the guard; the batch is sent again."""
+    bench = Bench()
+    bench.answers = [ZeroDivisionError("a bug")]
+    bench.engine.submit([event(1)])
+    with pytest.raises(AssertionError):
+        bench.run(2)
+    bench.run(60)
+    assert bench.engine.stats().delivered == 1
+
+
+def test_auto_asks_for_v1_again_after_an_hour() -> None:
+    """v0 is remembered; a server that was upgraded is found."""
+    bench = Bench(wire="auto")
+    bench.answers = [Response(404, {}, b"")]
+    paths = []
+    for hours in (0.0, 0.5, 0.6):
+        bench.clock.now += hours * 3600
+        bench.engine.submit([event(1)])
+        bench.run(2)
+        paths = [request.url.removeprefix("http://ph") for request in bench.transport.requests]
+    assert paths == ["/i/v1/analytics/events", "/batch/", "/batch/", "/i/v1/analytics/events"]
+
+
+def test_a_server_that_spoke_v1_is_not_left_for_one_odd_answer() -> None:
+    """A proxy's 404 is retried; five in a row are believed."""
+    bench = Bench(wire="auto")
+    bench.engine.submit([event(1)])
+    bench.run(2)
+    bench.answers = [Response(404, {}, b"")]
+    bench.engine.submit([event(2)])
+    bench.run(60)
+    assert {request.url for request in bench.transport.requests} == {"http://ph/i/v1/analytics/events"}
+    bench.answers = [Response(404, {}, b"")] * 5
+    bench.engine.submit([event(3)])
+    bench.run(120)
+    assert bench.transport.requests[-1].url == "http://ph/batch/"
+    assert bench.engine.stats().delivered == 3
+
+
+def test_weights_are_near_the_truth() -> None:
+    """What the queue's bound counts is within a factor of two of the encoded size, for events of any shape."""
+    shapes: list[dict[str, Any]] = [
+        {},
+        {"a": "x" * 5_000},
+        {f"key_{number}": number for number in range(50)},
+        {"$exception_list": [{"type": "E", "frames": [{"filename": "a.py", "lineno": n} for n in range(50)]}]},
+        {"nested": {"a": {"b": {"c": ["d"] * 100}}}},
+    ]
+    for properties in shapes:
+        made = event(1, properties=properties)
+        size = len(dumps({"event": made.event, "distinct_id": made.distinct_id, "uuid": made.uuid, "p": properties}))
+        assert size / 2 <= weigh(made) <= size * 2
+
+
+class EngineMachine(RuleBasedStateMachine):
+    """Submits, answers, time, flushes and the end, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bench = Bench(wire="auto")
+        self.number = 0
+        self.taken = 0
+        self.over = False
+
+    @rule(count=st.integers(1, 25), twins=st.booleans(), size=st.integers(0, 900))
+    def submit(self, count: int, twins: bool, size: int) -> None:
+        """Some events, some of one uuid, some impossible ones."""
+        events = []
+        for _ in range(count):
+            self.number += 1
+            number = self.number // 2 if twins else self.number
+            bad = {"x": object()} if self.number % 17 == 0 else {"x": "y" * size}
+            events.append(event(number, properties=bad))
+        if self.bench.engine.submit(events):
+            assert not self.over
+            self.taken += count
+
+    @rule(
+        answers=st.lists(
+            st.sampled_from(
+                [
+                    *(Response(code, {}, b"") for code in (200, 204, 301, 400, 401, 402, 404, 408, 413, 429, 500, 503)),
+                    Response(503, {"retry-after": "3"}, b""),
+                    Response(200, JSON, b'{"results":{}}'),
+                    Response(200, JSON, b'{"results'),
+                    Response(200, {"content-type": "text/html"}, b"<html>"),
+                    RetryableError("away"),
+                    PermanentError("never"),
+                ]
+            ),
+            max_size=6,
+        )
+    )
+    def answer(self, answers: list[Any]) -> None:
+        """What the server will say next."""
+        self.bench.answers.extend(answers)
+
+    @rule(verdicts=st.lists(st.sampled_from(["ok", "warning", "drop", "retry", "odd", None]), min_size=10, max_size=10))
+    def verdict(self, verdicts: list[Any]) -> None:
+        """The next answer has mixed verdicts."""
+
+        def mixed(request: Request) -> Response:
+            made = json.loads(request.body)["batch"]
+            results = {one["uuid"]: {"result": result} for one, result in zip(made, verdicts, strict=False)}
+            return Response(200, JSON, json.dumps({"results": results}).encode())
+
+        self.bench.answers.append(mixed)
+
+    @rule(seconds=st.floats(0, 700))
+    def wait(self, seconds: float) -> None:
+        """Time passes, and the driver works."""
+        self.bench.run(seconds)
+
+    @rule()
+    def flush(self) -> None:
+        """A flush settles everything that came before it, once the server is well."""
+        engine = self.bench.engine
+        epoch = engine.begin_flush()
+        for _ in range(50):
+            if engine.flushed(epoch):
+                break
+            self.bench.run(30)
+        assert self.over or engine.flushed(epoch) or self.bench.answers
+        engine.end_flush()
+
+    @rule(hard=st.booleans())
+    def end(self, hard: bool) -> None:
+        """Shutdown, with or without time."""
+        engine = self.bench.engine
+        engine.finishing(self.bench.clock.now + (0 if hard else 5), closed=True)
+        self.bench.run(5)
+        engine.abandon()
+        self.over = True
+        assert engine.stats().pending == 0
+        assert engine.step() is None
+
+    @invariant()
+    def books(self) -> None:
+        """Every captured event is in exactly one place, and what is pending is really there."""
+        stats = self.bench.engine.stats()
+        assert stats.captured == self.taken
+        assert stats.balanced
+        assert stats.pending == self.bench.engine.held()
+
+    @invariant()
+    def batches(self) -> None:
+        """No batch has two of one uuid, or more than its limits."""
+        for request in self.bench.transport.requests:
+            uuids = [made["uuid"] for made in json.loads(request.body)["batch"]]
+            assert len(uuids) == len(set(uuids)) <= CONFIG.batch_size
+            assert len(request.body) <= CONFIG.batch_bytes or len(uuids) == 1
+
+
+EngineMachine.TestCase.settings = settings(
+    max_examples=120, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+TestEngineMachine = EngineMachine.TestCase
