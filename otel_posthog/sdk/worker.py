@@ -28,6 +28,8 @@ _PAUSE: Final = 0.05
 """Seconds between two looks while there is work: long enough to gather a burst, short enough to be live."""
 _RETRY_PAUSE: Final = 0.25
 """Seconds until delivery is asked again after it had no room."""
+_FORK_PATIENCE: Final = 1.0
+"""Seconds that a fork waits at the most for the thread to finish what it has in hand."""
 _SLICE: Final = 64
 """Items between two voluntary hand-overs of the interpreter to the app's threads."""
 _SECOND_WAIT: Final = 0.5
@@ -103,11 +105,20 @@ class Worker:
         self._monotonic = monotonic
         self._users = 0
         self._closed = False
+        # Traces with something on its way here: callbacks look whether the end of a root span concerns us. They hold
+        # on to this very set.
+        self.open_traces: set[int] = set()
         self._reset()
         if hasattr(os, "register_at_fork"):
             # By a weak reference: the registration cannot be taken back, and must not keep a worker alive.
-            after_fork = weakref.WeakMethod(self._reset)
-            os.register_at_fork(after_in_child=lambda: _call_weakly(after_fork))
+            before, parent, child = (
+                weakref.WeakMethod(method) for method in (self._before_fork, self._in_parent, self._reset)
+            )
+            os.register_at_fork(
+                before=lambda: _call_weakly(before),
+                after_in_parent=lambda: _call_weakly(parent),
+                after_in_child=lambda: _call_weakly(child),
+            )
 
     def _reset(self) -> None:
         """The state of a process that has handed over nothing: at the start, and in the child of a fork.
@@ -119,8 +130,7 @@ class Worker:
         self._queue: deque[tuple[Expand, Any]] = deque()
         self._backlog: deque[Signal] = deque()
         self._expanded = self._overflowed = self._failed = self._signals = self._lost = 0
-        # Traces with something on its way here: callbacks look whether the end of a root span concerns us.
-        self.open_traces: set[int] = set()
+        self.open_traces.clear()
         # Traces with several local roots at work at once, see `Waiting`.
         self.shared_traces: set[str] = set()
         self._waiting = Waiting(
@@ -134,9 +144,20 @@ class Worker:
         self._wake = threading.Event()
         self._halt = threading.Event()
         self._work = threading.Lock()
+        self._gate: threading.Lock | None = None
         self._start = threading.Lock()
         self._thread: threading.Thread | None = None
         self.failures: deque[Exception] = deque(maxlen=8)
+
+    def _before_fork(self) -> None:
+        # Between two items: a thread that is importing when the process forks (the converter loads its parts when they
+        # are needed) leaves the child a module lock that nobody will ever release.
+        self._gate = self._work if self._thread is not None and self._work.acquire(timeout=_FORK_PATIENCE) else None
+
+    def _in_parent(self) -> None:
+        gate, self._gate = self._gate, None
+        if gate is not None:
+            gate.release()
 
     def _identify(self, signal: Signal) -> str:
         # Through the bridge each time: a reload gives it another converter.
