@@ -86,11 +86,11 @@ def check(event: CaptureEvent) -> None:
         PermanentError: No uuid, no name or nobody.
     """
     # The canonical form, at a fifth of the cost of parsing it; the other spellings of a uuid are rare.
-    if _CANONICAL.match(event.uuid) is None:
-        try:
+    try:
+        if _CANONICAL.match(event.uuid) is None:
             uuids.UUID(event.uuid)
-        except (ValueError, AttributeError, TypeError):
-            raise PermanentError("event without a valid uuid") from None
+    except (ValueError, AttributeError, TypeError):
+        raise PermanentError("event without a valid uuid") from None
     if not event.event:
         raise PermanentError("event without a name")
     if not event.distinct_id:
