@@ -83,12 +83,14 @@ def provider() -> TracerProvider:
     )
 
 
-def live_spans(count: int, attributes: Mapping[str, Any], context: Any = None) -> list[Any]:
+def live_spans(
+    count: int, attributes: Mapping[str, Any], context: Any = None, kind: SpanKind = SpanKind.CLIENT
+) -> list[Any]:
     """Spans that have started, with nobody listening."""
     tracer = provider().get_tracer("opentelemetry.instrumentation.psycopg2")
     return [
         tracer.start_span("SELECT", context=context or trace.set_span_in_context(trace.INVALID_SPAN),
-                          kind=SpanKind.CLIENT, attributes=attributes)
+                          kind=kind, attributes=attributes)
         for _ in range(count)
     ]  # fmt: skip
 
