@@ -50,7 +50,7 @@ def _union(sets: list[frozenset[str] | None]) -> frozenset[str] | None:
 
 
 def _narrow(rule: Rule) -> Narrow:
-    names = scopes = keys = like = None
+    names = scopes = keys = like = statuses = None
     # What the event's name refers to has to be there too: a rule with a hole in the name does not match.
     needed: list[frozenset[str] | None] = [_keys(fields) for fields in (rule.event.references if rule.event else ())]
     for condition in _required(rule.conditions):
@@ -59,11 +59,13 @@ def _narrow(rule: Rule) -> Narrow:
             like = like or _pattern(condition)
         elif condition.fields == ("scope.name",):
             scopes = _smaller(scopes, _texts(condition))
+        elif condition.fields == ("status",):
+            statuses = _smaller(statuses, _texts(condition))
         elif _needs_value(condition):
             needed.append(_keys(condition.fields))
     for found in needed:
         keys = _smaller(keys, found)
-    return Narrow(names, scopes, keys, like if names is None else None)
+    return Narrow(names, scopes, keys, like if names is None else None, statuses)
 
 
 def _required(conditions: Iterable[Condition | Group]) -> Iterable[Condition]:

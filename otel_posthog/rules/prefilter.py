@@ -28,15 +28,19 @@ class Narrow:
         any_key: At least one of these attribute keys is there.
         name_like: This pattern is found in the span's name. Without it, one rule that names spans by a pattern would
             have every span of the app handed over.
+        statuses: The span's status is one of these.
     """
 
     names: frozenset[str] | None = None
     scopes: frozenset[str] | None = None
     any_key: frozenset[str] | None = None
     name_like: re.Pattern[str] | None = None
+    statuses: frozenset[str] | None = None
 
-    def admits(self, name: str, scope: str, attributes: Mapping[str, Any]) -> bool:
-        """Whether a span with these may match."""
+    def admits(self, name: str, scope: str, attributes: Mapping[str, Any], status: str = "") -> bool:
+        """Whether a span with these may match; a `status` of "" is not known."""
+        if self.statuses is not None and status and status not in self.statuses:
+            return False
         if self.names is not None and name not in self.names:
             return False
         if self.scopes is not None and scope not in self.scopes:

@@ -9,7 +9,7 @@ look at the live exception, since it is gone a moment later.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
@@ -18,7 +18,7 @@ from otel_posthog.assembly import Runtime
 from otel_posthog.model import Resource, Scope, Signal, SignalKind
 from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_exception_name, live_event, says_yes
 from otel_posthog.sdk.candidates import Candidates
-from otel_posthog.sdk.edge import Edge, runtime_from_arguments
+from otel_posthog.sdk.edge import runtime_from_arguments
 from otel_posthog.sdk.exceptions import LiveException
 from otel_posthog.sdk.identity import LINKING, STATED, WIRE, inherited
 from otel_posthog.sdk.internals import (
@@ -33,7 +33,8 @@ from otel_posthog.sdk.internals import (
     span_key,
     suppression_key,
 )
-from otel_posthog.sdk.shapes import ACTS, IGNORES, STATES
+from otel_posthog.sdk.quick import quick_end, quick_start
+from otel_posthog.sdk.shapes import ACTS, LINKS, STATES
 from otel_posthog.sdk.waiting import Item
 from otel_posthog.sdk.worker import RootEnded, Worker, WorkerStats
 from otel_posthog.semconv import otel, posthog
@@ -41,15 +42,7 @@ from otel_posthog.semconv import otel, posthog
 if TYPE_CHECKING:
     from otel_posthog.sdk.log_processor import PostHogLogRecordProcessor
 
-_SELF: Final = 1
-"""Convert the span itself."""
-_EVENTS: Final = 2
-"""Convert its span events."""
-_ROOT: Final = 4
-"""It is a local root: its trace is complete here."""
-
-_AT_START: Final = LINKING | {posthog.ON}
-"""Keys of a span, or of its parent, for which there is something to do at its start."""
+_CARES: Final = ACTS | STATES
 _MAX_OPEN: Final = 10_000
 """Spans or roots remembered while they run; beyond it the oldest is forgotten (spans that never end)."""
 
@@ -109,7 +102,6 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         self._edge = edge
         self._worker: Worker = edge.worker
-        self._quiet = edge.shapes.quiet
         self._use_rules()
         edge.follow_rules(weakref.WeakMethod(self._use_rules))
 
@@ -123,34 +115,27 @@ class PostHogSpanProcessor(SpanProcessor):
         prefilter = self._edge.rules.prefilter
         self._ends = Candidates(prefilter.by_span_kind)
         self._starts = Candidates(prefilter.starts_by_span_kind)
-        # Beside the tables: a truth test of an object of ours is a call, and every span would make it.
-        self._any_ends = bool(self._ends)
-        self._any_starts = bool(self._starts)
         self._event_rules = prefilter.span_events
+        # On the instance, in place of the methods of the class: see `quick.py`.
+        self.on_start = quick_start(
+            self._starting,
+            current=self._current,
+            span_key=self._span_key,
+            baggage_key=self._baggage_key,
+            any_rules=bool(self._starts),
+        )
+        self.on_end = quick_end(
+            self._ending,
+            quiet=self._edge.shapes.quiet,
+            candidates=self._ends,
+            open_traces=self._worker.open_traces,
+            roots=self._roots,
+        )
 
     # --- start -------------------------------------------------------------------------------------------------------
 
     def on_start(self, span: Any, parent_context: Any = None) -> None:
         """Stamps the identity that is known; hands over what fires at the start."""
-        # Every span of the app comes through here: this only finds out that nothing is to be done. Another SDK's span,
-        # and a local root (whose parent keeps no attributes), take the longer way by their missing attributes.
-        # Nothing may leave a callback: what goes wrong here goes wrong again there, where it is caught and counted.
-        try:
-            context = self._current() if parent_context is None else parent_context
-            if (
-                _AT_START.isdisjoint(span._attributes._dict)
-                and not self._any_starts
-                and (
-                    not context
-                    or (
-                        _AT_START.isdisjoint(context[self._span_key]._attributes._dict)
-                        and self._baggage_key not in context
-                    )
-                )
-            ):
-                return
-        except Exception:  # noqa: BLE001 - as above
-            pass
         self._starting(span, parent_context)
 
     def _starting(self, span: Any, parent_context: Any) -> None:
@@ -172,7 +157,7 @@ class PostHogSpanProcessor(SpanProcessor):
             parent = span.parent
             if parent is not None and parent.is_remote:
                 self._root_started(span)
-            if self._any_starts or posthog.ON in attributes:
+            if self._starts or posthog.ON in attributes:
                 self._started(span)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_start", error)
@@ -191,7 +176,7 @@ class PostHogSpanProcessor(SpanProcessor):
         signal: Signal | None = None
         if attributes.get(posthog.ON) == "start" and edge.shapes.of(attributes) & ACTS:
             signal = edge.reader.span(span)
-        elif self._any_starts and self._starts.admit(span):
+        elif self._starts.admit(span):
             candidate = edge.reader.span(span)
             found = edge.rules.match(candidate)
             signal = candidate if found is not None and found.on == "start" else None
@@ -199,7 +184,8 @@ class PostHogSpanProcessor(SpanProcessor):
             return
         context = span.get_span_context()
         payload = (signal, inherited(attributes), bool(context.trace_flags & 1))
-        if self._hand_over(_expand_start, payload, context.trace_id):
+        if self._worker.hand_over(_expand_start, payload):
+            self._worker.open_traces.add(context.trace_id)
             if len(self._begun) >= _MAX_OPEN:
                 self._begun.pop(next(iter(self._begun)), None)
             self._begun[context.span_id] = None
@@ -208,53 +194,37 @@ class PostHogSpanProcessor(SpanProcessor):
 
     def on_end(self, span: Any) -> None:
         """Hands the span over where it is tagged, has an exception, may match a rule, or completes a trace for us."""
-        # The same: every span of the app. Unknown keys count as interesting, and are known from then on.
-        try:
-            if not (
-                not self._quiet.issuperset(span._attributes._dict)
-                or span._events._dq
-                or (self._any_ends and self._ends.admit(span))
-                or ((self._worker.open_traces or self._roots) and (span._parent is None or span._parent.is_remote))
-            ):
-                return
-        except Exception:  # noqa: BLE001 - whatever it was, the longer way looks again, and reports it
-            pass
         self._ending(span)
 
     def _ending(self, span: Any) -> None:
+        # What can be told later is told on the worker's thread (`_expand_end`): this decides whether at all.
         try:
-            attributes, events, parent = attributes_of(span), events_of(span), span.parent
             context = span.get_span_context()
-            trace_id, span_id = context.trace_id, context.span_id
-            root = parent is None or parent.is_remote
-            shape = self._edge.shapes.of(attributes)
-            if self._roots and self._roots.get(trace_id) == span_id:
+            trace_id = context.trace_id
+            if self._roots and self._roots.get(trace_id) == context.span_id:
                 del self._roots[trace_id]
-            flags = 0
-            if self._begun and span_id in self._begun:
-                del self._begun[span_id]
-            elif shape & ACTS or (self._any_ends and self._ends.admit(span)):
-                flags = _SELF
+            begun = False
+            if self._begun and context.span_id in self._begun:
+                del self._begun[context.span_id]
+                begun = True
+            attributes = attributes_of(span)
             seen: tuple[LiveException, int] | None = None
-            if events and self._interesting(events):
-                ignored = shape & IGNORES and says_yes(attributes.get(posthog.IGNORE))
-                if not ignored:
-                    flags |= _EVENTS
-                    if self._edge.exceptions:
-                        seen = live_event(events)
-            if root and (flags or trace_id in self._worker.open_traces):
-                flags |= _ROOT
-            if not flags and (root or not shape & STATES):
+            events = events_of(span)
+            concerns = bool(events) and self._interesting(events)
+            if concerns and self._edge.exceptions and not says_yes(attributes.get(posthog.IGNORE)):
+                seen = live_event(events)
+            if not (
+                concerns
+                or posthog.EVENT in attributes
+                or trace_id in self._worker.open_traces
+                or self._edge.shapes.of(attributes) & _CARES
+                or self._ends.admit(span)
+            ):
                 return
             if self._suppressed and self._current().get(self._suppressed):
                 return
-            if flags:
-                payload = (self._edge, span, flags, seen, root and span.kind.value, self._event_rules)
-                self._hand_over(_expand_end, payload, trace_id)
-            else:
-                # Nothing of its own, but it knows who the others of its trace belong to.
-                witness = {key: attributes[key] for key in STATED | WIRE if key in attributes}
-                self._hand_over(_expand_witness, (span, witness), trace_id)
+            if self._worker.hand_over(self._expand_end, (span, seen, begun)):
+                self._worker.open_traces.add(trace_id)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_end", error)
 
@@ -264,11 +234,47 @@ class PostHogSpanProcessor(SpanProcessor):
         of = self._edge.shapes.of
         return any(is_event_for_us(event.name) or of(attributes_of(event)) & ACTS for event in events)
 
-    def _hand_over(self, expand: Callable[[Any], Iterator[Any]], payload: Any, trace_id: int) -> bool:
-        if not self._worker.hand_over(expand, payload):
-            return False
-        self._worker.open_traces.add(trace_id)
-        return True
+    # --- on the worker's thread --------------------------------------------------------------------------------------
+
+    def _expand_end(self, payload: tuple[Any, tuple[LiveException, int] | None, bool]) -> Iterator[Item | RootEnded]:
+        span, seen, begun = payload
+        edge = self._edge
+        attributes, parent = attributes_of(span), span.parent
+        context = span.get_span_context()
+        root = parent is None or parent.is_remote
+        shape = edge.shapes.of(attributes)
+        convert = not begun and bool(shape & ACTS or self._ends.admit(span))
+        events = events_of(span)
+        with_events = bool(events) and self._interesting(events) and not says_yes(attributes.get(posthog.IGNORE))
+        if convert or with_events:
+            owner = edge.reader.span(span)
+            stamped, sampled = inherited(attributes), bool(context.trace_flags & 1)
+            # Also where it is not converted: it may state who its events, and the rest of the trace, belong to.
+            yield Item(owner, inherited=stamped, convert=convert, sampled=sampled)
+            if with_events:
+                for signal in edge.reader.span_events(span, owner):
+                    live = seen[0] if seen is not None and seen[1] == signal.index else None
+                    item = self._event_item(signal, live, span if root else None)
+                    if item is not None:
+                        item.inherited, item.sampled = stamped, sampled
+                        yield item
+        elif shape & (STATES | LINKS):
+            yield _witness(attributes, context.trace_id)
+        if root:
+            yield RootEnded(format(context.trace_id, "032x"), only_root=parent is None)
+
+    def _event_item(self, signal: Signal, live: LiveException | None, root: Any) -> Item | None:
+        if not is_exception_name(signal.name):
+            concerns = self._event_rules or is_event_for_us(signal.name)
+            return Item(signal) if concerns or self._edge.shapes.of(signal.attributes) & ACTS else None
+        if live is None:
+            # Recorded by hand: the app caught it, unless it says that it let it go.
+            escaped = str(signal.attributes.get(otel.EXCEPTION_ESCAPED, "False")).lower() == "true"
+            return Item(signal, unhandled=None if escaped else False, mechanism="generic")
+        if root is None:
+            return Item(signal, live=live, mechanism="generic")
+        entrance = getattr(root.kind, "value", 0) in _ENTRANCES
+        return Item(signal, live=live, unhandled=True, mechanism="middleware" if entrance else "generic")
 
     # --- the end of the provider -------------------------------------------------------------------------------------
 
@@ -300,77 +306,23 @@ class PostHogSpanProcessor(SpanProcessor):
         self._life.shutdown()
 
 
-# --- building, on the worker's thread ------------------------------------------------------------------------------
-
-
 def _expand_start(payload: tuple[Signal, bool, bool]) -> Iterator[Item | RootEnded]:
     signal, stamped, sampled = payload
     yield Item(signal, inherited=stamped, sampled=sampled)
 
 
-def _expand_witness(payload: tuple[Any, Mapping[str, Any]]) -> Iterator[Item | RootEnded]:
-    span, stated = payload
-    context = span.get_span_context()
-    yield Item(
-        Signal(
-            kind=SignalKind.SPAN,
-            name="",
-            attributes=stated,
-            resource=_NO_RESOURCE,
-            scope=_NO_SCOPE,
-            trace_id=format(context.trace_id, "032x"),
-        ),
-        inherited=inherited(stated),
-        convert=False,
+def _witness(attributes: Mapping[str, Any], trace_id: int) -> Item:
+    """Nothing of its own, but it knows who the others of its trace belong to."""
+    stated = {key: attributes[key] for key in STATED | WIRE if key in attributes}
+    signal = Signal(
+        kind=SignalKind.SPAN,
+        name="",
+        attributes=stated,
+        resource=_NO_RESOURCE,
+        scope=_NO_SCOPE,
+        trace_id=format(trace_id, "032x"),
     )
-
-
-def _expand_end(
-    payload: tuple[Edge, Any, int, tuple[LiveException, int] | None, int | bool, bool],
-) -> Iterator[Item | RootEnded]:
-    edge, span, flags, seen, root_kind, event_rules = payload
-    owner = edge.reader.span(span)
-    stamped = inherited(attributes_of(span))
-    sampled = bool(span.get_span_context().trace_flags & 1)
-    # Also where it is not converted: it may state who its events, and the rest of the trace, belong to.
-    yield Item(owner, inherited=stamped, convert=bool(flags & _SELF), sampled=sampled)
-    if flags & _EVENTS:
-        for signal in edge.reader.span_events(span, owner):
-            yield from _expand_event(edge, signal, stamped, sampled, seen, root_kind, event_rules=event_rules)
-    if flags & _ROOT:
-        yield RootEnded(owner.trace_id, only_root=span.parent is None)
-
-
-def _expand_event(
-    edge: Edge,
-    signal: Signal,
-    stamped: bool,
-    sampled: bool,
-    seen: tuple[LiveException, int] | None,
-    root_kind: int | bool,
-    *,
-    event_rules: bool,
-) -> Iterator[Item]:
-    if not is_exception_name(signal.name):
-        if event_rules or edge.shapes.of(signal.attributes) & ACTS or is_event_for_us(signal.name):
-            yield Item(signal, inherited=stamped, sampled=sampled)
-        return
-    if seen is None or seen[1] != signal.index:
-        # Recorded by hand: the app caught it, unless it says that it let it go.
-        by_hand = str(signal.attributes.get(otel.EXCEPTION_ESCAPED, "False")).lower() != "true"
-        yield Item(
-            signal, inherited=stamped, sampled=sampled, unhandled=False if by_hand else None, mechanism="generic"
-        )
-        return
-    leaves = root_kind is not False
-    yield Item(
-        signal,
-        inherited=stamped,
-        sampled=sampled,
-        live=seen[0],
-        unhandled=True if leaves else None,
-        mechanism="middleware" if leaves and root_kind in _ENTRANCES else "generic",
-    )
+    return Item(signal, inherited=inherited(stated), convert=False)
 
 
 def _nothing_at_start(span: Any, parent_context: Any = None) -> None:

@@ -19,8 +19,6 @@ LINKS: Final = 4
 """Has an identity or session of any kind, stamps included."""
 EXCEPTION: Final = 16
 """Describes an exception."""
-IGNORES: Final = 32
-"""May say that it is never to be converted."""
 
 _EXACT: Final = {
     posthog.EVENT: ACTS,
@@ -28,7 +26,6 @@ _EXACT: Final = {
     posthog.ALIAS: ACTS,
     posthog.ANON_DISTINCT_ID: ACTS,
     "feature_flag.key": ACTS,
-    posthog.IGNORE: IGNORES,
     posthog.DISTINCT_ID: STATES | LINKS,
     posthog.SESSION_ID: LINKS,
     posthog.POSTHOG_DISTINCT_ID: LINKS,

@@ -30,8 +30,6 @@ _RETRY_PAUSE: Final = 0.25
 """Seconds until delivery is asked again after it had no room."""
 _FORK_PATIENCE: Final = 1.0
 """Seconds that a fork waits at the most for the thread to finish what it has in hand."""
-_SLICE: Final = 64
-"""Items between two voluntary hand-overs of the interpreter to the app's threads."""
 _SECOND_WAIT: Final = 0.5
 """Seconds that a further flush may take right after one that timed out: an exit waits for a dead server once."""
 _MAX_SHARED: Final = 1_000
@@ -268,7 +266,6 @@ class Worker:
             self.open_traces.difference_update(known - waiting)
 
     def _drain(self) -> None:
-        count = 0
         while self._queue and not self._backlog:
             expand, payload = self._queue.popleft()
             try:
@@ -287,9 +284,9 @@ class Worker:
                 else:
                     self._backlog.extend(self._waiting.add(one, now))
             self._deliver()
-            count += 1
-            if count % _SLICE == 0:
-                time.sleep(0)
+            # Gives the interpreter to the app's threads after each item: one that waits for it would otherwise wait
+            # for the whole switch interval of 5 ms.
+            time.sleep(0)
 
     def _deliver(self) -> None:
         backlog = self._backlog

@@ -11,7 +11,7 @@ import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags
 
 from otel_posthog.config.settings import IdentityConfig
 from otel_posthog.sdk.processor import PostHogSpanProcessor
@@ -363,7 +363,25 @@ def test_rules_reach_untagged_spans(build: Any) -> None:
     with app.tracer.start_as_current_span("other"):
         pass
     assert app.names == ["job started", "order placed"]
-    assert app.edge.worker.stats().handed_over == 2
+    assert app.edge.worker.stats().signals == 2
+
+
+def test_a_rule_on_the_status_leaves_other_spans_alone(build: Any) -> None:
+    """A span of the rule's scope that went well is not even handed over; one that failed is an event."""
+    app = build(
+        rules="""
+version: 1
+rules:
+  - name: failed
+    match: {kind: span, scope: shop, status: error}
+    capture: {event: failed}
+"""
+    )
+    for status in (StatusCode.UNSET, StatusCode.OK, StatusCode.ERROR):
+        with app.tracer.start_as_current_span("order") as span:
+            span.set_status(status)
+    assert app.names == ["failed"]
+    assert app.edge.worker.stats().handed_over == 1
 
 
 def test_rules_follow_a_reload(build: Any) -> None:
