@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, MutableMapping
 from typing import Any
 
@@ -201,12 +202,13 @@ class Hook:
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
-    def _flush(self, timeout: float) -> None:
+    def _flush(self, timeout: float) -> bool:
+        # One of them speaks for all: they share a worker, which also knows when it has just waited in vain.
         for processor in self._processors:
-            processor.release()
-        self._runtime.bridge.flush(timeout)
+            return processor.force_flush(int(timeout * 1000))
+        return self._runtime.bridge.flush(timeout)
 
-    def _stop(self, timeout: float) -> None:
-        for processor in self._processors:
-            processor.release()
-        assembly.stop(timeout)
+    def _stop(self, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        self._flush(timeout)
+        return assembly.stop(max(0.0, deadline - time.monotonic()))

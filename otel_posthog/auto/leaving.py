@@ -27,16 +27,16 @@ class Leaving:
     """Brings the runtime to its end exactly once.
 
     Args:
-        flush: Sends what there is, within so many seconds.
-        stop: Stops for good, within so many seconds.
+        flush: Sends what there is, within so many seconds; whether it could.
+        stop: Stops for good, within so many seconds; whether nothing was lost.
         budget: Seconds that both may take in all; asked for when the end begins.
         monotonic: Seconds that never go back.
     """
 
     def __init__(
         self,
-        flush: Callable[[float], object],
-        stop: Callable[[float], object],
+        flush: Callable[[float], bool],
+        stop: Callable[[float], bool],
         budget: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,10 +82,12 @@ class Leaving:
         self._leaving = True
         self._spend(self._stop if not self._waiting else self._flush)
 
-    def _spend(self, action: Callable[[float], object]) -> None:
+    def _spend(self, action: Callable[[float], bool]) -> None:
         begun = self._monotonic()
-        action(max(0.0, self._budget() - self._spent))
-        self._spent += self._monotonic() - begun
+        budget = self._budget()
+        done = action(max(0.0, budget - self._spent))
+        # After one wait in vain there is nothing to be gained by another: PostHog is not there.
+        self._spent = self._spent + self._monotonic() - begun if done else budget
 
     # --- children ----------------------------------------------------------------------------------------------------
 
