@@ -26,7 +26,7 @@ class Life:
         self._owner = owner
         self._ended = False
         if self.edge is not None:
-            self.edge.worker.attach()
+            self.edge.worker.attach(hosted=closed is not None)
 
     def flush(self, timeout_millis: int) -> bool:
         """Delivers what was handed over so far."""

@@ -102,6 +102,7 @@ class Worker:
         self._capacity = capacity
         self._monotonic = monotonic
         self._users = 0
+        self._hosted = False
         self._closed = False
         # Traces with something on its way here: callbacks look whether the end of a root span concerns us. They hold
         # on to this very set.
@@ -310,9 +311,14 @@ class Worker:
 
     # --- ends --------------------------------------------------------------------------------------------------------
 
-    def attach(self) -> None:
-        """One more processor uses this worker."""
+    def attach(self, *, hosted: bool = False) -> None:
+        """One more processor uses this worker.
+
+        Args:
+            hosted: Somebody else flushes at the end of the process.
+        """
         self._users += 1
+        self._hosted = self._hosted or hosted
 
     def settle(self, timeout: float) -> bool:
         """Settles everything that was handed over so far, and gives it to the bridge; waits for no delivery.
@@ -414,7 +420,8 @@ class Worker:
 
     def _at_exit(self) -> None:
         # The provider may have been built with `shutdown_on_exit=False`, or never shut down: what was taken still goes.
-        if not self._closed and self._pid == os.getpid():
+        # Where a host looks after the end, its budget is the only one: a dead server must not be waited for twice.
+        if not self._closed and not self._hosted and self._pid == os.getpid():
             self.flush(self._exit_timeout)
 
     def stats(self) -> WorkerStats:
