@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import random
 import uuid
@@ -161,8 +160,6 @@ def build_lane(
     def load() -> Wire:
         if isinstance(carrier, Urllib3Transport):
             carrier.load()
-        if lane.mode is Mode.COLLECTOR:
-            importlib.import_module("otel_posthog.delivery.otlp_record")
         return build_wire(lane, config, resource=resource)
 
     def new_engine() -> Engine:

@@ -17,19 +17,22 @@ Left for the JSON object is what a typed attribute cannot bring back exactly (nu
 integers beyond 64 bits, strings that are no UTF-8), and what comes after the first 100 attributes: SDKs and Collectors
 cut at 128, and cutting would change the event.
 
-Imports protobuf, so it is imported only where a Collector is the destination.
+Written by hand, not by protobuf's messages: those cost 2 µs for each attribute in Python, and their import as much as
+the rest of this package. `tests/unit/delivery/test_wires.py` parses everything with the official messages.
+
+    LogRecord { 1: time fixed64, 2: severity, 3: severity text, 6: KeyValue …, 9: trace id, 10: span id,
+                11: observed time fixed64, 12: event name }
+    KeyValue  { 1: key, 2: AnyValue }
+    AnyValue  { 1: string, 2: bool, 3: int (varint), 4: double, 5: ArrayValue { 1: AnyValue … } }
 """
 
 from __future__ import annotations
 
 import math
 import re
+import struct
 from collections.abc import Mapping
 from typing import Any, Final, cast
-
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, InstrumentationScope, KeyValue
-from opentelemetry.proto.logs.v1.logs_pb2 import SEVERITY_NUMBER_INFO, LogRecord
-from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 
 from otel_posthog.delivery.encoding import Dumps
 from otel_posthog.model import CaptureEvent
@@ -43,47 +46,97 @@ _PLAIN: Final = {"$session_id": posthog.SESSION_ID, "$window_id": posthog.WINDOW
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}\Z")
 _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}\Z")
 _INT64: Final = 2**63
+_UINT64: Final = 2**64
+_FIXED64: Final = struct.Struct("<Q").pack
+_DOUBLE: Final = struct.Struct("<d").pack
+_TRUE: Final = b"\x10\x01"
+_FALSE: Final = b"\x10\x00"
+# INFO: a back-end that filters by severity must not see "unspecified".
+_SEVERITY: Final = b"\x10\x09\x1a\x04INFO"
+_MAX_KEYS: Final = 2_000
+_SMALL: Final = tuple(bytes((number,)) for number in range(0x80))
+
+
+def varint(number: int) -> bytes:
+    """`number` (0 to 2⁶⁴ − 1) as a protobuf varint."""
+    if number < 0x80:
+        return _SMALL[number]
+    pieces = bytearray()
+    while number > 0x7F:
+        pieces.append(number & 0x7F | 0x80)
+        number >>= 7
+    pieces.append(number)
+    return bytes(pieces)
+
+
+def field(tag: bytes, content: bytes) -> bytes:
+    """A length-delimited field."""
+    return b"%b%b%b" % (tag, varint(len(content)), content)
+
+
+class LogRecords:
+    """Writes events as LogRecords; remembers the bytes of attribute names, which are few.
+
+    Args:
+        dumps: JSON encoder for what typed attributes cannot hold.
+    """
+
+    def __init__(self, dumps: Dumps) -> None:
+        self._dumps = dumps
+        self._keys: dict[str, bytes] = {}
+
+    def record(self, event: CaptureEvent, uuid: str) -> bytes:
+        """`event` as a serialised LogRecord.
+
+        Args:
+            event: What to write.
+            uuid: Its uuid in canonical form.
+
+        Raises:
+            ValueError: It has no form at all: a time out of range, a name that is no UTF-8 (or TypeError).
+        """
+        if not 0 <= event.timestamp_ns < _UINT64:
+            raise ValueError(f"no OTLP time: {event.timestamp_ns} ns")
+        attributes: dict[str, Any] = {
+            posthog.EVENT: event.event,
+            posthog.DISTINCT_ID: event.distinct_id,
+            posthog.UUID: uuid,
+            posthog.CARRIER: posthog.CARRIER_LOG,
+        }
+        packed: dict[str, Any] = {}
+        ids = b""
+        for name, value in event.properties.items():
+            if name == "$trace_id" and isinstance(value, str) and _TRACE_ID.match(value):
+                ids += b"\x4a\x10" + bytes.fromhex(value)
+            elif name == "$span_id" and isinstance(value, str) and _SPAN_ID.match(value):
+                ids += b"\x52\x08" + bytes.fromhex(value)
+            else:
+                flat = _flat(name, value)
+                if flat is None or len(attributes) + len(flat) > MAX_ATTRIBUTES:
+                    packed[name] = value
+                else:
+                    attributes.update(flat)
+        if packed:
+            attributes[posthog.PROPERTIES_JSON] = self._dumps(packed).decode()
+        time = _FIXED64(event.timestamp_ns)
+        pieces = [b"\x09", time, _SEVERITY]
+        keys = self._keys
+        for key, value in attributes.items():
+            pair = (keys.get(key) or self._key(key)) + field(b"\x12", any_value(value))
+            pieces += (b"\x32", varint(len(pair)), pair)
+        pieces += (ids, b"\x59", time, field(b"\x62", event.event.encode()))
+        return b"".join(pieces)
+
+    def _key(self, key: str) -> bytes:
+        prefix = field(b"\x0a", key.encode())
+        if len(self._keys) < _MAX_KEYS:
+            self._keys[key] = prefix
+        return prefix
 
 
 def log_record(event: CaptureEvent, dumps: Dumps) -> bytes:
-    """`event` as a serialised LogRecord.
-
-    Args:
-        event: What to encode.
-        dumps: JSON encoder for what typed attributes cannot hold.
-
-    Raises:
-        ValueError: It has no form at all: a time out of range, a name that is no UTF-8 (or TypeError).
-    """
-    record = LogRecord(
-        event_name=event.event,
-        time_unix_nano=event.timestamp_ns,
-        observed_time_unix_nano=event.timestamp_ns,
-        severity_number=SEVERITY_NUMBER_INFO,  # a back-end that filters by severity must not see "unspecified"
-        severity_text="INFO",
-    )
-    attributes: dict[str, Any] = {
-        posthog.EVENT: event.event,
-        posthog.DISTINCT_ID: event.distinct_id,
-        posthog.UUID: event.uuid,
-        posthog.CARRIER: posthog.CARRIER_LOG,
-    }
-    packed: dict[str, Any] = {}
-    for name, value in event.properties.items():
-        if name == "$trace_id" and isinstance(value, str) and _TRACE_ID.match(value):
-            record.trace_id = bytes.fromhex(value)
-        elif name == "$span_id" and isinstance(value, str) and _SPAN_ID.match(value):
-            record.span_id = bytes.fromhex(value)
-        else:
-            flat = _flat(name, value)
-            if flat is None or len(attributes) + len(flat) > MAX_ATTRIBUTES:
-                packed[name] = value
-            else:
-                attributes.update(flat)
-    if packed:
-        attributes[posthog.PROPERTIES_JSON] = dumps(packed).decode()
-    record.attributes.extend(KeyValue(key=key, value=any_value(value)) for key, value in attributes.items())
-    return record.SerializeToString()
+    """One event as a serialised LogRecord; see `LogRecords.record`."""
+    return LogRecords(dumps).record(event, event.uuid)
 
 
 def _flat(name: str, value: Any) -> dict[str, Any] | None:
@@ -131,28 +184,29 @@ def _exact(value: Any) -> bool:
     return kind is float and math.isfinite(value)
 
 
-def any_value(value: Any) -> AnyValue:
-    """`value` as an AnyValue; what is no scalar and no list becomes text."""
-    if isinstance(value, str):
-        return AnyValue(string_value=value)
-    if isinstance(value, bool):
-        return AnyValue(bool_value=value)
-    if isinstance(value, int) and -_INT64 <= value < _INT64:
-        return AnyValue(int_value=value)
-    if isinstance(value, float):
-        return AnyValue(double_value=value)
+def any_value(value: Any) -> bytes:
+    """`value` as a serialised AnyValue; what is no scalar and no list becomes text."""
+    kind = cast("type[object]", type(value))
+    if kind is str:
+        return field(b"\x0a", value.encode())
+    if kind is bool:
+        return _TRUE if value else _FALSE
+    if kind is int and -_INT64 <= value < _INT64:
+        return b"\x18" + varint(value if value >= 0 else value + _UINT64)
+    if kind is float:
+        return b"\x21" + _DOUBLE(value)
     if isinstance(value, (list, tuple)):
         items = cast("list[Any]", value)
-        return AnyValue(array_value=ArrayValue(values=[any_value(item) for item in items]))
-    return AnyValue(string_value=str(value))
+        return field(b"\x2a", b"".join(field(b"\x0a", any_value(item)) for item in items))
+    return any_value(str(value))
 
 
 def resource_bytes(attributes: Mapping[str, object]) -> bytes:
     """A serialised Resource."""
-    pairs = [KeyValue(key=key, value=any_value(value)) for key, value in attributes.items()]
-    return Resource(attributes=pairs).SerializeToString()
+    pairs = (field(b"\x0a", key.encode()) + field(b"\x12", any_value(value)) for key, value in attributes.items())
+    return b"".join(field(b"\x0a", pair) for pair in pairs)
 
 
 def scope_bytes() -> bytes:
     """The serialised InstrumentationScope of this package."""
-    return InstrumentationScope(name="otel-posthog", version=__version__).SerializeToString()
+    return field(b"\x0a", b"otel-posthog") + field(b"\x12", __version__.encode())

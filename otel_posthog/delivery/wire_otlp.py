@@ -29,6 +29,7 @@ from typing import Any, cast
 
 from otel_posthog.delivery import json_event
 from otel_posthog.delivery.encoding import Compress, Dumps, retry_after
+from otel_posthog.delivery.otlp_record import LogRecords, field, resource_bytes, scope_bytes
 from otel_posthog.delivery.protocols import Request, Response
 from otel_posthog.delivery.wire import USER_AGENT, Batch, Parcel, Verdicts, is_html, retryable
 from otel_posthog.errors import BatchRefusedError, PermanentError
@@ -36,21 +37,6 @@ from otel_posthog.model import CaptureEvent, LossReason
 
 _RECORD = b"\x12"  # field 2, length-delimited: ScopeLogs.log_records, and ResourceLogs.scope_logs
 _FIRST = b"\x0a"  # field 1, length-delimited: resource_logs, resource, scope
-
-
-def varint(number: int) -> bytes:
-    """`number` as a protobuf varint."""
-    pieces = bytearray()
-    while number > 0x7F:
-        pieces.append(number & 0x7F | 0x80)
-        number >>= 7
-    pieces.append(number)
-    return bytes(pieces)
-
-
-def field(tag: bytes, content: bytes) -> bytes:
-    """A length-delimited field."""
-    return b"%b%b%b" % (tag, varint(len(content)), content)
 
 
 class WireOtlp:
@@ -78,26 +64,20 @@ class WireOtlp:
         self._url = url
         self._dumps = dumps
         self._compress = compress
-        self._resource = dict(resource or {})
-        self._envelope: tuple[bytes, bytes] | None = None
+        self._records = LogRecords(dumps)
+        self._resource = field(_FIRST, resource_bytes(resource or {}))
+        self._scope = field(_FIRST, scope_bytes())
+        self.overhead = len(self._resource) + len(self._scope) + 32
         self._headers = {"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT, **headers}
         if compress is not None:
             self._headers["Content-Encoding"] = "gzip"
 
-    @property
-    def overhead(self) -> int:
-        """See `Wire.overhead`."""
-        return sum(map(len, self._framing())) + 32
-
     def encode(self, event: CaptureEvent, *, record: bool) -> Parcel:
         """See `Wire.encode`."""
-        # Here, not at the top: protobuf and its messages cost as much as the rest of the package (performance.md §2).
-        from otel_posthog.delivery.otlp_record import log_record
-
-        json_event.check(event)
-        framed = field(_RECORD, log_record(event, self._dumps))
+        uuid = json_event.check(event)
+        framed = field(_RECORD, self._records.record(event, uuid))
         return Parcel(
-            uuid=event.uuid.lower(),
+            uuid=uuid,
             parts=(framed,),
             size=len(framed),
             record=json_event.record_of(event, self._dumps) if record else b"",
@@ -105,9 +85,8 @@ class WireOtlp:
 
     def request(self, batch: Batch, now: float) -> Request:  # noqa: ARG002 - nothing in it changes with the attempt
         """See `Wire.request`."""
-        resource, scope = self._framing()
-        scope_logs = scope + b"".join(parcel.parts[0] for parcel in batch.parcels)
-        body = field(_FIRST, resource + field(_RECORD, scope_logs))
+        scope_logs = self._scope + b"".join(parcel.parts[0] for parcel in batch.parcels)
+        body = field(_FIRST, self._resource + field(_RECORD, scope_logs))
         return Request(self._url, self._headers, self._compress(body) if self._compress else body)
 
     def read(self, batch: Batch, response: Response, now: float) -> Verdicts:
@@ -129,14 +108,6 @@ class WireOtlp:
             pause = retry_after(response.headers.get("retry-after", ""), now)
             raise retryable(f"the Collector answered {status}", pause)
         raise PermanentError(f"the Collector refused a batch for good ({status})")
-
-    def _framing(self) -> tuple[bytes, bytes]:
-        """The resource's and the scope's fields, made once."""
-        if self._envelope is None:
-            from otel_posthog.delivery.otlp_record import resource_bytes, scope_bytes
-
-            self._envelope = (field(_FIRST, resource_bytes(self._resource)), field(_FIRST, scope_bytes()))
-        return self._envelope
 
 
 def _verdicts(batch: Batch, rejected: int) -> Verdicts:
@@ -162,6 +133,7 @@ def _rejected(response: Response) -> int:
             return max(int(partial["rejectedLogRecords"]), 0)
         except (ValueError, KeyError, TypeError, RecursionError):
             return 0
+    # Only an answer that says something needs it, and hardly one does.
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 

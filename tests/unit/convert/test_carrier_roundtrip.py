@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourcePb
 
@@ -67,7 +67,7 @@ def through_the_collector(event: CaptureEvent, **config: object) -> Decision:
     record = LogRecord.FromString(log_record(event, lambda value: json.dumps(value).encode()))
     resource = ResourcePb.FromString(resource_bytes({"service.name": "shop", posthog.CARRIER: "bridge:abc"}))
     # What a Collector and the emitting SDK may have put on the resource must not reach a finished event.
-    resource.attributes.add(key="posthog.properties.region", value=any_value("eu"))
+    resource.attributes.add(key="posthog.properties.region", value=AnyValue.FromString(any_value("eu")))
     request = ExportLogsServiceRequest(
         resource_logs=[
             ResourceLogs(

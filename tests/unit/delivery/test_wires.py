@@ -174,7 +174,10 @@ def test_v1_options(properties: dict[str, Any], expected: dict[str, Any]) -> Non
     assert {name: sent[name] for name in sent if name in ("options", "properties", "session_id")} == expected
 
 
-@given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), values, max_size=6), st.booleans())
+names = st.text(st.characters(codec="utf-8"), min_size=1).filter(lambda name: not name.startswith("$"))
+
+
+@given(st.dictionaries(names, values, max_size=6), st.booleans())
 def test_properties_are_the_same_on_every_wire(properties: dict[str, Any], fast: bool) -> None:
     """v0, v1, the spool and its way back: the same properties, by the fast and the slow encoder."""
     made = event(3, properties=properties)
@@ -311,6 +314,22 @@ def test_many_records_in_one_request() -> None:
     uuids = [next(pair.value.string_value for pair in r.attributes if pair.key == "posthog.uuid") for r in records]
     assert uuids == [made.uuid for made in events]
     assert [record.time_unix_nano for record in records] == [made.timestamp_ns for made in events]
+
+
+@given(st.dictionaries(st.text(st.characters(codec="utf-8")), values, max_size=8))
+def test_otlp_by_hand_is_what_protobuf_reads(properties: dict[str, Any]) -> None:
+    """The official messages parse every record, know every field, and give back every property."""
+    made = event(1, properties=properties)
+    request = records_of(otlp(resource={"service.name": "shop", "n": -7, "on": True}), made)
+    (record,) = request.resource_logs[0].scope_logs[0].log_records
+    attributes = plain(record.attributes)
+    back = json.loads(attributes.pop("posthog.properties_json", "{}"))
+    prefix = "posthog.properties."
+    back.update({name.removeprefix(prefix): attributes[name] for name in attributes if name.startswith(prefix)})
+    assert back == {name: value for name, value in properties.items() if not name.startswith("$") or name in back}
+    assert plain(request.resource_logs[0].resource.attributes) == {"service.name": "shop", "n": -7, "on": True}
+    again = ExportLogsServiceRequest.FromString(request.SerializeToString(deterministic=True))
+    assert again == request
 
 
 PROTO = {"content-type": "application/x-protobuf"}
