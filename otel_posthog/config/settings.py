@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+
+from otel_posthog.model.frozen import frozen
 
 
 class Mode(str, Enum):
@@ -53,7 +55,7 @@ class Secret:
         raise TypeError("a Secret is never pickled")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lane:
     """Where product data goes.
 
@@ -73,7 +75,7 @@ class Lane:
     headers: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeliveryConfig:
     """Queue, batch, retry and spool limits (`OTEL_POSTHOG_*`, names as in `environment.py`).
 
@@ -110,7 +112,7 @@ class DeliveryConfig:
     spool_bytes: int = 512 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ConvertConfig:
     """What the converter may read and how much it may write.
 
@@ -139,7 +141,7 @@ class ConvertConfig:
     honour_carrier: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IdentityConfig:
     """Which identity from the wire is believed (in process; DESIGN §3).
 
@@ -156,7 +158,7 @@ class IdentityConfig:
     late_cap: int = 2_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RulesConfig:
     """Where the rules come from.
 
@@ -169,7 +171,7 @@ class RulesConfig:
     defaults: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GateCheck:
     """One condition of the gate and how it came out.
 
@@ -188,7 +190,7 @@ class GateCheck:
     mistake: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """Everything that the bridge is built from; made by `load_settings`.
 

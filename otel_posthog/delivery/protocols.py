@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from otel_posthog.model import CaptureEvent, LossReason
+from otel_posthog.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeliveryStats:
     """The books of one delivery: captured = delivered + spooled + dead_lettered + lost + pending.
 
@@ -67,7 +68,7 @@ class Delivery(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Request:
     """One HTTP POST."""
 
@@ -76,7 +77,7 @@ class Request:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Response:
     """One HTTP answer; `headers` have lower-case names; `body` is bounded by the transport."""
 

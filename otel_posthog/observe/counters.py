@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from otel_posthog.model import DropReason, Notice, SignalKind
+from otel_posthog.model.frozen import frozen
 
 _CAPTURED = "captured"
 _REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SignalStats:
     """received = captured + dropped + refused.
 

@@ -7,11 +7,11 @@ everywhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
 
 from otel_posthog.model import DropReason, LossReason
+from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.counters import SignalStats
 
 Value = Any
@@ -26,7 +26,7 @@ class Instrument(str, Enum):
     GAUGE = "gauge"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Metric:
     """One row of the table.
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
 from types import TracebackType
 
 from otel_posthog.model import Decision, Signal
+from otel_posthog.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcome:
     """What became of one signal.
 

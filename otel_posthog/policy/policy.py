@@ -9,15 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from otel_posthog.model import CaptureEvent, Decision, DropReason, Signal
+from otel_posthog.model.frozen import frozen
 from otel_posthog.policy.exceptions import ExceptionsOnce
 from otel_posthog.policy.groups import GroupsOnce
 from otel_posthog.policy.step import Step
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PolicyLimits:
     """How much policy remembers, and for how long.
 
@@ -39,12 +39,11 @@ class Policy:
 
     Args:
         monotonic: Seconds that never go back.
-        limits: How much is remembered.
+        limits: How much is remembered; the defaults where `None`.
     """
 
-    def __init__(
-        self, *, monotonic: Callable[[], float] = time.monotonic, limits: PolicyLimits = PolicyLimits()
-    ) -> None:
+    def __init__(self, *, monotonic: Callable[[], float] = time.monotonic, limits: PolicyLimits | None = None) -> None:
+        limits = limits or PolicyLimits()
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._removed: dict[DropReason, int] = {}
