@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from dirty_equals import IsInt, IsList, IsPartialDict, IsStr
+from dirty_equals import IsInt, IsList, IsOneOf, IsPartialDict, IsPositive, IsStr
 
 from tests.attach.processes import TOKEN, Environment, Launch, variables
 from tests.attach.receiver import Event, Receiver
@@ -61,19 +61,38 @@ def check_order(receiver: Receiver) -> None:
     """The order, whole where it matters for money: who, what, which person, which group; and where it came from."""
     order = one(receiver.events(), "order paid")
     assert order.distinct_id == "ada"
-    assert order.properties == IsPartialDict(
-        {
-            "total": 12.5,
-            "$set": {"plan": "pro"},
-            "$groups": {"company": "acme"},
-            "$session_id": UUID7,
-            "$trace_id": IsStr(regex="[0-9a-f]{32}"),
-            "$span_id": IsStr(regex="[0-9a-f]{16}"),
-            "$browser": "Firefox",
-            "$os": "Linux",
-            "$request_method": "GET",
-        }
-    )
+    assert order.timestamp[:10] == time.strftime("%Y-%m-%d", time.gmtime())
+    properties = {key: value for key, value in order.properties.items() if key not in {"$lib", "$lib_version"}}
+    assert properties == {
+        "total": 12.5,
+        "$set": {"plan": "pro"},
+        "$groups": {"company": "acme"},
+        "$session_id": UUID7,
+        "$trace_id": IsStr(regex="[0-9a-f]{32}"),
+        "$span_id": IsStr(regex="[0-9a-f]{16}"),
+        "trace_sampled": True,
+        "$current_url": IsStr(regex=r"http://127\.0\.0\.1(:[0-9]+)?/buy"),
+        "$host": IsStr(regex=r"127\.0\.0\.1(:[0-9]+)?"),
+        "$pathname": "/buy",
+        "$request_method": "GET",
+        "http_route": IsOneOf("/buy", "buy"),
+        "http_status_code": 200,
+        "duration_ms": IsPositive,
+        "$raw_user_agent": BAGGAGE["User-Agent"],
+        "$browser": "Firefox",
+        "$browser_version": "140.0",
+        "$os": "Linux",
+        "$device_type": "Desktop",
+        "$geoip_disable": True,
+        "$is_server": True,
+        "service_name": "shop",
+        "environment": "production",
+        "deployment_method": IsStr,
+        "platform": IsStr,
+        "machine": IsStr,
+        "python_version": IsStr(regex=r"3\.[0-9]+\.[0-9]+"),
+        "timezone": IsStr,
+    }
     span = next(span for span in receiver.spans() if span["span_id"] == order.properties["$span_id"])
     assert span["attributes"] == IsPartialDict({"posthogDistinctId": "ada", "sessionId": UUID7})
     assert span["resource"] == IsPartialDict({"service.name": "shop"})
