@@ -43,6 +43,10 @@ MAX_ATTRIBUTES: Final = 100
 
 _NESTED: Final = {"$set": posthog.SET, "$set_once": posthog.SET_ONCE, "$groups": posthog.GROUPS}
 _PLAIN: Final = {"$session_id": posthog.SESSION_ID, "$window_id": posthog.WINDOW_ID}
+_TYPED: Final[dict[str, tuple[str, type]]] = {
+    "$process_person_profile": (posthog.PROCESS_PERSON_PROFILE, bool),
+    "$unset": (posthog.UNSET, list),
+}
 _TRACE_ID: Final = re.compile(r"(?!0{32})[0-9a-f]{32}\Z")
 _SPAN_ID: Final = re.compile(r"(?!0{16})[0-9a-f]{16}\Z")
 _INT64: Final = 2**63
@@ -75,7 +79,7 @@ def field(tag: bytes, content: bytes) -> bytes:
 
 
 class LogRecords:
-    """Writes events as LogRecords; remembers the bytes of attribute names, which are few.
+    """Writes events as LogRecords; remembers the bytes of property names, which are few.
 
     Args:
         dumps: JSON encoder for what typed attributes cannot hold.
@@ -83,7 +87,7 @@ class LogRecords:
 
     def __init__(self, dumps: Dumps) -> None:
         self._dumps = dumps
-        self._keys: dict[str, bytes] = {}
+        self._names: dict[str, bytes] = {}
 
     def record(self, event: CaptureEvent, uuid: str) -> bytes:
         """`event` as a serialised LogRecord.
@@ -97,41 +101,74 @@ class LogRecords:
         """
         if not 0 <= event.timestamp_ns < _UINT64:
             raise ValueError(f"no OTLP time: {event.timestamp_ns} ns")
-        attributes: dict[str, Any] = {
-            posthog.EVENT: event.event,
-            posthog.DISTINCT_ID: event.distinct_id,
-            posthog.UUID: uuid,
-            posthog.CARRIER: posthog.CARRIER_LOG,
-        }
+        pairs: list[bytes] = [
+            self._pair(posthog.EVENT, event.event),
+            self._pair(posthog.DISTINCT_ID, event.distinct_id),
+            self._pair(posthog.UUID, uuid),
+            self._pair(posthog.CARRIER, posthog.CARRIER_LOG),
+        ]
         packed: dict[str, Any] = {}
         ids = b""
+        names = self._names
         for name, value in event.properties.items():
-            if name == "$trace_id" and isinstance(value, str) and _TRACE_ID.match(value):
+            prefix = names.get(name)
+            if prefix is not None and len(pairs) < MAX_ATTRIBUTES:  # an ordinary property, seen before
+                written = exact_value(value)
+                if written is None:
+                    packed[name] = value
+                else:
+                    pairs.append(prefix + field(b"\x12", written))
+            elif name == "$trace_id" and isinstance(value, str) and _TRACE_ID.match(value):
                 ids += b"\x4a\x10" + bytes.fromhex(value)
             elif name == "$span_id" and isinstance(value, str) and _SPAN_ID.match(value):
                 ids += b"\x52\x08" + bytes.fromhex(value)
             else:
-                flat = _flat(name, value)
-                if flat is None or len(attributes) + len(flat) > MAX_ATTRIBUTES:
+                found = self._property(name, value)
+                if found is None or len(pairs) + len(found) > MAX_ATTRIBUTES:
                     packed[name] = value
                 else:
-                    attributes.update(flat)
+                    pairs += found
         if packed:
-            attributes[posthog.PROPERTIES_JSON] = self._dumps(packed).decode()
+            pairs.append(self._pair(posthog.PROPERTIES_JSON, self._dumps(packed).decode()))
         time = _FIXED64(event.timestamp_ns)
-        pieces = [b"\x09", time, _SEVERITY]
-        keys = self._keys
-        for key, value in attributes.items():
-            pair = (keys.get(key) or self._key(key)) + field(b"\x12", any_value(value))
-            pieces += (b"\x32", varint(len(pair)), pair)
-        pieces += (ids, b"\x59", time, field(b"\x62", event.event.encode()))
-        return b"".join(pieces)
+        attributes = [b"\x32%b%b" % (varint(len(pair)), pair) for pair in pairs]
+        return b"".join(
+            (b"\x09", time, _SEVERITY, *attributes, ids, b"\x59", time, field(b"\x62", event.event.encode()))
+        )
 
-    def _key(self, key: str) -> bytes:
-        prefix = field(b"\x0a", key.encode())
-        if len(self._keys) < _MAX_KEYS:
-            self._keys[key] = prefix
-        return prefix
+    def _property(self, name: str, value: Any) -> list[bytes] | None:
+        """The attributes that bring back exactly this property; `None` where there are none."""
+        if name in _NESTED:
+            members = cast("dict[Any, Any]", value) if type(value) is dict else {}
+            pairs = [self._exact_pair(_NESTED[name], key, member) for key, member in members.items()]
+            return cast("list[bytes]", pairs) if pairs and None not in pairs else None
+        if name in _PLAIN or name in _TYPED:
+            key, kind = (_PLAIN[name], str) if name in _PLAIN else _TYPED[name]
+            if type(value) is not kind or (kind is list and any(type(item) is not str for item in value)):
+                return None
+            pair = self._exact_pair(key, "", value, whole=True)
+        else:
+            pair = self._exact_pair(posthog.PROPERTIES, name, value)
+            if pair is not None and len(self._names) < _MAX_KEYS:
+                self._names[name] = _key(posthog.PROPERTIES + name)
+        return None if pair is None else [pair]
+
+    def _exact_pair(self, prefix: str, name: Any, value: Any, *, whole: bool = False) -> bytes | None:
+        if not whole and (type(name) is not str or not name):
+            return None
+        written = exact_value(value)
+        try:
+            return None if written is None else _key(prefix + name) + field(b"\x12", written)
+        except UnicodeEncodeError:
+            return None
+
+    def _pair(self, key: str, text: str) -> bytes:
+        return _key(key) + field(b"\x12", field(b"\x0a", text.encode()))
+
+
+def _key(key: str) -> bytes:
+    """A KeyValue's first field."""
+    return field(b"\x0a", key.encode())
 
 
 def log_record(event: CaptureEvent, dumps: Dumps) -> bytes:
@@ -139,71 +176,39 @@ def log_record(event: CaptureEvent, dumps: Dumps) -> bytes:
     return LogRecords(dumps).record(event, event.uuid)
 
 
-def _flat(name: str, value: Any) -> dict[str, Any] | None:
-    """The attributes that bring back exactly this property; `None` where there are none."""
-    if name in _NESTED:
-        members = cast("dict[Any, Any]", value) if type(value) is dict else {}
-        if members and all(_plain_key(key) and _exact(member) for key, member in members.items()):
-            return {f"{_NESTED[name]}{key}": member for key, member in members.items()}
-        return None
-    if name in _PLAIN:
-        return {_PLAIN[name]: value} if type(value) is str and _exact(value) else None
-    if name == "$process_person_profile":
-        return {posthog.PROCESS_PERSON_PROFILE: value} if type(value) is bool else None
-    if name == "$unset":
-        names = cast("list[Any]", value) if type(value) is list else []
-        return {posthog.UNSET: value} if all(type(item) is str for item in names) and _exact(value) else None
-    return {f"{posthog.PROPERTIES}{name}": value} if _plain_key(name) and _exact(value) else None
-
-
-def _plain_key(key: object) -> bool:
-    return type(key) is str and bool(key) and _utf8(key)
-
-
-def _utf8(text: str) -> bool:
-    if text.isascii():
-        return True
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _exact(value: Any) -> bool:
-    """Whether a typed attribute brings `value` back as it is."""
+def exact_value(value: Any) -> bytes | None:
+    """`value` as a serialised AnyValue that brings it back as it is; `None` where there is none."""
     kind = cast("type[object]", type(value))
-    if kind is list:
-        return bool(value) and all(type(item) is not list and _exact(item) for item in cast("list[Any]", value))
     if kind is str:
-        return _utf8(value)
+        try:
+            return field(b"\x0a", value.encode())
+        except UnicodeEncodeError:
+            return None
     if kind is bool:
-        return True
+        return _TRUE if value else _FALSE
     if kind is int:
-        return -_INT64 <= value < _INT64
-    return kind is float and math.isfinite(value)
+        if -_INT64 <= value < _INT64:
+            return b"\x18" + varint(value if value >= 0 else value + _UINT64)
+        return None
+    if kind is float:
+        return b"\x21" + _DOUBLE(value) if math.isfinite(value) else None
+    if kind is not list or not value:
+        return None
+    items = [None if type(item) is list else exact_value(item) for item in cast("list[Any]", value)]
+    return None if None in items else field(b"\x2a", b"".join(field(b"\x0a", item or b"") for item in items))
 
 
 def any_value(value: Any) -> bytes:
-    """`value` as a serialised AnyValue; what is no scalar and no list becomes text."""
-    kind = cast("type[object]", type(value))
-    if kind is str:
-        return field(b"\x0a", value.encode())
-    if kind is bool:
-        return _TRUE if value else _FALSE
-    if kind is int and -_INT64 <= value < _INT64:
-        return b"\x18" + varint(value if value >= 0 else value + _UINT64)
-    if kind is float:
-        return b"\x21" + _DOUBLE(value)
-    if isinstance(value, (list, tuple)):
-        items = cast("list[Any]", value)
-        return field(b"\x2a", b"".join(field(b"\x0a", any_value(item)) for item in items))
-    return any_value(str(value))
+    """`value` as a serialised AnyValue; what has no exact one becomes text."""
+    if isinstance(value, tuple):
+        value = list(cast("tuple[Any, ...]", value))
+    written = exact_value(value)
+    return field(b"\x0a", str(value).encode(errors="replace")) if written is None else written
 
 
 def resource_bytes(attributes: Mapping[str, object]) -> bytes:
     """A serialised Resource."""
-    pairs = (field(b"\x0a", key.encode()) + field(b"\x12", any_value(value)) for key, value in attributes.items())
+    pairs = (_key(key) + field(b"\x12", any_value(value)) for key, value in attributes.items())
     return b"".join(field(b"\x0a", pair) for pair in pairs)
 
 
