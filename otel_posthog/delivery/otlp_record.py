@@ -75,6 +75,8 @@ def varint(number: int) -> bytes:
 
 def field(tag: bytes, content: bytes) -> bytes:
     """A length-delimited field."""
+    if len(content) < 0x80:
+        return b"%b%c%b" % (tag, len(content), content)
     return b"%b%b%b" % (tag, varint(len(content)), content)
 
 
@@ -113,6 +115,10 @@ class LogRecords:
         for name, value in event.properties.items():
             prefix = names.get(name)
             if prefix is not None and len(pairs) < MAX_ATTRIBUTES:  # an ordinary property, seen before
+                if type(value) is str and len(value) < 0x7E and value.isascii():
+                    # Most attributes: both lengths fit a byte, and one formatting does for three fields.
+                    pairs.append(b"%b\x12%c\x0a%c%b" % (prefix, len(value) + 2, len(value), value.encode()))
+                    continue
                 written = exact_value(value)
                 if written is None:
                     packed[name] = value
