@@ -67,12 +67,18 @@ class Lane:
             of another scheme, or where the Collector asks for none.
         headers: Further headers for the Collector (from `OTEL_EXPORTER_OTLP_HEADERS`), lower-case names; values are
             treated as secrets.
+        ca_file: PEM file of the only roots to trust; "" for the system's.
+        client_cert: PEM file of the client's certificate, for mTLS; "" for none.
+        client_key: PEM file of its key; "" where it is in `client_cert`.
     """
 
     mode: Mode
     url: str
     token: Secret
     headers: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
 
 
 @frozen

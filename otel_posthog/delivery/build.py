@@ -143,7 +143,12 @@ def build_lane(
     name = f"{lane.mode.value}@{host}"
     if transport is None:
         # 58 bytes and a detail for each verdict of a full batch.
-        transport = Urllib3Transport(max_answer_bytes=max(MAX_ANSWER_BYTES, 256 * config.batch_size))
+        transport = Urllib3Transport(
+            ca_file=lane.ca_file,
+            client_cert=lane.client_cert,
+            client_key=lane.client_key,
+            max_answer_bytes=max(MAX_ANSWER_BYTES, 256 * config.batch_size),
+        )
     carrier = transport
     ticks = clock or SystemClock()
 
