@@ -225,7 +225,9 @@ def _exception_lines(terminal: Terminal, exceptions: list[dict[str, Any]]) -> li
 
 def _frame_line(terminal: Terminal, frame: dict[str, Any]) -> str:
     mark = "▸" if frame.get("in_app") else " "
-    line = f"{mark} {frame.get('filename', '?')}:{frame.get('lineno', '?')} in {frame.get('function', '?')}"
+    # Whoever looks at a recording wants to open the app's file; the shorter name is for grouping.
+    path = (frame.get("in_app") and frame.get("abs_path")) or frame.get("filename", "?")
+    line = f"{mark} {path}:{frame.get('lineno', '?')} in {frame.get('function', '?')}"
     context = str(frame.get("context_line") or "").strip()
     return line + (terminal.paint(f"  {context}", 2) if context else "")
 

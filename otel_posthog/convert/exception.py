@@ -1,7 +1,7 @@
 """An exception on a span event, a log record or in a live chain -> the content of one `$exception` event.
 
 PostHog's shape (`$exception_list`): the caught exception first, what it was raised from after it, depth-first; each
-with `type` (last component), `module`, `value`, `mechanism` and raw frames, the outermost call first. Three carriers,
+with `type`, `module`, `value`, `mechanism` and raw frames, the outermost call first. Three carriers,
 one normaliser: `exception.type` is qualified on some and bare on others, the traceback is text, and in process the live
 chain is there. What PostHog derives itself (types, values, fingerprint …) is never sent.
 """
@@ -27,6 +27,7 @@ MAX_KEPT_STACK: Final = 32 * 1024
 """Bytes of a stack that could not be read, kept as a property so that people can."""
 
 _QUALIFIED: Final = re.compile(r"[^\W\d][\w$<>]*(?:\.[\w$<>]+)+\Z")
+_COUNTED_MEMBERS: Final = re.compile(r" \(\d+ sub-exceptions?\)\Z")
 _UNCAUGHT: Final = "opentelemetry.instrumentation.exceptions"
 _INSTRUMENTATION: Final = "opentelemetry.instrumentation."
 _REQUEST_LOGGERS: Final = frozenset(
@@ -52,7 +53,7 @@ class ExceptionContent:
 
     Args:
         properties: `$exception_list`, `$exception_level` and the like.
-        type: Of the caught exception, last component.
+        type: Of the caught exception, last component of its qualified name.
         place: `file:line:function` of its innermost frame, "" where no frame was read.
     """
 
@@ -93,7 +94,7 @@ def exception_content(signal: Signal, ownership: Ownership, cleaner: Cleaner) ->
     if isinstance(text, str) and text.strip() and not any("stacktrace" in entry for entry in entries):
         cleaner.note(Notice.UNPARSED_STACK)
         properties["exception_stacktrace"] = cut_visibly(cleaner.text(text, "exception_stacktrace"), MAX_KEPT_STACK)
-    return ExceptionContent(properties, str(entries[0]["type"]), place(frames[-1]) if frames else "")
+    return ExceptionContent(properties, _last(str(entries[0]["type"])), place(frames[-1]) if frames else "")
 
 
 def _entries(signal: Signal, ownership: Ownership, cleaner: Cleaner) -> list[dict[str, JsonValue]]:
@@ -133,6 +134,8 @@ def _from_local(
         # An edge that numbers its links wrongly must not make a loop that PostHog's tree would walk for ever.
         parent = link.parent if 0 <= link.parent < index else index - 1
         _hang(entry, index, parent, link.source, group=link.is_group)
+        if link.errno is not None:
+            entry["mechanism"]["meta"] = {"errno": {"number": link.errno}}
         entries.append(entry)
     return entries
 
@@ -158,6 +161,9 @@ def _from_text(
             type_, value = _fuller(said_type, link.type), said_value or cleaner.text(link.value, "$exception_list")
         else:
             type_, value = link.type, cleaner.text(link.value, "$exception_list")
+        if link.members:
+            # What `str()` of a group adds is no part of its message, nor of what PostHog's SDK sends.
+            value = _COUNTED_MEMBERS.sub("", value)
         entry = _entry(type_, "", value, frames, cleaner)
         _hang(entry, index, parent, relation, group=bool(link.members))
         entries.append(entry)

@@ -157,12 +157,16 @@ def place(frame: Frame) -> str:
 
 
 def _inside_package(path: str) -> tuple[str, str]:
-    """The path inside of site-packages (or the standard library), and the module that it spells; as is for the app."""
+    """The path inside of site-packages (or the standard library), and the module that it spells.
+
+    Of the app's own files only the name: a text does not say where its packages begin, and what stands before them is
+    another directory on each machine. Issues are grouped by it.
+    """
     # The last one: a package may bring a site-packages of its own.
     packages = list(_PACKAGES.finditer(path))
     found = packages[-1] if packages else _PYTHON_HOME.search(path)
     if found is None:
-        return path, ""
+        return path.replace("\\", "/").rpartition("/")[2] or path, ""
     inside = path[found.end() :].replace("\\", "/")
     stem = inside[:-3] if inside.endswith(".py") else ""
     return inside, stem.removesuffix("/__init__").replace("/", ".")

@@ -63,7 +63,8 @@ class Link:
 class LocalFrame:
     """One Python frame as read from a live traceback, outermost call first.
 
-    Source lines are read at the SDK edge, never in `convert/`.
+    Source lines are read at the SDK edge, never in `convert/`. `filename` is the path from the module's package on,
+    which issues are grouped by; `abs_path` is where the file lies on this machine.
     """
 
     filename: str
@@ -81,13 +82,14 @@ class LocalException:
     """One exception of a live chain, the caught one first, causes after it.
 
     Args:
-        type: Class name without module.
+        type: Qualified class name without module (`Outer.Inner`).
         module: Module of the class, `builtins` for builtins.
-        value: `str(exception)`; a placeholder where that raises.
+        value: Its message, as PostHog's own SDK reads it; a placeholder where that raises.
         frames: Outermost call first, crash frame last.
         source: How it hangs on its parent: `cause`, `context` or `member`; "" for the root.
         parent: Index of its parent in the chain; -1 for the root.
         is_group: Whether it is an exception group.
+        errno: The error number of an `OSError`; `None` for others.
     """
 
     type: str
@@ -97,6 +99,7 @@ class LocalException:
     source: str = ""
     parent: int = -1
     is_group: bool = False
+    errno: int | None = None
 
 
 @frozen
@@ -111,6 +114,7 @@ class LocalContext:
         distinct_id: Late identity: who the rest of this local trace turned out to belong to; "" where unknown.
         handled: Whether the exception was handled by the app; `None` where unknown.
         mechanism: PostHog mechanism type, e.g. `middleware`, `logger`; "" where unknown.
+        control_flow: The exception is no error but the way that the app answers or ends: a 404, an exit.
     """
 
     exception: tuple[LocalException, ...] = ()
@@ -120,6 +124,7 @@ class LocalContext:
     distinct_id: str = ""
     handled: bool | None = None
     mechanism: str = ""
+    control_flow: bool = False
 
 
 @frozen

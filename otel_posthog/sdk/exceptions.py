@@ -6,10 +6,14 @@ server span and the framework's log. The object itself carries the mark that say
 
 In the callback only what is cheap is read: code objects and line numbers. No frame and no local variable is kept, and
 source files are opened on our own thread (`read_chain`).
+
+What is read equals what PostHog's own SDK sends for the same object (`tests/parity/test_posthog_sdk.py`), so that its
+issues and ours are the same ones: names of types and files, values, order of the chain, source lines.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,13 +25,17 @@ from otel_posthog.semconv import posthog
 
 CAPTURED_MARK: Final = "__posthog_exception_captured"
 UUID_MARK: Final = "__posthog_exception_uuid"
+RAISED_MARK: Final = "__otel_posthog_raised"
+"""How often the object had been raised when it was captured, see `_times_raised`."""
 
 _OUTER_FRAMES: Final = 32
 _INNER_FRAMES: Final = 96
 """Of a longer traceback both ends are kept: where it came from, and where it broke."""
 _MAX_VALUE: Final = 64 * 1024
 _CONTEXT_LINES: Final = 5
-_MAX_LINE: Final = 512
+_MAX_LINE: Final = 1024
+_MAX_WALK: Final = 20_000
+"""Entries of a traceback that are looked at: one object that is raised for ever makes it longer each time."""
 _PLUMBING: Final = ("opentelemetry.", "contextlib")
 """Modules whose frames at the outer end are the instrumentation's own way of passing the exception on."""
 
@@ -46,6 +54,7 @@ class SeenException:
     source: str
     parent: int
     is_group: bool
+    errno: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,17 +93,54 @@ def matches(error: BaseException, type_name: str, message: str) -> bool:
 def see(error: BaseException) -> LiveException:
     """Reads `error` and marks it as captured, unless it is marked already.
 
+    An object that the app keeps and raises again (`raise NOT_CONFIGURED`) is captured each time.
+
     Never raises for anything that an exception class may do (a `__str__` that raises, frozen or slotted instances).
     """
     marks = _marks(error)
+    times = _times_raised(error.__traceback__)
     before = CAPTURED_MARK in marks
     token = marks.get(UUID_MARK)
+    if before and times > marks.setdefault(RAISED_MARK, times):
+        before, token = False, None
     if not isinstance(token, str) or not token:
         token = _new_token()
     if not before:
         marks[CAPTURED_MARK] = True
         marks[UUID_MARK] = token
+        marks[RAISED_MARK] = times
     return LiveException(token, before, tuple(_walk(error)))
+
+
+def _times_raised(traceback: TracebackType | None) -> int:
+    """How often an exception was raised where it was born, told from its traceback.
+
+    Python goes on with the traceback that an object has, so the second `raise NOT_CONFIGURED` puts the way of that
+    propagation before the whole first one: the statement that raised is there twice. On its way through handlers,
+    `finally` and futures one propagation executes that statement once; a re-raise (`raise error`) is another one.
+    """
+    if traceback is None or traceback.tb_next is None:
+        return 1
+    last = traceback
+    length = 1
+    while last.tb_next is not None and length < _MAX_WALK:
+        last, length = last.tb_next, length + 1
+    code, instruction = last.tb_frame.f_code, last.tb_lasti
+    times = 1
+    entry = traceback
+    while entry is not last and entry.tb_next is not None:
+        following = entry.tb_next
+        if entry.tb_lasti == instruction and entry.tb_frame.f_code is code and entry.tb_frame is not following.tb_frame:
+            times += 1
+        entry = following
+    # A recursion stands at one and the same call on each of its levels; only `raise` starts a propagation.
+    return times if times == 1 or _raises(code, instruction) else 1
+
+
+def _raises(code: CodeType, instruction: int) -> bool:
+    import opcode  # an object that was raised twice is rare: not worth an import at start
+
+    return 0 <= instruction < len(code.co_code) and code.co_code[instruction] == opcode.opmap["RAISE_VARARGS"]
 
 
 def _marks(error: BaseException) -> dict[str, Any]:
@@ -113,30 +159,45 @@ def _new_token() -> str:
 
 
 def _walk(error: BaseException) -> Iterator[SeenException]:
+    """Depth-first, what it was raised from before the members of a group: PostHog's order."""
     waiting: list[tuple[BaseException, str, int]] = [(error, "", -1)]
     seen: set[int] = set()
     index = 0
     while waiting and index < posthog.MAX_EXCEPTIONS:
-        current, source, parent = waiting.pop(0)
+        current, source, parent = waiting.pop()
         if id(current) in seen:
             continue
         seen.add(id(current))
         members = _members(current)
+        number: object = getattr(current, "errno", None) if isinstance(current, OSError) else None
         yield SeenException(
-            type=type(current).__qualname__.rpartition(".")[2],
+            type=type(current).__qualname__,
             module=type(current).__module__ or "",
-            value=exception_text(current),
+            value=_message(current),
             spots=_spots(current.__traceback__),
             source=source,
             parent=parent,
             is_group=bool(members),
+            errno=number if isinstance(number, int) else None,
         )
-        waiting.extend((member, "member", index) for member in members)
+        waiting.extend((member, "member", index) for member in reversed(members))
         if current.__cause__ is not None:
             waiting.append((current.__cause__, "cause", index))
         elif current.__context__ is not None and not current.__suppress_context__:
             waiting.append((current.__context__, "context", index))
         index += 1
+
+
+def _message(error: BaseException) -> str:
+    """As PostHog's SDK: `message` or `detail` of the object before its `str()`, and its `repr()` where that raises."""
+    for name in ("message", "detail"):
+        try:
+            said: object = getattr(error, name, None)
+            if said:
+                return str.__str__(str(said))[:_MAX_VALUE]
+        except Exception:  # noqa: BLE001, PERF203, S112 - the app's property; `str()` follows
+            continue
+    return exception_text(error)
 
 
 def _members(error: BaseException) -> tuple[BaseException, ...]:
@@ -152,7 +213,9 @@ def _members(error: BaseException) -> tuple[BaseException, ...]:
 def _spots(traceback: TracebackType | None) -> tuple[_Spot, ...]:
     outer: list[_Spot] = []
     inner: list[_Spot] = []
-    while traceback is not None:
+    left = _MAX_WALK
+    while traceback is not None and left:
+        left -= 1
         frame = traceback.tb_frame
         module = frame.f_globals.get("__name__", "")
         module = module if isinstance(module, str) else ""
@@ -170,12 +233,13 @@ def _spots(traceback: TracebackType | None) -> tuple[_Spot, ...]:
 
 
 def exception_text(error: BaseException) -> str:
-    """`str(error)`, cut to 64 KiB; a placeholder where that raises."""
-    try:
-        text = str.__str__(str(error))
-    except Exception:  # noqa: BLE001 - the app's `__str__`
-        return f"<unprintable {type(error).__name__} object>"
-    return text if len(text) <= _MAX_VALUE else text[:_MAX_VALUE]
+    """`str(error)`, cut to 64 KiB; its `repr()` or a placeholder where that raises."""
+    for read in (str, repr):
+        try:
+            return str.__str__(read(error))[:_MAX_VALUE]
+        except Exception:  # noqa: BLE001, PERF203, S112 - the app's `__str__` or `__repr__`
+            continue
+    return "<broken repr>"
 
 
 def _first_argument(error: BaseException) -> str | None:
@@ -207,25 +271,20 @@ def read_chain(live: LiveException) -> tuple[LocalException, ...]:
             source=one.source,
             parent=one.parent,
             is_group=one.is_group,
+            errno=one.errno,
         )
         for one in live.chain
     )
 
 
 def _frame(code: CodeType, lineno: int, module: str) -> LocalFrame:
-    import linecache
-    import os
-
-    filename = code.co_filename
-    try:
-        lines = linecache.getlines(filename)
-    except Exception:  # noqa: BLE001 - a broken loader or file costs the context lines, not the exception
-        lines = []
+    path = code.co_filename
+    lines = _source(path, module)
     here = lineno - 1
     known = 0 <= here < len(lines)
     return LocalFrame(
-        filename=filename,
-        abs_path=filename if filename.startswith("<") else os.path.abspath(filename),  # noqa: PTH100 - no resolving
+        filename=_name_in_package(module, path),
+        abs_path=path if path.startswith("<") else os.path.abspath(path),  # noqa: PTH100 - no resolving
         function=code.co_name,
         lineno=lineno,
         module=module,
@@ -233,6 +292,39 @@ def _frame(code: CodeType, lineno: int, module: str) -> LocalFrame:
         pre_context=tuple(map(_line, lines[max(0, here - _CONTEXT_LINES) : here])) if known else (),
         post_context=tuple(map(_line, lines[here + 1 : here + 1 + _CONTEXT_LINES])) if known else (),
     )
+
+
+def _source(path: str, module: str) -> list[str]:
+    import linecache
+
+    try:
+        lines = linecache.getlines(path)
+        if not lines:
+            # Code in a zip file: its loader has it.
+            loader: Any = getattr(sys.modules.get(module), "__loader__", None)
+            text: object = loader.get_source(module) if hasattr(loader, "get_source") else None
+            lines = text.splitlines() if isinstance(text, str) else []
+    except Exception:  # noqa: BLE001 - a broken loader or file costs the context lines, not the exception
+        return []
+    return lines
+
+
+def _name_in_package(module: str, path: str) -> str:
+    """The file's name from its package on, the same on every machine; step for step what PostHog's SDK sends.
+
+    For a package without `__init__.py` that is the whole path: the issues of the SDK are named so.
+    """
+    if not module or not path:
+        return path
+    path = path.removesuffix("c") if path.endswith(".pyc") else path
+    base, dot, _ = module.partition(".")
+    if not dot:
+        return os.path.basename(path)  # noqa: PTH119 - text, not a file that is there
+    home = getattr(sys.modules.get(base), "__file__", None)
+    if not isinstance(home, str) or not home:
+        return path
+    above = home.rsplit(os.sep, 2)[0]
+    return path.split(above, 1)[-1].lstrip(os.sep) if above else path
 
 
 def _line(text: str) -> str:

@@ -21,8 +21,8 @@ from otel_posthog.sdk.readable import from_span
 from tests.parity.telemetry import Outer, failures, raised
 from tests.parity.values import texts
 
-# Source context needs the files; a frame's module needs the running program.
-PROCESS_ONLY = {"context_line", "pre_context", "post_context", "module"}
+# Source context needs the files; a frame's module, and where its package begins, need the running program.
+PROCESS_ONLY = {"context_line", "pre_context", "post_context", "module", "filename"}
 
 CONVERTER = Converter(ConvertConfig(), load_rules(RulesConfig()))
 PROVIDER = TracerProvider(shutdown_on_exit=False)
@@ -67,6 +67,7 @@ def test_a_live_exception_and_its_text_are_the_same_event(fail: Callable[[str], 
     if fail.__name__ == "_nested":
         # The text has only the qualified name: it cannot say where the module ends and the class begins.
         expected["$exception_list"][0]["module"] += f".{Outer.__name__}"
+        expected["$exception_list"][0]["type"] = Outer.NestedError.__name__
     assert comparable(from_text) == expected
     assert from_text.uuid == from_live.uuid
     assert exception_place(from_text) == exception_place(from_live)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import concurrent.futures
 import dataclasses
+import functools
 import http.server
 import json
 import logging
@@ -140,6 +142,72 @@ def test_the_last_of_several_recorded_is_the_live_one(app: Any) -> None:
                 span.record_exception(error)
     found = exceptions(app)
     assert sorted(first(event)["mechanism"]["handled"] for event in found) == [False, True, True]
+
+
+KEPT = ValueError("not configured")
+
+
+def test_an_object_that_is_raised_again_is_captured_again(app: Any) -> None:
+    """`raise NOT_CONFIGURED` in three requests is three failures, although it is one object; nested spans add none."""
+
+    def check() -> None:
+        with app.tracer.start_as_current_span("check"):
+            raise KEPT
+
+    for _ in range(3):
+        with pytest.raises(ValueError), app.tracer.start_as_current_span("request"):
+            check()
+    assert len(exceptions(app)) == 3
+    assert len({event.uuid for event in exceptions(app)}) == 3
+    assert app.reasons() == {"duplicate_exception": 3}
+
+
+def _again(error: BaseException) -> None:
+    raise error  # as `six.reraise` and its like: one statement for all
+
+
+def test_handlers_that_raise_it_again_make_no_second_one(app: Any, logger: logging.Logger) -> None:
+    """`raise`, `raise error`, a helper that raises, a future: one propagation, however often it is seen."""
+
+    def through(pass_on: Callable[[BaseException], None], depth: int) -> None:
+        with app.tracer.start_as_current_span("level"):
+            try:
+                if depth:
+                    through(pass_on, depth - 1)
+                raise ValueError("x")
+            except ValueError as error:
+                logger.exception("seen")
+                pass_on(error)
+                raise
+
+    def in_a_thread(error: BaseException) -> None:
+        def fail() -> None:
+            raise error
+
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            pool.submit(fail).result()
+
+    def nothing(_: BaseException) -> None:
+        """Leaves it to the bare `raise`."""
+
+    for pass_on in (nothing, _again, in_a_thread):
+        before = len(exceptions(app))
+        with pytest.raises(ValueError), app.tracer.start_as_current_span("request"):
+            through(pass_on, 3)
+        assert len(exceptions(app)) == before + 1
+
+
+def test_a_recursion_is_one_failure(app: Any) -> None:
+    """Every level of a recursion through C stands at the same call: nobody raised it twice."""
+
+    @functools.cache
+    def endless(depth: int) -> int:
+        with app.tracer.start_as_current_span("level"):
+            return endless(depth + 1) if depth < 20 else endless(int("x"))
+
+    with pytest.raises(ValueError), app.tracer.start_as_current_span("request"):
+        endless(0)
+    assert len(exceptions(app)) == 1
 
 
 def test_an_unrelated_exception_in_flight_is_not_mistaken(app: Any) -> None:
@@ -344,7 +412,18 @@ class Unprintable(Exception):
         raise RuntimeError("no text")
 
 
-@pytest.mark.parametrize("error", [Slotted("x"), Frozen(1), Refusing("x"), Unprintable("x"), KeyboardInterrupt()])
+class Unspeakable(Unprintable):
+    def __repr__(self) -> str:
+        raise RuntimeError("no text either")
+
+    @property
+    def message(self) -> str:
+        raise RuntimeError("nor here")
+
+
+@pytest.mark.parametrize(
+    "error", [Slotted("x"), Frozen(1), Refusing("x"), Unprintable("x"), Unspeakable("x"), KeyboardInterrupt()]
+)
 def test_any_object_is_captured_once(error: BaseException) -> None:
     """Slots, frozen instances and classes that refuse attributes are marked all the same."""
     once, twice = see(error), see(error)
@@ -354,7 +433,8 @@ def test_any_object_is_captured_once(error: BaseException) -> None:
 
 def test_a_str_that_raises_has_a_placeholder() -> None:
     """The app's `__str__` costs the text and nothing else."""
-    assert read_chain(see(Unprintable("x")))[0].value == "<unprintable Unprintable object>"
+    assert read_chain(see(Unprintable("x")))[0].value == "Unprintable('x')"
+    assert read_chain(see(Unspeakable("x")))[0].value == "<broken repr>"
 
 
 def test_a_cycle_ends() -> None:
