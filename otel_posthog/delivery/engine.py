@@ -316,6 +316,7 @@ class Engine:
         with self._lock:
             if not self._closed:
                 self._deadline = None
+                self._gave_up = False
                 self._flushers += 1
         self.wake.set()
 
@@ -367,6 +368,11 @@ class Engine:
             if not moments or self._over(now):
                 return None if self._closed else IDLE
             wait = max(min(moments), self._hold_until)
+            if self._deadline is not None and wait >= self._deadline:
+                # All that is left may only go out after the end: nobody need wait for the end.
+                self._gave_up = True
+                self._changed.notify_all()
+                return None if self._closed else IDLE
             if self._queue and self._journal is not None:
                 wait = min(wait, max(self._queue[0].since + JOURNAL_INTERVAL, self._journal_from))
             return max(wait - now, 0.001)

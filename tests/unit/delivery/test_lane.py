@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,44 @@ def test_the_first_event_of_an_atexit_callback_arrives(server: Server) -> None:
         """,
     )
     assert set(server.store) == {key(event(1))}, ended.stderr
+
+
+def test_after_a_failed_flush_at_exit_later_events_still_leave(server: Server) -> None:
+    """The server is away at our flush and back at the provider's: what is left goes out then, the late event too."""
+    server.script = [loopback.status(503)] * 4
+    ended = run(
+        server,
+        """
+        @atexit.register
+        def provider_shutdown():
+            assert delivery.submit([event(2)])
+            assert delivery.flush(5)
+            assert delivery.stats().delivered == 2
+        delivery = build(flush_interval=0.01, retry_initial=0.05, retry_max=0.05)
+        delivery.submit([event(1)])
+        while delivery.stats().retries < 2:
+            time.sleep(0.005)
+        """,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert set(server.store) == {key(event(1)), key(event(2))}, ended.stderr
+
+
+def test_an_exit_does_not_wait_for_what_may_not_go_out(server: Server, deliver: Workshop) -> None:
+    """One event may only be sent again in a minute: the others leave, and shutdown does not sit its time out."""
+
+    def later(handler: loopback.Handler, seen: loopback.Seen) -> None:
+        answer = loopback.results(seen, **{"user-0": "retry"})
+        handler.reply(200, answer, Content_Type="application/json", Retry_After="60")
+
+    server.default = later
+    delivery = deliver(wire="v1", flush_interval=60.0)
+    delivery.submit([event(number) for number in range(10)])
+    begun = time.monotonic()
+    assert not delivery.shutdown(30)
+    assert time.monotonic() - begun < 20
+    stats = delivery.stats()
+    assert (stats.delivered, stats.lost) == (9, {LossReason.SHUTDOWN: 1})
 
 
 @pytest.mark.parametrize("server_does", [loopback.hang, loopback.status(503), loopback.drip_head])
