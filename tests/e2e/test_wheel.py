@@ -72,3 +72,20 @@ def test_entry_points_can_all_be_loaded(wheel: Path) -> None:
         "opentelemetry_traces_sampler",
     ]
     assert all(point.load() is not None for point in points)
+
+
+def test_the_extras_set_no_floor_of_their_own_for_packages_in_lock_step(wheel: Path) -> None:
+    """Contrib packages are pinned to one opentelemetry-instrumentation: a second floor makes older pips give up."""
+    archive = zipfile.ZipFile(wheel)
+    (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+    metadata = Parser().parsestr(archive.read(name).decode())
+    extras = [line for line in metadata.get_all("Requires-Dist", []) if "extra ==" in line]
+    in_lock_step = ("opentelemetry-distro", "opentelemetry-instrumentation-")
+
+    assert sorted({line.split(";")[0].strip() for line in extras if line.startswith(in_lock_step)}) == [
+        "opentelemetry-distro",
+        "opentelemetry-instrumentation-django",
+        "opentelemetry-instrumentation-fastapi",
+        "opentelemetry-instrumentation-flask",
+        "opentelemetry-instrumentation-logging",
+    ]
