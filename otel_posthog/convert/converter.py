@@ -18,6 +18,7 @@ from typing import Final, cast
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.carrier import bridge_mark, final_event, is_final
+from otel_posthog.convert.control_flow import is_no_error
 from otel_posthog.convert.exception import exception_content, is_exception
 from otel_posthog.convert.frames import Ownership
 from otel_posthog.convert.identity import strong_id
@@ -68,6 +69,8 @@ class Converter:
         if _ignored(tags, owner, resource.tags):
             return Decision(reason=DropReason.IGNORED)
         failed = self._config.exceptions and is_exception(signal)
+        calm = failed and is_no_error(signal)
+        failed = failed and not calm
         mark = bridge_mark(tags.carrier, owner.carrier, resource.tags.carrier) if self._config.honour_carrier else None
         if mark is not None and (tags.acts or failed):
             return Decision(reason=DropReason.CARRIED_BY_LOG)
@@ -80,7 +83,7 @@ class Converter:
                 match = self._rules.match(signal)
             if match is None:
                 if not (tags.updates or failed):
-                    return Decision(reason=DropReason.NOT_TAGGED)
+                    return Decision(reason=DropReason.CONTROL_FLOW if calm else DropReason.NOT_TAGGED)
             elif match.drop:
                 return Decision(reason=DropReason.RULE, rule=match.rule)
             elif mark is not None and mark and mark == self._rules.digest:

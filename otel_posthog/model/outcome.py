@@ -29,6 +29,8 @@ class DropReason(str, Enum):
     """The tag or the rule gave an empty event name and nothing else to do."""
     NO_SUBJECT = "no_subject"
     """A person or alias update without anybody to apply it to."""
+    CONTROL_FLOW = "control_flow"
+    """An exception that is no error: an HTTP answer below 500, a cancelled task, an exit."""
     DUPLICATE_EXCEPTION = "duplicate_exception"
     """The same exception was captured from another carrier."""
     DUPLICATE = "duplicate"

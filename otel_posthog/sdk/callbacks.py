@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from otel_posthog.assembly import Runtime
 from otel_posthog.sdk.edge import Edge, edge_of
@@ -12,6 +12,9 @@ from otel_posthog.sdk.exceptions import LiveException, matches, see
 from otel_posthog.sdk.internals import attributes_of
 from otel_posthog.sdk.worker import WorkerStats
 from otel_posthog.semconv import otel
+
+ON_ITS_WAY_NS: Final = 100_000_000
+"""Between an exception that the app recorded and its leaving the span: handlers, clean-up, a line in a log."""
 
 Closed = Callable[[Any], object]
 """Called with a processor when its provider shuts it down."""
@@ -69,19 +72,31 @@ def says_yes(value: Any) -> bool:
     return value is True or (isinstance(value, str) and value.strip().lower() in {"true", "1"})
 
 
-def live_event(events: Sequence[Any]) -> tuple[LiveException, int] | None:
-    """The live exception with the index of its span event: the newest one that describes it."""
+def live_event(events: Sequence[Any]) -> tuple[LiveException, tuple[int, ...]] | None:
+    """The live exception with the indexes of the span events that describe it.
+
+    That is the newest one; and the one before it where it says the same and is only a moment older. The app recorded
+    the exception there by itself and let it go (`span.record_exception(error); raise`), which nothing but time tells
+    from an earlier attempt that failed alike: an attempt takes its time.
+    """
     error = sys.exc_info()[1]
     if error is None:
         return None
     recorded = tuple(events)
+    found: list[int] = []
     for index in range(len(recorded) - 1, -1, -1):
-        event = recorded[index]
-        if is_exception_name(event.name):
-            described = attributes_of(event)
-            if matches(error, word(described, otel.EXCEPTION_TYPE), word(described, otel.EXCEPTION_MESSAGE)):
-                return see(error), index
-    return None
+        if is_exception_name(recorded[index].name):
+            described = attributes_of(recorded[index])
+            if not matches(error, word(described, otel.EXCEPTION_TYPE), word(described, otel.EXCEPTION_MESSAGE)):
+                if found:
+                    break
+                continue
+            if found:
+                if 0 <= (recorded[found[0]].timestamp or 0) - (recorded[index].timestamp or 0) <= ON_ITS_WAY_NS:
+                    found.append(index)
+                break
+            found.append(index)
+    return (see(error), tuple(found)) if found else None
 
 
 def word(attributes: Mapping[str, Any], key: str) -> str:

@@ -21,6 +21,7 @@ from types import CodeType, TracebackType
 from typing import Any, Final, cast
 
 from otel_posthog.model import LocalException, LocalFrame
+from otel_posthog.sdk.control_flow import is_control_flow
 from otel_posthog.semconv import posthog
 
 CAPTURED_MARK: Final = "__posthog_exception_captured"
@@ -65,16 +66,21 @@ class LiveException:
         token: The same for every carrier of this object; the `posthog` SDK's event uuid where that was first.
         captured_before: Somebody captured this object before: an earlier callback of ours, or the `posthog` SDK.
         chain: The caught one first, causes, contexts and group members after it.
+        control_flow: It is no error; nothing was read and nothing marked.
     """
 
     token: str
     captured_before: bool
     chain: tuple[SeenException, ...]
+    control_flow: bool = False
 
     @property
     def frames(self) -> int:
         """Frames of the caught exception: the outer the carrier, the more of the way is known."""
         return len(self.chain[0].spots) if self.chain else 0
+
+
+CONTROL_FLOW: Final = LiveException("", captured_before=False, chain=(), control_flow=True)
 
 
 def matches(error: BaseException, type_name: str, message: str) -> bool:
@@ -90,13 +96,21 @@ def matches(error: BaseException, type_name: str, message: str) -> bool:
     return not message or message in (exception_text(error), _first_argument(error))
 
 
-def see(error: BaseException) -> LiveException:
+def see(error: BaseException, *, deliberate: bool = False) -> LiveException:
     """Reads `error` and marks it as captured, unless it is marked already.
+
+    Args:
+        error: The live exception.
+        deliberate: It counts even where it is control flow.
+
+    Control flow is told, and neither read nor marked: whoever captures it on purpose may.
 
     An object that the app keeps and raises again (`raise NOT_CONFIGURED`) is captured each time.
 
     Never raises for anything that an exception class may do (a `__str__` that raises, frozen or slotted instances).
     """
+    if not deliberate and is_control_flow(error):
+        return CONTROL_FLOW
     marks = _marks(error)
     times = _times_raised(error.__traceback__)
     before = CAPTURED_MARK in marks

@@ -56,6 +56,9 @@ _LAST_RESORTS: Final = frozenset(
 _FLASK_LAST_RESORT: Final = "Exception on "
 """How Flask begins such a report; its logger is named after the app."""
 
+_ERROR: Final = 17
+"""Severity number from which on a record reports an error."""
+
 _EMPTY: Final[Mapping[str, Any]] = {}
 
 
@@ -209,7 +212,9 @@ def _live_log(log: Any, attributes: Mapping[str, Any]) -> LiveException | None:
             error, word(attributes, otel.EXCEPTION_TYPE), word(attributes, otel.EXCEPTION_MESSAGE)
         ):
             return None
-    return see(error)
+    # Whoever logs it as an error calls it one, also where it is an answer or an exit.
+    severity = getattr(log.severity_number, "value", log.severity_number)
+    return see(error, deliberate=isinstance(severity, int) and severity >= _ERROR)
 
 
 def _is_last_resort(signal: Signal) -> bool:

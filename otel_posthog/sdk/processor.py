@@ -208,7 +208,7 @@ class PostHogSpanProcessor(SpanProcessor):
                 del self._begun[context.span_id]
                 begun = True
             attributes = attributes_of(span)
-            seen: tuple[LiveException, int] | None = None
+            seen: tuple[LiveException, tuple[int, ...]] | None = None
             events = events_of(span)
             concerns = bool(events) and self._interesting(events)
             if concerns and self._edge.exceptions and not says_yes(attributes.get(posthog.IGNORE)):
@@ -236,7 +236,9 @@ class PostHogSpanProcessor(SpanProcessor):
 
     # --- on the worker's thread --------------------------------------------------------------------------------------
 
-    def _expand_end(self, payload: tuple[Any, tuple[LiveException, int] | None, bool]) -> Iterator[Item | RootEnded]:
+    def _expand_end(
+        self, payload: tuple[Any, tuple[LiveException, tuple[int, ...]] | None, bool]
+    ) -> Iterator[Item | RootEnded]:
         span, seen, begun = payload
         edge = self._edge
         attributes, parent = attributes_of(span), span.parent
@@ -253,7 +255,7 @@ class PostHogSpanProcessor(SpanProcessor):
             yield Item(owner, inherited=stamped, convert=convert, sampled=sampled)
             if with_events:
                 for signal in edge.reader.span_events(span, owner):
-                    live = seen[0] if seen is not None and seen[1] == signal.index else None
+                    live = seen[0] if seen is not None and signal.index in seen[1] else None
                     item = self._event_item(signal, live, span if root else None)
                     if item is not None:
                         item.inherited, item.sampled = stamped, sampled

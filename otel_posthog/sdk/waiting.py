@@ -198,7 +198,7 @@ def _own(item: Item) -> Signal:
 def _settle_exceptions(items: list[Item], *, root_ended: bool) -> list[LocalContext]:
     by_token: dict[str, list[int]] = {}
     for index, item in enumerate(items):
-        if item.live is not None:
+        if item.live is not None and not item.live.control_flow:
             by_token.setdefault(item.live.token, []).append(index)
     locals_ = [_plain_local(item) for item in items]
     for token, indexes in by_token.items():
@@ -253,7 +253,11 @@ def _plain_local(item: Item) -> LocalContext:
         # Recorded by hand and handled long ago: each record is an exception of its own, so three retries are three.
         token = f"{signal.trace_id}:{signal.span_id}:{signal.index}"
     return LocalContext(
-        sampled=item.sampled, exception_id=token, handled=_handled(item.unhandled), mechanism=item.mechanism
+        sampled=item.sampled,
+        exception_id=token,
+        handled=_handled(item.unhandled),
+        mechanism=item.mechanism,
+        control_flow=item.live is not None and item.live.control_flow,
     )
 
 

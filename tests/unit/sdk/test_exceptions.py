@@ -12,10 +12,14 @@ import json
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import starlette.exceptions
+import werkzeug.exceptions
+import werkzeug.wrappers
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
@@ -139,9 +143,31 @@ def test_the_last_of_several_recorded_is_the_live_one(app: Any) -> None:
             except OSError as error:
                 if attempt == 2:
                     raise
-                span.record_exception(error)
+                # Attempts take their time; see the next test for what does not.
+                span.record_exception(error, timestamp=time.time_ns() - (2 - attempt) * 1_000_000_000)
     found = exceptions(app)
     assert sorted(first(event)["mechanism"]["handled"] for event in found) == [False, True, True]
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_recorded_and_let_go_is_one(app: Any, logger: logging.Logger, logged: bool) -> None:
+    """`span.record_exception(error); raise` writes two span events about one exception, on each span that does so."""
+    with (
+        pytest.raises(ValueError),
+        app.tracer.start_as_current_span("request", kind=SpanKind.SERVER) as request,
+        app.tracer.start_as_current_span("query") as query,
+    ):
+        try:
+            raise ValueError("x")
+        except ValueError as error:
+            request.record_exception(error)
+            query.record_exception(error)
+            if logged:
+                logger.exception("failed")
+            raise
+    [event] = exceptions(app)
+    assert first(event)["mechanism"]["handled"] is False
+    assert first(event)["mechanism"]["type"] == "middleware"
 
 
 KEPT = ValueError("not configured")
@@ -319,6 +345,60 @@ def test_without_waiting_the_first_carrier_speaks(build: Any) -> None:
     assert app.reasons() == {"duplicate_exception": 1}
 
 
+# --- what is no error ------------------------------------------------------------------------------------------------
+
+
+class OutOfStock(starlette.exceptions.HTTPException):
+    """The app's own answer: its type says nothing to a gateway, its base class does here."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        werkzeug.exceptions.NotFound(),
+        werkzeug.exceptions.HTTPException(response=werkzeug.wrappers.Response(status=409)),
+        OutOfStock(409, "none left"),
+        SystemExit(3),
+        KeyboardInterrupt(),
+        GeneratorExit(),
+        asyncio.CancelledError(),
+    ],
+)
+def test_an_answer_or_an_exit_is_no_issue(app: Any, logger: logging.Logger, error: BaseException) -> None:
+    """Neither from spans nor from a warning, and it stays unmarked: whoever wants to capture it may."""
+    # `with span` records what is no Exception, too; `start_as_current_span` does not.
+    with pytest.raises(type(error)), app.tracer.start_span("view"):
+        try:
+            raise error
+        except BaseException:
+            logger.warning("answered", exc_info=True)
+            raise
+    assert exceptions(app) == []
+    assert app.reasons() == {"control_flow": 2}
+    assert not hasattr(error, CAPTURED_MARK)
+
+
+@pytest.mark.parametrize("error", [werkzeug.exceptions.BadGateway(), OutOfStock(500)])
+def test_a_server_error_is_an_issue(app: Any, error: Exception) -> None:
+    """An answer of 500 and more says that something broke."""
+    with pytest.raises(type(error)), app.tracer.start_as_current_span("view"):
+        raise error
+    assert len(exceptions(app)) == 1
+
+
+def test_an_answer_that_is_logged_as_an_error_is_one(app: Any, logger: logging.Logger) -> None:
+    """The author of the record calls it an error; the spans around it add nothing."""
+    with pytest.raises(werkzeug.exceptions.Gone), app.tracer.start_as_current_span("request"):
+        try:
+            with app.tracer.start_as_current_span("view"):
+                raise werkzeug.exceptions.Gone
+        except werkzeug.exceptions.Gone:
+            logger.exception("should never be gone")
+            raise
+    [event] = exceptions(app)
+    assert first(event)["type"] == "Gone"
+
+
 # --- the posthog SDK -------------------------------------------------------------------------------------------------
 
 
@@ -426,7 +506,7 @@ class Unspeakable(Unprintable):
 )
 def test_any_object_is_captured_once(error: BaseException) -> None:
     """Slots, frozen instances and classes that refuse attributes are marked all the same."""
-    once, twice = see(error), see(error)
+    once, twice = see(error, deliberate=True), see(error, deliberate=True)
     assert (once.captured_before, twice.captured_before) == (False, True)
     assert once.token == twice.token == vars(error)[UUID_MARK]
 
