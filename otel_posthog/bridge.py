@@ -58,11 +58,12 @@ class Bridge:
             after_fork = weakref.WeakMethod(self._after_fork)
             os.register_at_fork(after_in_child=lambda: (method := after_fork()) and method())
 
-    def accept(self, signals: Sequence[Signal]) -> AcceptResult:
+    def accept(self, signals: Sequence[Signal], left: list[Signal] | None = None) -> AcceptResult:
         """Converts and hands on every signal; never raises (except under pytest, at the end), never does I/O.
 
         Args:
             signals: Any number, in the order in which they happened.
+            left: Filled with the refused ones, for a caller who keeps them and asks again.
 
         Returns:
             One outcome for each: received = captured + dropped + refused.
@@ -104,6 +105,8 @@ class Bridge:
                 tally.captured(signal.kind, len(decision.events), decision.rule, decision.notices)
             else:
                 refused += 1
+                if left is not None:
+                    left.append(signal)
                 tally.refused(signal.kind, len(decision.events))
             if self._tap is not None:
                 try:
@@ -116,7 +119,7 @@ class Bridge:
         for where, error in failures or ():
             self._guard.failed(where, error)
         if captured == len(signals) == 1:
-            return _ONE_CAPTURED  # the worker's usual case; making a frozen object costs a third of all this
+            return _ONE_CAPTURED  # making a frozen object costs a third of all this
         return AcceptResult(len(signals), captured, dropped, refused)
 
     def replace(self, converter: Converter, delivery: Delivery | None = None) -> Delivery | None:

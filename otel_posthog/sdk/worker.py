@@ -32,6 +32,17 @@ _FORK_PATIENCE: Final = 1.0
 """Seconds that a fork waits at the most for the thread to finish what it has in hand."""
 _SECOND_WAIT: Final = 0.5
 """Seconds that a further flush may take right after one that timed out: an exit waits for a dead server once."""
+_SLICE: Final = 8
+"""Items settled, and signals given to the bridge, in one go: about a fifth of a millisecond.
+
+Going through one stage with several costs a quarter less than going through all stages with each: the code and data of
+a stage stay in the processor's caches. Many more at once, and the app's threads would wait for the interpreter.
+"""
+_SLICE_SECONDS: Final = 0.0002
+"""A slice ends early where its items are dear: a stack trace costs as much as twenty ordinary spans."""
+_YIELD: Final = 0.00002
+"""A real pause, not 0: a thread that waits for the interpreter must get it before we take it again, and otherwise
+would wait for the whole switch interval of 5 ms. Once a slice, since waking up costs as much as two items do."""
 _MAX_SHARED: Final = 1_000
 
 
@@ -268,7 +279,19 @@ class Worker:
 
     def _drain(self) -> None:
         while self._queue and not self._backlog:
-            expand, payload = self._queue.popleft()
+            self._settle_slice()
+            self._deliver()
+            time.sleep(_YIELD)
+
+    def _settle_slice(self) -> None:
+        """Queue -> backlog, as far as the items of one slice are settled by themselves."""
+        queue, settled = self._queue, self._backlog
+        now = self._monotonic()
+        until = time.perf_counter() + _SLICE_SECONDS
+        for _ in range(_SLICE):
+            if not queue:
+                return
+            expand, payload = queue.popleft()
             try:
                 made = tuple(expand(payload))
             except Exception as error:  # noqa: BLE001 - one bad item costs itself
@@ -276,32 +299,31 @@ class Worker:
                 self._swallow("sdk.item", error)
                 continue
             self._expanded += 1
-            now = self._monotonic()
             for one in made:
-                if isinstance(one, Signal):
-                    self._backlog.append(one)
+                if isinstance(one, Item):
+                    settled.extend(self._waiting.add(one, now))
                 elif isinstance(one, RootEnded):
-                    self._backlog.extend(self._waiting.root_ended(one.trace_id, only_root=one.only_root))
+                    settled.extend(self._waiting.root_ended(one.trace_id, only_root=one.only_root))
                 else:
-                    self._backlog.extend(self._waiting.add(one, now))
-            self._deliver()
-            # Gives the interpreter to the app's threads after each item: one that waits for it would otherwise wait
-            # for the whole switch interval of 5 ms.
-            time.sleep(0)
+                    settled.append(one)
+            if time.perf_counter() > until:
+                return
 
     def _deliver(self) -> None:
         backlog = self._backlog
         while backlog:
-            signal = backlog.popleft()
+            signals = [backlog.popleft() for _ in range(min(_SLICE, len(backlog)))]
+            left: list[Signal] = []
             try:
-                refused = self.bridge.accept((signal,)).refused
+                self.bridge.accept(signals, left)
             except Exception as error:  # noqa: BLE001 - the bridge raises (under pytest) after it counted
-                refused = 0
                 self._swallow("sdk.bridge", error)
-            if refused:
-                backlog.appendleft(signal)
+            self._signals += len(signals) - len(left)
+            if left:
+                backlog.extendleft(reversed(left))
                 return  # no room: kept, and asked again after a pause
-            self._signals += 1
+            if backlog:
+                time.sleep(_YIELD)
 
     def _swallow(self, where: str, error: Exception) -> None:
         try:

@@ -159,6 +159,22 @@ def test_every_outcome_is_answered_and_counted() -> None:
     assert (stats.events_captured, stats.events_refused) == (2, 3)
 
 
+def test_a_caller_who_keeps_signals_gets_the_refused_ones() -> None:
+    """In their order, and no others: neither what was captured around them nor what is final."""
+    bridge, delivery = build(
+        {"full": Decision(events=events(1)), "paid": Decision(events=events(2))},
+        delivery=RecordingDelivery(answers=[False, True, False]),
+    )
+    first, last = signal("full"), signal("full")
+    left: list[Signal] = []
+
+    answer = bridge.accept([first, signal("paid"), signal("other"), last], left)
+
+    assert answer == AcceptResult(received=4, captured=1, dropped={DropReason.NOT_TAGGED: 1}, refused=2)
+    assert left == [first, last]
+    assert delivery.taken == list(events(2))
+
+
 def test_nothing_in_nothing_out() -> None:
     """An empty batch is fine."""
     bridge, _ = build()
