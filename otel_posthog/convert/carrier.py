@@ -17,10 +17,11 @@ properties: nothing is added, or the same event would differ with the route that
 
 from __future__ import annotations
 
-from otel_posthog.convert.identity import person_id
 from otel_posthog.convert.ids import valid_uuid
+from otel_posthog.convert.person import person_id
 from otel_posthog.convert.tags import Tags
-from otel_posthog.convert.values import ABSENT, Cleaner, clean_text, cut_bytes
+from otel_posthog.convert.text import clean_text, cut_bytes
+from otel_posthog.convert.values import ABSENT, Cleaner
 from otel_posthog.model import Attributes, CaptureEvent, JsonValue, Signal, SignalKind
 from otel_posthog.semconv import posthog
 

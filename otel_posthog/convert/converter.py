@@ -26,9 +26,10 @@ from otel_posthog.convert.ids import canonical, hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
 from otel_posthog.convert.tags import Tags, joined_keys, promoted, read_tags
+from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.convert.updates import Updates, group_subject, read_updates
 from otel_posthog.convert.user_agent import UserAgents
-from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes
+from otel_posthog.convert.values import Cleaner
 from otel_posthog.model import AttributeValue, CaptureEvent, Decision, DropReason, JsonValue, Notice, Signal, SignalKind
 from otel_posthog.rules import Match, RuleSet
 from otel_posthog.semconv import otel, posthog

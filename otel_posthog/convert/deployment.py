@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from otel_posthog.convert.tags import joined_keys
-from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes
+from otel_posthog.convert.text import clean_text, cut_bytes
+from otel_posthog.convert.values import Cleaner
 from otel_posthog.model import Attributes, JsonValue
 from otel_posthog.semconv import otel, posthog
 from otel_posthog.version import __version__

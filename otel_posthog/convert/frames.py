@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from otel_posthog.convert.values import clean_text, cut_bytes
+from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.model import JsonValue, LocalFrame
 
 Frame = dict[str, JsonValue]

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
-from typing import Final, cast
+from typing import Final
 
 from otel_posthog.convert.ids import hashed_uuid, is_uuid7, valid_uuid
+from otel_posthog.convert.person import person_id
 from otel_posthog.convert.tags import Tags
-from otel_posthog.convert.values import Cleaner, clean_text, cut_bytes, first_of
+from otel_posthog.convert.text import clean_text, cut_bytes, first_of
+from otel_posthog.convert.values import Cleaner
 from otel_posthog.model import Attributes, AttributeValue, Notice, Signal
 from otel_posthog.semconv import otel, posthog
 
@@ -35,43 +36,6 @@ class Subject:
 
     distinct_id: str
     personless: bool
-
-
-def person_id(value: AttributeValue, cleaner: Cleaner | None = None) -> str:
-    """`value` as a distinct id, "" where it is none or one of PostHog's illegal ones.
-
-    Integers count, since user tables have them; a whole float is how JavaScript sends one. Captured headers are lists
-    of one. Ids over PostHog's 200 bytes keep their beginning and get a digest of the whole: cutting alone would make
-    one person of two.
-    """
-    if type(value) is str:
-        text = value
-    elif isinstance(value, bool) or value is None:
-        return ""
-    elif isinstance(value, str):
-        text = str.__str__(value)
-    elif isinstance(value, int):
-        text = str(int.__int__(value)) if value.bit_length() <= 4096 else hex(value)
-    elif isinstance(value, float):
-        text = str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(float(value))
-    elif isinstance(value, (list, tuple)):
-        first = first_of(cast("object", value))
-        return "" if isinstance(first, (list, tuple)) else person_id(first, cleaner)
-    else:
-        return ""
-    text = clean_text(text).strip()
-    if not text:
-        return ""
-    if text.lower() in posthog.ILLEGAL_DISTINCT_IDS:
-        if cleaner is not None:
-            cleaner.note(Notice.ILLEGAL_DISTINCT_ID)
-        return ""
-    limit = posthog.MAX_DISTINCT_ID_BYTES
-    if len(text) * 4 > limit and len(raw := text.encode()) > limit:
-        if cleaner is not None:
-            cleaner.note(Notice.CUT_DISTINCT_ID)
-        return f"{cut_bytes(text, limit - 17)}-{blake2b(raw, digest_size=8).hexdigest()}"
-    return text
 
 
 def strong_id(attributes: Attributes, tag: AttributeValue, rule: str = "", cleaner: Cleaner | None = None) -> str:

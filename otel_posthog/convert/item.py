@@ -12,8 +12,9 @@ from otel_posthog.convert.identity import NO_SESSION, Session, Subject, find_gro
 from otel_posthog.convert.ids import signal_key, uuid7_time_ns, valid_uuid
 from otel_posthog.convert.request_context import has_request, request_properties
 from otel_posthog.convert.tags import NO_TAGS, Tags, promoted, read_tags, truth
+from otel_posthog.convert.text import cut_bytes
 from otel_posthog.convert.user_agent import UserAgents
-from otel_posthog.convert.values import Cleaner, cut_bytes, plain_text
+from otel_posthog.convert.values import Cleaner, plain_text
 from otel_posthog.model import AttributeValue, JsonValue, Notice, Resource, Signal, SignalKind
 from otel_posthog.rules import Match
 from otel_posthog.semconv import posthog

@@ -11,8 +11,8 @@ from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from otel_posthog.config.settings import ConvertConfig
+from otel_posthog.convert.text import clean_text, cut_bytes, first_of
 from otel_posthog.convert.user_agent import MAX_USER_AGENT, UserAgents
-from otel_posthog.convert.values import clean_text, cut_bytes, first_of
 from otel_posthog.model import Attributes, AttributeValue, JsonValue
 from otel_posthog.semconv import otel
 

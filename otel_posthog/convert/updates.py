@@ -13,9 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import cast
 
-from otel_posthog.convert.identity import person_id
 from otel_posthog.convert.item import Item
-from otel_posthog.convert.values import cut_bytes
+from otel_posthog.convert.person import person_id
+from otel_posthog.convert.text import cut_bytes
 from otel_posthog.model import AttributeValue, JsonValue, Notice
 from otel_posthog.semconv import posthog
 

@@ -18,13 +18,13 @@ than the limits is cut visibly: a string ends in `CUT_MARK`, and the name of its
 from __future__ import annotations
 
 import base64
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Final, cast
 
+from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.model import JsonValue, Notice
 
 CUT_MARK: Final = "… [cut]"
@@ -39,7 +39,6 @@ _EXACT_DEPTH: Final = 200
 """In a finished event: JSON encoders give up at Python's recursion limit."""
 _MIN_INT64: Final = -(1 << 63)
 _MAX_INT64: Final = (1 << 63) - 1
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _MARK_BYTES: Final = len(CUT_MARK.encode())
 
 
@@ -53,23 +52,6 @@ ABSENT: Final = _Absent()
 """The value has no JSON form at the top level: leave the property out."""
 
 
-def clean_text(text: str) -> str:
-    """`text` as valid Unicode without NUL; surrogate pairs are joined, lone surrogates become U+FFFD."""
-    if text.isascii():
-        return text.replace("\x00", "\ufffd") if "\x00" in text else text
-    if _LONE_SURROGATE.search(text):
-        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text.replace("\x00", "\ufffd")
-
-
-def cut_bytes(text: str, limit: int) -> str:
-    """The longest beginning of valid `text` that has at most `limit` UTF-8 bytes."""
-    if len(text) * 4 <= limit:
-        return text
-    raw = text.encode()
-    return text if len(raw) <= limit else raw[: max(limit, 0)].decode("utf-8", "ignore")
-
-
 def cut_visibly(text: str, limit: int) -> str:
     """`text` within `limit` UTF-8 bytes, ending in `CUT_MARK` where something is missing."""
     if len(text) * 4 <= limit:
@@ -78,14 +60,6 @@ def cut_visibly(text: str, limit: int) -> str:
     if len(raw) <= limit:
         return text
     return raw[: max(limit - _MARK_BYTES, 0)].decode("utf-8", "ignore") + CUT_MARK
-
-
-def first_of(value: object) -> object:
-    """The first entry of a list, `None` of an empty one, anything else itself: captured headers are lists of one."""
-    if isinstance(value, (list, tuple)):
-        entries = cast("Sequence[object]", value)
-        return entries[0] if entries else None
-    return value
 
 
 def plain_text(value: object) -> str:

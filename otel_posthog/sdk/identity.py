@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from otel_posthog.config.settings import IdentityConfig
-from otel_posthog.convert.identity import person_id
+from otel_posthog.convert.person import person_id
 from otel_posthog.model import Attributes
 from otel_posthog.semconv import otel, posthog
 

@@ -1,0 +1,37 @@
+"""Text as every part of the converter wants it.
+
+In a module of its own because the SDK edge checks ids in the user's request: it must not load all of the converter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final, cast
+
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def clean_text(text: str) -> str:
+    """`text` as valid Unicode without NUL; surrogate pairs are joined, lone surrogates become U+FFFD."""
+    if text.isascii():
+        return text.replace("\x00", "\ufffd") if "\x00" in text else text
+    if _LONE_SURROGATE.search(text):
+        text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text.replace("\x00", "\ufffd")
+
+
+def cut_bytes(text: str, limit: int) -> str:
+    """The longest beginning of valid `text` that has at most `limit` UTF-8 bytes."""
+    if len(text) * 4 <= limit:
+        return text
+    raw = text.encode()
+    return text if len(raw) <= limit else raw[: max(limit, 0)].decode("utf-8", "ignore")
+
+
+def first_of(value: object) -> object:
+    """The first entry of a list, `None` of an empty one, anything else itself: captured headers are lists of one."""
+    if isinstance(value, (list, tuple)):
+        entries = cast("Sequence[object]", value)
+        return entries[0] if entries else None
+    return value
