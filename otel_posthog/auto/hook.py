@@ -75,7 +75,7 @@ class Hook:
                 "opentelemetry-distro, or start with `otel-posthog run`, to have one made"
             )
         # Last: what was registered last runs first at exit, before the exporters of others spend their time.
-        self._leaving.watch()
+        self._leaving.watch(sigterm=self._settings.delivery.flush_on_sigterm)
 
     # --- providers ---------------------------------------------------------------------------------------------------
 

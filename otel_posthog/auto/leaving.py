@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import atexit
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
-from types import FrameType
 from typing import Any
+
+from otel_posthog.auto.terminating import Terminating
 
 
 class Leaving:
@@ -49,15 +48,24 @@ class Leaving:
         self._waiting: set[int] = set()
         self._registered = False
 
-    def watch(self) -> None:
-        """Registers for the end of the process; once, however often it is called."""
+    def watch(self, *, sigterm: bool = True) -> None:
+        """Registers for the end of the process; once, however often it is called.
+
+        Args:
+            sigterm: Also flush on a SIGTERM that nobody handles: its default action ends the process without `atexit`.
+        """
         if self._registered:
             return
         self._registered = True
         atexit.register(self.at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._in_child)
-        self._watch_sigterm()
+        if sigterm:
+            Terminating(self._terminated, self._budget).install()
+
+    def _terminated(self) -> None:
+        self._spend(self._flush)
+        self._spent = 0.0  # a process that outlives it (pid 1, a chain of handlers) has its whole budget again
 
     def expect(self, processor: object) -> None:
         """`processor` hangs on a provider that will shut it down at exit, after our own handler."""
@@ -107,26 +115,3 @@ class Leaving:
     def at_child_end(self) -> None:
         """The finalizer in a child of `multiprocessing`."""
         self._spend(self._flush)
-
-    # --- SIGTERM -----------------------------------------------------------------------------------------------------
-
-    def _watch_sigterm(self) -> None:
-        """Flushes on a SIGTERM that nobody handles.
-
-        The default action ends the process without `atexit`: what the last second captured would be gone. Servers
-        that handle the signal themselves install their handler later and never see ours, except those that raise it
-        again when they are done (uvicorn), which is just when it is needed.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._on_sigterm)
-
-    def _on_sigterm(self, number: int, _frame: FrameType | None) -> None:
-        # In a thread: the signal may have interrupted the main thread while it held the queue's lock, and then a
-        # flush from here would wait for itself. Joining with a limit makes the worst case a lost tail, not a hang.
-        worker = threading.Thread(target=self._spend, args=(self._flush,), name="otel-posthog-sigterm", daemon=True)
-        worker.start()
-        worker.join(self._budget())
-        signal.signal(number, signal.SIG_DFL)
-        os.kill(os.getpid(), number)

@@ -264,6 +264,13 @@ OURS: tuple[Variable, ...] = (
         maximum=300,
     ),
     Variable(
+        "OTEL_POSTHOG_FLUSH_ON_SIGTERM",
+        "bool",
+        "delivery.flush_on_sigterm",
+        "Flush on a SIGTERM that the app does not handle.",
+        "true",
+    ),
+    Variable(
         "OTEL_POSTHOG_RETRY_INITIAL",
         "seconds",
         "delivery.retry_initial",

@@ -96,6 +96,7 @@ class DeliveryConfig:
         retry_max: Longest pause in seconds. A `Retry-After` is a floor and is not clamped by it, but by 300 s.
         retry_elapsed: Seconds after which a batch is given up (spooled, else lost); 0 = never.
         exit_timeout: Seconds that shutdown may take altogether.
+        flush_on_sigterm: Flush on a SIGTERM that nobody handles (docs/decisions/0046).
         compression: `gzip` or `none`.
         wire: `auto` (v1, falling back to v0 and remembering it), `v1` or `v0`; direct mode only.
         spool_dir: Directory of the spool; "" = none.
@@ -112,6 +113,7 @@ class DeliveryConfig:
     retry_max: float = 30.0
     retry_elapsed: float = 600.0
     exit_timeout: float = 5.0
+    flush_on_sigterm: bool = True
     compression: str = "gzip"
     wire: str = "auto"
     spool_dir: str = ""

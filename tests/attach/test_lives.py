@@ -89,6 +89,19 @@ def test_an_unhandled_sigterm_flushes_and_still_kills(
     assert names(receiver) == ["before the signal"]
 
 
+def test_the_flush_at_sigterm_can_be_switched_off(
+    environment: Callable[[str], Environment], launch: Launch, receiver: Receiver
+) -> None:
+    """`OTEL_POSTHOG_FLUSH_ON_SIGTERM=false`: no handler of ours, the default action, nothing sent."""
+    where = environment("stock")
+    more = {"OTEL_POSTHOG_FLUSH_ON_SIGTERM": "false", **ONLY_AT_EXIT}
+    process = launch(where.instrumented("python", "lives.py", "waits"), variables(receiver, "direct", where, **more))
+    read_until(process, "ready")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.end() == -signal.SIGTERM
+    assert names(receiver) == []
+
+
 def test_a_handler_of_the_apps_own_stays_its_own(
     environment: Callable[[str], Environment], launch: Launch, receiver: Receiver
 ) -> None:
