@@ -54,7 +54,9 @@ class Terminating:
         if self._busy:
             return  # supervisors signal the group and the process: the second one must not cut the flush
         self._busy = True
+        # A handler that came later and calls its predecessor decides about the end itself.
         mine = signal.getsignal(number) is self
+        handed_over = False
         finished = _thread.allocate_lock()
         finished.acquire()
 
@@ -63,16 +65,27 @@ class Terminating:
                 self._flush()
             finally:
                 finished.release()
+                if handed_over:
+                    self._done(number, mine)
 
         try:
             # Not `threading.Thread`: its `start` waits without limit for a lock that this thread may hold.
             _thread.start_new_thread(work, ())
-            finished.acquire(timeout=max(self._budget(), 0.0))
         except RuntimeError:
             pass  # no thread can be started: the tail is lost, the end is not
-        finally:
-            self._busy = False
-        # A handler that came later and calls its predecessor decides about the end itself.
+        else:
+            try:
+                finished.acquire(timeout=max(self._budget(), 0.0))
+            except Exception:  # noqa: BLE001 - gevent's hub must not wait; the greenlet that flushes ends the process then
+                handed_over = True
+                return
+            except BaseException:  # Ctrl-C
+                self._busy = False
+                raise
+        self._done(number, mine)
+
+    def _done(self, number: int, mine: bool) -> None:
+        self._busy = False
         if mine:
             self._end(number)
 

@@ -85,6 +85,26 @@ def test_a_failing_flush_does_not_keep_the_process() -> None:
     assert run(code) == (-signal.SIGTERM, [])
 
 
+def test_where_the_interrupted_thread_must_not_wait_the_flush_ends_the_process() -> None:
+    """gevent's hub raises where it is made to wait: whatever flushes then brings the end."""
+    code = """
+        import _thread
+        later = []
+        class Lock:
+            def acquire(self, timeout=None):
+                if timeout is not None:
+                    raise AssertionError("Impossible to call blocking function in the event loop callback")
+            def release(self):
+                pass
+        _thread.allocate_lock = Lock
+        _thread.start_new_thread = lambda work, _: later.append(work)
+        kill()
+        say("in the hub")
+        later.pop()()
+        """
+    assert run(code) == (-signal.SIGTERM, ["in", "the", "hub", "flush"])
+
+
 def test_a_later_handler_that_calls_its_predecessor_decides_itself() -> None:
     """Without us there would have been nothing to call: the graceful stop of the app goes on."""
     code = """
