@@ -35,7 +35,7 @@ from otel_posthog.sdk.internals import (
 )
 from otel_posthog.sdk.quick import quick_end, quick_start
 from otel_posthog.sdk.shapes import ACTS, LINKS, STATES
-from otel_posthog.sdk.waiting import Item
+from otel_posthog.sdk.waiting import Item, plain_local
 from otel_posthog.sdk.worker import RootEnded, Worker, WorkerStats
 from otel_posthog.semconv import otel, posthog
 
@@ -249,8 +249,8 @@ class PostHogSpanProcessor(SpanProcessor):
         events = events_of(span)
         with_events = bool(events) and self._interesting(events) and not says_yes(attributes.get(posthog.IGNORE))
         if convert or with_events:
-            owner = edge.reader.span(span)
             stamped, sampled = inherited(attributes), bool(context.trace_flags & 1)
+            owner = edge.reader.span(span, local=plain_local(sampled))
             # Also where it is not converted: it may state who its events, and the rest of the trace, belong to.
             yield Item(owner, inherited=stamped, convert=convert, sampled=sampled)
             if with_events:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from otel_posthog.model import LocalContext, Signal, SignalKind
 from otel_posthog.sdk.exceptions import LiveException, read_chain
@@ -46,6 +47,9 @@ class Item:
     live: LiveException | None = None
     unhandled: bool | None = None
     mechanism: str = ""
+    # Found out once: who waits is asked for when the trace is settled, and again for each item of it.
+    own: Signal | None = None
+    states: str | None = None
 
 
 @dataclass(slots=True)
@@ -113,7 +117,7 @@ class Waiting:
             self._known[trace_id] = person
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return self._release(trace_id, root_ended=True)
+        return self._release(trace_id, person, root_ended=True)
 
     def due(self, now: float) -> list[Signal]:
         """What has waited long enough; traces are in the order of their deadlines."""
@@ -144,16 +148,18 @@ class Waiting:
 
     # --- settling ----------------------------------------------------------------------------------------------------
 
-    def _release(self, trace_id: str, *, root_ended: bool = False) -> list[Signal]:
+    def _release(self, trace_id: str, person: str | None = None, *, root_ended: bool = False) -> list[Signal]:
         trace = self._traces.pop(trace_id)
         self._count -= len(trace.items)
-        return self._settle(trace.items, self._person(trace_id, trace.items), root_ended=root_ended)
+        if person is None:
+            person = self._person(trace_id, trace.items)
+        return self._settle(trace.items, person, root_ended=root_ended)
 
     def _person(self, trace_id: str, items: list[Item]) -> str:
         """The one person that `items` state; else the one that clients claim in headers and baggage; else ""."""
         if self._shared(trace_id):
             return ""
-        strong = {person for item in items if (person := self._identify(_own(item)))}
+        strong = {person for item in items if (person := self._stated(item))}
         if strong:
             return strong.pop() if len(strong) == 1 else ""
         claimed = {person for item in items if (person := self._identify(item.signal))}
@@ -165,34 +171,62 @@ class Waiting:
         for item, local in zip(items, exceptions, strict=True):
             if item.convert:
                 signal, late = self._attribute(item, person)
-                settled.append(replace(signal, local=replace(local, distinct_id=late) if late else local))
+                if late:
+                    local = replace(local, distinct_id=late)  # noqa: PLW2901 - the same thing, completed
+                # Most spans were read with what turns out to hold for them.
+                settled.append(signal if signal.local is local else signal.with_local(local))
         return settled
+
+    def _stated(self, item: Item) -> str:
+        """Who `item` itself says it belongs to."""
+        if item.states is None:
+            item.states = self._identify(_own(item))
+        return item.states
 
     def _attribute(self, item: Item, person: str) -> tuple[Signal, str]:
         """The signal with the identity that holds for it, and the late identity where that is the one."""
         if not item.inherited and not person:
             return item.signal, ""
         own = _own(item)
-        if self._identify(own):
+        if self._stated(item):
             return own, ""  # what the item states wins over what it inherited
         return (own, person) if person else (item.signal, "")
 
 
 def _own(item: Item) -> Signal:
     """The signal without what it inherited and without what a client claims in headers."""
-    signal = item.signal
-    attributes = signal.attributes
-    unwanted = {key for key in WIRE if key in attributes}
-    if item.inherited:
-        unwanted.add(posthog.POSTHOG_DISTINCT_ID)
-    owner = signal.span
+    if item.own is None:
+        item.own = _without_claims(item.signal, inherited=item.inherited)
+    return item.own
+
+
+def _without_claims(signal: Signal, *, inherited: bool) -> Signal:
+    attributes, owner = signal.attributes, signal.span
     if owner is not None:
         # A span event speaks for its span too; the owner's Item says whether its stamp is ours.
-        owner = _own(Item(owner, inherited=item.inherited))
-    if not unwanted and owner is signal.span:
+        owner = _without_claims(owner, inherited=inherited)
+    if not inherited and owner is signal.span and WIRE.isdisjoint(attributes):
         return signal
-    kept = {key: value for key, value in attributes.items() if key not in unwanted}
+    kept = {
+        key: value
+        for key, value in attributes.items()
+        if key not in WIRE and not (inherited and key == posthog.POSTHOG_DISTINCT_ID)
+    }
     return replace(signal, attributes=kept, span=owner)
+
+
+def plain_local(sampled: bool | None) -> LocalContext:
+    """What the process knows about a signal without an exception behind it; always the same three objects.
+
+    Args:
+        sampled: Whether its trace was sampled; `None` without a trace.
+    """
+    return _SAMPLED if sampled else _UNTRACED if sampled is None else _UNSAMPLED
+
+
+_SAMPLED: Final = LocalContext(sampled=True)
+_UNSAMPLED: Final = LocalContext(sampled=False)
+_UNTRACED: Final = LocalContext()
 
 
 def _settle_exceptions(items: list[Item], *, root_ended: bool) -> list[LocalContext]:
@@ -249,6 +283,8 @@ def _speaker(items: list[Item], indexes: list[int]) -> int | None:
 def _plain_local(item: Item) -> LocalContext:
     signal = item.signal
     token = ""
+    if item.live is None and item.unhandled is None and not item.mechanism and signal.kind is not SignalKind.SPAN_EVENT:
+        return plain_local(item.sampled)
     if signal.kind is SignalKind.SPAN_EVENT:
         # Recorded by hand and handled long ago: each record is an exception of its own, so three retries are three.
         token = f"{signal.trace_id}:{signal.span_id}:{signal.index}"
