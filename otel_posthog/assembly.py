@@ -6,21 +6,27 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from otel_posthog.bridge import Bridge, Tap
+from otel_posthog.bridge import Bridge
 from otel_posthog.config.settings import Settings
-from otel_posthog.convert import Converter
-from otel_posthog.delivery.build import build_delivery
-from otel_posthog.delivery.protocols import Clock, Delivery, SendGuard, Transport
-from otel_posthog.observe import Guard, quiet_logger
-from otel_posthog.policy import Policy
-from otel_posthog.rules import RuleSet
+from otel_posthog.model.frozen import frozen
+from otel_posthog.observe.guard import Guard
+from otel_posthog.observe.log import quiet_logger
+from otel_posthog.rules.engine import RuleSet
 from otel_posthog.rules.load import load_rules
 
+if TYPE_CHECKING:
+    # Loaded with the first item, see `Bridge.late`.
+    from otel_posthog.bridge import Tap
+    from otel_posthog.convert import Converter
+    from otel_posthog.delivery.protocols import Clock, Delivery, SendGuard, Transport
+    from otel_posthog.policy import Policy
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Runtime:
     """What runs: the settings it was built from, the rules, the bridge, and what is entered around every request."""
 
@@ -40,6 +46,7 @@ def build_runtime(
     send_guard: Callable[[], SendGuard] = nullcontext,
     tap: Tap | None = None,
     resource: Mapping[str, object] | None = None,
+    late: bool = False,
 ) -> Runtime:
     """Builds everything behind `settings`; starts no thread and opens nothing.
 
@@ -50,6 +57,8 @@ def build_runtime(
         send_guard: Entered around every request (suppression of self-instrumentation, in process).
         tap: Sees every outcome.
         resource: Who we are towards a Collector; what the environment says where `None`.
+        late: Leave everything behind the bridge, save the rules, to the first item: for hosts whose start-up is not
+            ours to spend.
 
     Raises:
         ConfigError: The rules cannot be loaded.
@@ -59,10 +68,20 @@ def build_runtime(
     guard = Guard()
     rules = load_rules(settings.rules)
     resource = resource_of_environment(os.environ) if resource is None else resource
-    delivery = build_delivery(
-        settings, transport=transport, clock=clock, send_guard=send_guard, guard=guard.failed, resource=resource
-    )
-    bridge = Bridge(Converter(settings.convert, rules), Policy(), delivery, guard=guard, tap=tap)
+
+    def parts() -> tuple[Converter, Policy, Delivery]:
+        from otel_posthog.convert import Converter
+        from otel_posthog.delivery.build import build_delivery
+        from otel_posthog.policy import Policy
+
+        delivery = build_delivery(
+            settings, transport=transport, clock=clock, send_guard=send_guard, guard=guard.failed, resource=resource
+        )
+        return Converter(settings.convert, rules), Policy(), delivery
+
+    bridge = Bridge.late(parts, guard=guard, tap=tap)
+    if not late:
+        bridge.load()
     return Runtime(settings=settings, rules=rules, bridge=bridge, guard=guard, send_guard=send_guard, resource=resource)
 
 
@@ -122,7 +141,7 @@ class ProcessRuntime:
         with self._lock:
             if self._runtime is None:
                 self._runtime = build_runtime(
-                    settings, transport=transport, send_guard=send_guard, tap=tap, resource=resource
+                    settings, transport=transport, send_guard=send_guard, tap=tap, resource=resource, late=True
                 )
             return self._runtime
 
@@ -147,6 +166,9 @@ class ProcessRuntime:
             old = self._runtime
             if old is None:
                 return None
+            from otel_posthog.convert import Converter
+            from otel_posthog.delivery.build import build_delivery
+
             rules = load_rules(settings.rules)
             bridge = old.bridge
             replaced: Delivery | None = None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from otel_posthog.errors import ConfigError
+from otel_posthog.model.frozen import frozen
 
 SIGNAL_SUFFIX = re.compile(r"/v1/(?:traces|logs|metrics)$")
 
@@ -20,7 +20,7 @@ INGESTION_HOSTS = frozenset({"us.i.posthog.com", "eu.i.posthog.com"})
 _DEFAULT_PORT = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """One configured OTLP endpoint.
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
 from otel_posthog.config.settings import Secret
+from otel_posthog.model.frozen import frozen
 
 _DELIMITER = re.compile(r"[ \t]*,[ \t]*")
 _BLANKS = r"[ \t]*"
@@ -57,7 +57,7 @@ def with_authorization(text: str, authorization: str) -> str:
     return f"{kept},{entry}" if kept else entry
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Credential:
     """A token and the header that carries it.
 

@@ -6,7 +6,7 @@ Everything here is a pure function of the environment, the `endpoint` argument a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from otel_posthog.config import environment as names
 from otel_posthog.config.endpoint import INGESTION_HOSTS, SIGNAL_SUFFIX, Endpoint, collector_logs_url, parse_endpoint
@@ -14,12 +14,13 @@ from otel_posthog.config.headers import Credential, parse_credential, parse_head
 from otel_posthog.config.settings import Lane, Mode, Secret
 from otel_posthog.config.values import is_true, text_of
 from otel_posthog.errors import ConfigError
+from otel_posthog.model.frozen import frozen
 
 _ORDER_DIRECT = ("", "logs", "traces", "metrics")
 _ORDER_COLLECTOR = ("logs", "", "traces", "metrics")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What the endpoints come to.
 

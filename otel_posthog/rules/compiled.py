@@ -88,10 +88,10 @@ class _Action:
         )
 
 
-def index_by_kind(rules: Iterable[Rule]) -> dict[SignalKind, tuple[CompiledRule, ...]]:
-    """The rules for span events and for log records, in order."""
+def index_by_kind(rules: Iterable[Rule]) -> dict[str, tuple[CompiledRule, ...]]:
+    """The rules for span events and for log records, in order, by the value of the kind."""
     return {
-        kind: tuple(CompiledRule(rule) for rule in rules if kind.value in rule.kinds)
+        kind.value: tuple(CompiledRule(rule) for rule in rules if kind.value in rule.kinds)
         for kind in (SignalKind.SPAN_EVENT, SignalKind.LOG)
     }
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from otel_posthog.model import Signal, SignalKind
-from otel_posthog.rules.match import Match
 from otel_posthog.rules.prefilter import Prefilter
 
 if TYPE_CHECKING:
     # The compiler brings `re`, `fnmatch`, `hashlib` and friends: processes without rules do not load it.
+    from otel_posthog.model import Signal
     from otel_posthog.rules.compiled import CompiledRule
+    from otel_posthog.rules.match import Match
     from otel_posthog.rules.rule import Rule
 
 _NO_RULES = Prefilter()
@@ -32,7 +32,7 @@ class RuleSet:
 
     def __init__(self, rules: Iterable[Rule] = ()) -> None:
         self._rules = tuple(rules)
-        self._by_kind: dict[SignalKind, tuple[CompiledRule, ...]] = {}
+        self._by_kind: dict[str, tuple[CompiledRule, ...]] = {}
         self._by_span_kind: dict[str, tuple[CompiledRule, ...]] = {}
         self._prefilter = _NO_RULES
         self._digest = ""
@@ -47,11 +47,10 @@ class RuleSet:
 
     def match(self, signal: Signal) -> Match | None:
         """The filled-in action of the first rule that matches `signal`, or `None`. Never raises."""
-        if signal.kind is SignalKind.SPAN:
-            rules = self._by_span_kind.get(signal.span_kind, ())
-        else:
-            rules = self._by_kind.get(signal.kind, ())
-        for rule in rules:
+        if not self._rules:
+            return None
+        kind = signal.kind._value_  # hashing an enum member is a Python call
+        for rule in self._by_span_kind.get(signal.span_kind, ()) if kind == "span" else self._by_kind.get(kind, ()):
             found = rule.apply(signal)
             if found is not None:
                 return found

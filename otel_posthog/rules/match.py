@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from otel_posthog.model import AttributeValue
+from otel_posthog.model.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Match:
     """The outcome of the first rule that matched a signal; plain values, nothing left to look up.
 

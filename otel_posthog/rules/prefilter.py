@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from otel_posthog.model.frozen import frozen
 from otel_posthog.rules.pattern import MAX_TEXT
 
 _FEW = 4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Narrow:
     """What one rule needs of a span; None where it cannot be narrowed.
 
@@ -62,7 +63,7 @@ class Narrow:
         return like is None or type(name) is not str or like.search(name, 0, MAX_TEXT) is not None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prefilter:
     """What a rule set needs of an item at the least; None means "cannot be narrowed".
 

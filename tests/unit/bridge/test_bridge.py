@@ -329,7 +329,7 @@ def test_a_forked_child_has_books_and_locks_of_its_own() -> None:
     """Even where a thread of the parent held every lock at the moment of the fork."""
     bridge, _ = build({"a": Decision(events=events(1))})
     bridge.accept([signal("a")])
-    for lock in (bridge._counters._lock, bridge._policy._lock, bridge._guard._lock):
+    for lock in (bridge.load().counters._lock, bridge.load().policy._lock, bridge._guard._lock):
         lock.acquire()
 
     child = os.fork()
@@ -342,7 +342,7 @@ def test_a_forked_child_has_books_and_locks_of_its_own() -> None:
             )
         finally:
             os._exit(status)
-    for lock in (bridge._counters._lock, bridge._policy._lock, bridge._guard._lock):
+    for lock in (bridge.load().counters._lock, bridge.load().policy._lock, bridge._guard._lock):
         lock.release()
     _, status = os.waitpid(child, 0)
 
