@@ -149,7 +149,8 @@ class Signal:
         severity_number: OTel severity, 0 where absent (log records only).
         severity_text: As the emitter wrote it.
         body: Log body, any attribute value.
-        index: Position of a span event within its span; 0 for others.
+        index: Position of a span event within its span; in process, number of a log record among those of the same
+            times; 0 for others.
         span: The owning span's Signal, for a span event; it lends identity, resource and request context.
         links: Span links.
         local: What only the process knows; `None` on a Signal from OTLP.

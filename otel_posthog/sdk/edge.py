@@ -13,6 +13,7 @@ from otel_posthog.observe import Guard
 from otel_posthog.rules import RuleSet
 from otel_posthog.sdk.deployment import process_facts
 from otel_posthog.sdk.identity import IdentityStamper
+from otel_posthog.sdk.moments import Moments
 from otel_posthog.sdk.readable import Reader
 from otel_posthog.sdk.shapes import Shapes
 from otel_posthog.sdk.worker import Worker
@@ -48,12 +49,31 @@ class Edge:
         self.stamper = IdentityStamper(settings.identity)
         self.reader = reader or Reader(process_facts())
         self.shapes = Shapes()
+        self.moments = Moments()
+        self._claim = f"_otel_posthog_{id(self):x}"
         self.worker = worker or Worker(
             runtime.bridge,
             identity=settings.identity,
             guard=runtime.guard,
             exit_timeout=settings.delivery.exit_timeout,
         )
+
+    def claimed(self, item: Any, what: str = "") -> bool:
+        """Whether this very object was handed over to the bridge before.
+
+        An exporter beside a processor, or a processor that was added twice, must not count a sale twice.
+
+        Args:
+            item: A span, or a log record (the inner one: batch processors copy it with what is on it).
+            what: Tells several things to hand over about one object apart.
+        """
+        return self._claim + what in getattr(item, "__dict__", ())
+
+    def claim(self, item: Any, what: str = "") -> None:
+        """The object has been handed over."""
+        kept = getattr(item, "__dict__", None)
+        if kept is not None:
+            kept[self._claim + what] = True
 
     def refresh(self) -> None:
         """Takes over the rules that a reload put behind the bridge."""

@@ -88,6 +88,9 @@ class PostHogSpanExporter(SpanExporter):
         try:
             signals: list[Signal] = []
             for span in spans:
+                if edge.claimed(span):
+                    continue  # a processor on the same provider has it, and knows more
+                edge.claim(span)
                 context = span.get_span_context()
                 local = LocalContext(sampled=bool(context.trace_flags & 1))
                 owner = edge.reader.span(span, local=local)

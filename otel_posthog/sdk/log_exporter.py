@@ -47,6 +47,9 @@ class PostHogLogRecordExporter(LogRecordExporter):
                 if scope is not None and scope.name.partition(".")[0] == OWN_SCOPE:
                     continue
                 log = record.log_record
+                if edge.claimed(log):
+                    continue  # a processor on the same provider has it, and knows more
+                edge.claim(log)
                 sampled = bool(log.trace_flags & 1) if log.trace_id and log.trace_flags is not None else None
                 signals.append(edge.reader.log_record(record, local=LocalContext(sampled=sampled)))
             taken = self._intake.take(signals)

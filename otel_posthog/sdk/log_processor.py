@@ -155,7 +155,9 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
             log.attributes[posthog.CARRIER] = self._edge.carrier
 
     def _take(self, record: Any, log: Any, attributes: Mapping[str, Any], shape: int, name: str) -> None:
-        signal = self._edge.reader.log_record(record)
+        if self._edge.claimed(log):
+            return
+        signal = self._edge.moments.numbered(self._edge.reader.log_record(record))
         live: LiveException | None = None
         unhandled: bool | None = None
         mechanism = ""
@@ -173,8 +175,10 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
             unhandled=unhandled,
             mechanism=mechanism,
         )
-        if self._worker.hand_over(_expand_item, item) and signal.trace_id:
-            self._worker.open_traces.add(log.trace_id)
+        if self._worker.hand_over(_expand_item, item):
+            self._edge.claim(log)
+            if signal.trace_id:
+                self._worker.open_traces.add(log.trace_id)
 
     def force_flush(self, timeout_millis: int = 30000) -> bool:
         """Delivers what was emitted so far.

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.trace import SpanKind
 
 from otel_posthog.assembly import Runtime
 from otel_posthog.model import Resource, Scope, Signal, SignalKind
@@ -34,7 +35,7 @@ from otel_posthog.sdk.internals import (
     suppression_key,
 )
 from otel_posthog.sdk.quick import quick_end, quick_start
-from otel_posthog.sdk.shapes import ACTS, LINKS, STATES
+from otel_posthog.sdk.shapes import ACTS, LINKS, MESSAGE, STATES
 from otel_posthog.sdk.waiting import Item, plain_local
 from otel_posthog.sdk.worker import RootEnded, Worker, WorkerStats
 from otel_posthog.semconv import otel, posthog
@@ -48,6 +49,8 @@ _MAX_OPEN: Final = 10_000
 
 _ENTRANCES: Final = frozenset({1, 4})
 """SERVER and CONSUMER: an exception that leaves such a root leaves the app."""
+
+_CONSUMER: Final = SpanKind.CONSUMER
 
 _NO_RESOURCE: Final = Resource()
 _NO_SCOPE: Final = Scope()
@@ -182,9 +185,12 @@ class PostHogSpanProcessor(SpanProcessor):
             signal = candidate if found is not None and found.on == "start" else None
         if signal is None or (self._suppressed and self._current().get(self._suppressed)):
             return
+        if edge.claimed(span, "start"):
+            return
         context = span.get_span_context()
         payload = (signal, inherited(attributes), bool(context.trace_flags & 1))
         if self._worker.hand_over(_expand_start, payload):
+            edge.claim(span, "start")
             self._worker.open_traces.add(context.trace_id)
             if len(self._begun) >= _MAX_OPEN:
                 self._begun.pop(next(iter(self._begun)), None)
@@ -207,7 +213,12 @@ class PostHogSpanProcessor(SpanProcessor):
             if self._begun and context.span_id in self._begun:
                 del self._begun[context.span_id]
                 begun = True
+            if self._edge.claimed(span):
+                return
             attributes = attributes_of(span)
+            if span.kind is _CONSUMER and _has_local_parent(span) and self._edge.shapes.of(attributes) & MESSAGE:
+                # One of the messages of a batch: what it states holds for nobody else in the trace.
+                self._worker.share(format(trace_id, "032x"))
             seen: tuple[LiveException, tuple[int, ...]] | None = None
             events = events_of(span)
             concerns = bool(events) and self._interesting(events)
@@ -224,6 +235,7 @@ class PostHogSpanProcessor(SpanProcessor):
             if self._suppressed and self._current().get(self._suppressed):
                 return
             if self._worker.hand_over(self._expand_end, (span, seen, begun)):
+                self._edge.claim(span)
                 self._worker.open_traces.add(trace_id)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_end", error)
@@ -311,6 +323,10 @@ class PostHogSpanProcessor(SpanProcessor):
 def _expand_start(payload: tuple[Signal, bool, bool]) -> Iterator[Item | RootEnded]:
     signal, stamped, sampled = payload
     yield Item(signal, inherited=stamped, sampled=sampled)
+
+
+def _has_local_parent(span: Any) -> bool:
+    return span.parent is not None and not span.parent.is_remote
 
 
 def _witness(attributes: Mapping[str, Any], trace_id: int) -> Item:

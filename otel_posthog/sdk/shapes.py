@@ -17,6 +17,8 @@ STATES: Final = 2
 """States who it belongs to."""
 LINKS: Final = 4
 """Has an identity or session of any kind, stamps included."""
+MESSAGE: Final = 8
+"""Is about a message of a broker, where one trace may serve many people."""
 EXCEPTION: Final = 16
 """Describes an exception."""
 
@@ -37,9 +39,10 @@ _EXACT: Final = {
     otel.EXCEPTION_MESSAGE: EXCEPTION,
     **dict.fromkeys((*otel.HEADER_DISTINCT_ID, *otel.HEADER_SESSION_ID), LINKS),
 }
+_MESSAGING: Final = "messaging."
 _PREFIXES: Final = (posthog.SET, posthog.SET_ONCE, posthog.GROUP_SET)
 
-_CARES: Final = ACTS | STATES
+_CARES: Final = ACTS | STATES | MESSAGE
 _MAX_KEYS: Final = 4_096
 """Keys remembered at the most: keys made of data (`cart.item.17`) must not fill the memory."""
 
@@ -76,5 +79,5 @@ class Shapes:
 def _classify(key: str) -> int:
     flags = _EXACT.get(key)
     if flags is None:
-        flags = ACTS if key.startswith(_PREFIXES) else 0
+        flags = ACTS if key.startswith(_PREFIXES) else MESSAGE if key.startswith(_MESSAGING) else 0
     return flags

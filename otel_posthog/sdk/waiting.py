@@ -2,7 +2,7 @@
 
 A tagged child span often ends before the span that learns who the user is. So items wait by trace id until the local
 root ends, `late_wait` seconds pass, or more than `late_cap` items wait; then those that do not state a person get the
-one person that the others of their trace state. Several different persons: nobody is guessed.
+one person that the others of their trace state, now or earlier in it. Several different persons: nobody is guessed.
 
 The same wait completes exceptions: carriers of one object are seen together, so that the richest one speaks for it and
 its `handled` is known. No thread, no clock: time is handed in.
@@ -21,7 +21,8 @@ from otel_posthog.sdk.identity import WIRE
 from otel_posthog.semconv import posthog
 
 _REMEMBERED: int = 1_000
-"""Traces whose person is remembered after their local root ended, for work that outlives the request."""
+"""Traces whose person is remembered: after their local root ended, for work that outlives the request; and while it
+goes on, for what follows after the wait."""
 
 Identify = Callable[[Signal], str]
 
@@ -79,6 +80,8 @@ class Waiting:
         self._traces: OrderedDict[str, _Trace] = OrderedDict()
         self._count = 0
         self._known: OrderedDict[str, str] = OrderedDict()
+        # Who was stated by items that are settled, in traces that go on.
+        self._said: OrderedDict[str, frozenset[str]] = OrderedDict()
 
     def __len__(self) -> int:
         return self._count
@@ -110,14 +113,15 @@ class Waiting:
                 while. A trace that came from outside may visit again, for somebody else.
         """
         trace = self._traces.get(trace_id)
-        if trace is None:
+        if trace is None and trace_id not in self._said:
             return []
-        person = self._person(trace_id, trace.items)
+        person = self._person(trace_id, trace.items if trace is not None else [])
         if only_root:
             self._known[trace_id] = person
             if len(self._known) > _REMEMBERED:
                 self._known.popitem(last=False)
-        return self._release(trace_id, person, root_ended=True)
+        self._said.pop(trace_id, None)
+        return self._release(trace_id, person, root_ended=True) if trace is not None else []
 
     def due(self, now: float) -> list[Signal]:
         """What has waited long enough; traces are in the order of their deadlines."""
@@ -127,6 +131,7 @@ class Waiting:
             if trace.deadline > now:
                 break
             settled += self._release(trace_id)
+            self._remember(trace_id, trace.items)
         return settled
 
     def next_deadline(self) -> float | None:
@@ -140,11 +145,13 @@ class Waiting:
         settled: list[Signal] = []
         while self._traces:
             settled += self._release(next(iter(self._traces)))
+        # Nobody tells when the roots of these end: a later message of the same trace may be somebody else's.
+        self._said.clear()
         return settled
 
     def traces(self) -> Iterable[str]:
-        """Trace ids with waiting items."""
-        return self._traces.keys()
+        """Trace ids for which the end of the local root is wanted."""
+        return (*self._traces, *self._said)
 
     # --- settling ----------------------------------------------------------------------------------------------------
 
@@ -155,13 +162,28 @@ class Waiting:
             person = self._person(trace_id, trace.items)
         return self._settle(trace.items, person, root_ended=root_ended)
 
+    def _remember(self, trace_id: str, items: list[Item]) -> None:
+        strong = self._strong(trace_id, items)
+        if strong:
+            self._said[trace_id] = strong
+            self._said.move_to_end(trace_id)
+            if len(self._said) > _REMEMBERED:
+                self._said.popitem(last=False)
+
+    def _strong(self, trace_id: str, items: list[Item]) -> frozenset[str]:
+        """The persons that the trace's items state; at most two, since two are too many."""
+        found = {person for item in items if (person := self._stated(item))}
+        if self._said:
+            found.update(self._said.get(trace_id, ()))
+        return frozenset(found if len(found) < 2 else sorted(found)[:2])
+
     def _person(self, trace_id: str, items: list[Item]) -> str:
         """The one person that `items` state; else the one that clients claim in headers and baggage; else ""."""
         if self._shared(trace_id):
             return ""
-        strong = {person for item in items if (person := self._stated(item))}
+        strong = self._strong(trace_id, items)
         if strong:
-            return strong.pop() if len(strong) == 1 else ""
+            return next(iter(strong)) if len(strong) == 1 else ""
         claimed = {person for item in items if (person := self._identify(item.signal))}
         return claimed.pop() if len(claimed) == 1 else ""
 
