@@ -86,7 +86,7 @@ def test_a_failing_flush_does_not_keep_the_process() -> None:
 
 
 def test_where_the_interrupted_thread_must_not_wait_the_flush_ends_the_process() -> None:
-    """gevent's hub raises where it is made to wait: whatever flushes then brings the end."""
+    """Gevent's hub raises where it is made to wait: whatever flushes then brings the end."""
     code = """
         import _thread
         later = []
