@@ -8,8 +8,10 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 ENVS := floor edot adot logfire plain declarative
 # The oldest supported Python where the machine has it: the floor environment runs on it.
-FLOOR_PYTHON ?= $(shell command -v python3.10 >/dev/null 2>&1 && python3.10 -c '' >/dev/null 2>&1 && echo python3.10 || echo $(PYTHON))
+FLOOR_PYTHON ?= $(shell for python in python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.10.*/bin/python; do \
+    "$$python" -c '' >/dev/null 2>&1 && echo "$$python" && exit; done; echo $(PYTHON))
 TESTS ?= tests
+FLOOR_TESTS ?= tests/unit tests/golden tests/parity
 PYTEST_FLAGS ?= -n 4
 
 .PHONY: help
@@ -64,8 +66,16 @@ demo: demo-env #: an unmodified shop, auto-instrumented, its events shown (ONCE=
 	@$(BIN)/python examples/shop/demo.py $(if $(ONCE),--once)
 
 .PHONY: test
-test: dev-env envs #: all tests (TESTS=tests/unit for a part)
+test: dev-env envs #: all tests, the floor's too (TESTS=tests/unit for a part, on the newest alone)
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TESTS)
+ifeq ($(TESTS),tests)
+	@$(MAKE) --no-print-directory test-floor
+endif
+
+.PHONY: test-floor
+test-floor: .envs/floor/.made #: unit, golden and parity tests on the oldest Python and OpenTelemetry, without extras
+	@echo "On the floor: $$(.envs/floor/bin/python --version), OpenTelemetry 1.39"
+	@.envs/floor/bin/python -m pytest $(PYTEST_FLAGS) --hypothesis-profile few -p no:cacheprovider $(FLOOR_TESTS)
 
 .PHONY: lint
 lint: dev-env #: ruff, pyright strict, the floors, docstrings of tests, dead links

@@ -6,11 +6,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from pytest_socket import socket_allow_hosts
 
 from tests.fixtures.books import Books, books_of_the_test
 
 books = books_of_the_test
+
+# For a second run on another Python and SDK (`make test-floor`), where the first has drawn the many examples.
+settings.register_profile("few", max_examples=25)
 
 
 @pytest.fixture(autouse=True)

@@ -28,8 +28,10 @@ from tests.parity.rule_sets import CHOICES, rule_set
 from tests.parity.telemetry import log_records, spans
 from tests.parity.values import beyond_otlp
 
-# At least 1,000 examples of each property in CI (which requires everything); fewer while somebody waits.
-EXAMPLES = 1_000 if os.environ.get("OTEL_POSTHOG_REQUIRE_ALL") else 100
+# At least 1,000 examples of each property in CI (which requires everything); fewer while somebody waits, or where a
+# profile asks for few (`make test-floor`).
+PROFILE = settings().max_examples
+EXAMPLES = 1_000 if PROFILE >= 100 and os.environ.get("OTEL_POSTHOG_REQUIRE_ALL") else PROFILE
 PARITY = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -5,8 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common._internal import _encode_value
 
 Attributes = dict[str, Any]
+
+
+def _encoder_carries_null() -> bool:
+    try:
+        _encode_value([None])
+    except Exception:
+        return False
+    return True
+
 
 # Text that OTLP can carry: any Unicode, NUL and astral planes included, but no lone surrogates.
 texts = st.one_of(
@@ -20,7 +30,11 @@ numbers = st.one_of(
 floats = st.one_of(
     st.sampled_from([0.0, -0.0, 1.0, 0.1, 1e300, 5e-324, float("nan"), float("inf"), float("-inf")]), st.floats()
 )
-scalars = st.one_of(st.none(), st.booleans(), numbers, floats, texts, st.binary(max_size=8))
+# The oldest encoders drop an attribute for a null within it, and their SDKs make null of bytes that are no UTF-8.
+_newest = _encoder_carries_null()
+_nulls = st.none() if _newest else st.nothing()
+_bytes = st.binary(max_size=8) if _newest else texts.map(str.encode)
+scalars = st.one_of(_nulls, st.booleans(), numbers, floats, texts, _bytes)
 keys = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
 values = st.recursive(
     scalars,
@@ -37,7 +51,7 @@ no_bytes = st.recursive(
 surrogates = st.sampled_from(["\ud800", "a\udfffb"])
 huge = st.sampled_from([2**63, -(2**63) - 1, 10**40])
 beyond_otlp = st.recursive(
-    st.one_of(scalars, surrogates, huge),
+    st.one_of(st.none(), scalars, surrogates, huge),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(keys, inner, max_size=3)),
     max_leaves=6,
 )

@@ -6,6 +6,7 @@ import gzip
 import json
 import math
 from datetime import datetime, timezone
+from importlib.metadata import version
 from typing import Any
 
 import pytest
@@ -29,6 +30,7 @@ hostile = st.recursive(
 )
 
 
+@pytest.mark.skipif(version("opentelemetry-sdk").startswith("1.39."), reason="the floor is without the extra `fast`")
 def test_the_fast_ones_are_there() -> None:
     """The development environment has the extra `fast`, or these tests would compare nothing."""
     assert FAST is not SLOW

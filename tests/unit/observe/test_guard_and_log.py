@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
 from otel_posthog.observe import Complaints, Guard, quiet_logger
 from otel_posthog.observe.guard import raise_in_tests
+from tests.fixtures.logging_bridge import LoggingHandler
 
 
 class Clock:

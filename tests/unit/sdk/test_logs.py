@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from opentelemetry import baggage, context
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
-from opentelemetry.instrumentation.logging.handler import LoggingHandler
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, InMemoryLogRecordExporter
 
 from otel_posthog.config.settings import Mode
+from tests.fixtures.logging_bridge import LoggingHandler
 
 RULES = """
 version: 1
@@ -50,6 +50,10 @@ def test_a_tagged_line_is_an_event(app: Any, logger: logging.Logger) -> None:
     assert app.edge.worker.stats().handed_over == 1
 
 
+@pytest.mark.skipif(
+    LoggingHandler.__module__.startswith("opentelemetry.sdk"),
+    reason="the handler of SDK 1.39 makes no event records; contrib's does",
+)
 def test_a_rule_reaches_an_event_record(build: Any) -> None:
     """`otel.event.name` in `extra` makes an event record, which a rule can name."""
     app = build(rules=RULES)

@@ -136,18 +136,19 @@ def test_tracers_that_exist_are_wrapped_and_the_provider_is_left_alone(build: An
     for tracer in (before, after):
         assert isinstance(tracer.sampler, RecordOnlySampler)
         assert tracer.sampler.root is ALWAYS_OFF
-    assert app.tracer_provider.get_tracer("after") is after
+    if hasattr(app.tracer_provider, "_tracers"):  # SDKs before 1.42 make one for each call
+        assert app.tracer_provider.get_tracer("after") is after
 
 
 def test_tracers_are_found_without_the_provider_s_list(build: Any) -> None:
     """SDKs before 1.42 keep no list; the tracers are found all the same."""
     app = build(sampler=ALWAYS_OFF)
     before = app.tracer_provider.get_tracer("before")
-    del app.tracer_provider._tracers
+    kept = vars(app.tracer_provider).pop("_tracers", {})
     try:
         wrap_tracers(app.tracer_provider)
     finally:
-        app.tracer_provider._tracers = {}
+        app.tracer_provider._tracers = kept
     assert isinstance(before.sampler, RecordOnlySampler)
 
 
