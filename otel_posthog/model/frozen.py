@@ -1,10 +1,10 @@
 """`frozen`: frozen, slotted dataclasses that are cheap to define and cheap to make.
 
-`dataclass(frozen=True, slots=True)` compiles eight functions for each class, twice the time of this at every start of
+`dataclass(frozen=True, slots=True)` compiles eight functions for each class, four times the time of this at every start of
 a process, and its instances assign every field by `object.__setattr__`: 2 µs for the 21 fields of a `Signal`, more than
 all that a quiet span costs us. Here
 
-- the functions that depend on the fields are compiled at once, and those that do not are shared by all classes;
+- `__init__` alone is compiled: what compares and hashes is half of the source, and no event waits for it;
 - an instance belongs to an unfrozen twin class with the same slots while its fields are assigned, and becomes one of
   its own class by the last statement.
 
@@ -13,8 +13,9 @@ Everything else is a dataclass: `fields`, `replace`, `asdict`, equality, hash, r
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, FrozenInstanceError, dataclass, fields
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -43,18 +44,19 @@ def frozen(cls: type[T]) -> type[T]:
         raise TypeError(f"{cls.__name__} needs more than `frozen` can do: use dataclass(frozen=True, slots=True)")
     own = vars(cls)
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
-    for name, function in {**_SHARED, **_compiled(made)}.items():
+    functions = {**_SHARED, **_comparing(made), "__init__": _init(made)}
+    for name, function in functions.items():
         if name not in own:
             setattr(made, name, function)
     return made
 
 
-def _compiled(cls: type[Any]) -> Mapping[str, Any]:
-    """`__init__`, `__eq__` and `__hash__` for the fields of `cls`."""
+def _init(cls: type[Any]) -> Callable[..., None]:
+    """`__init__` for the fields of `cls`."""
     known = fields(cls)
-    names = [item.name for item in known]
+    names = tuple(item.name for item in known)
     # The same slots in the same order on the same base: what Python asks for before `__class__` may be assigned.
-    draft = type(f"_{cls.__name__}Draft", (), {"__slots__": tuple(names), "__module__": cls.__module__})
+    draft = type(f"_{cls.__name__}Draft", (), {"__slots__": names, "__module__": cls.__module__})
     scope: dict[str, Any] = {"_become": object.__setattr__, "_Draft": draft, "_Final": cls, "_MISSING": MISSING}
     parameters: list[str] = []
     assignments: list[str] = []
@@ -71,27 +73,32 @@ def _compiled(cls: type[Any]) -> Mapping[str, Any]:
             value = f"_make_{item.name}() if {item.name} is _MISSING else {item.name}"
         parameters.append(parameter)
         assignments.append(f"    self.{item.name} = {value}")
-    compared = [name for name, item in zip(names, known, strict=True) if item.compare]
-    mine, others = (f"({''.join(f'{who}.{name},' for name in compared)})" for who in ("self", "other"))
     source = f"""
 def __init__(self{"".join(f", {parameter}" for parameter in parameters)}):
     _become(self, '__class__', _Draft)
 {chr(10).join(assignments)}
     self.__class__ = _Final
-
-def __eq__(self, other):
-    return {mine} == {others} if other.__class__ is _Final else NotImplemented
-
-def __hash__(self):
-    return hash({mine})
 """
     exec(source, scope)  # noqa: S102 - as dataclasses does it: the names are those of the class's own fields
-    made = {name: scope[name] for name in ("__init__", "__eq__", "__hash__")}
-    for name, function in made.items():
-        function.__qualname__ = f"{cls.__qualname__}.{name}"
-        function.__module__ = cls.__module__
-    made["__init__"].__annotations__ = {**{item.name: item.type for item in known}, "return": None}
+    made: Callable[..., None] = scope["__init__"]
+    made.__qualname__ = f"{cls.__qualname__}.__init__"
+    made.__module__ = cls.__module__
+    made.__annotations__ = {**{item.name: item.type for item in known}, "return": None}
     return made
+
+
+def _comparing(cls: type[Any]) -> Mapping[str, Any]:
+    """`__eq__` and `__hash__` for the fields of `cls`."""
+    compared = [item.name for item in fields(cls) if item.compare]
+    read: Callable[[Any], Any] = attrgetter(*compared) if compared else lambda _: ()
+
+    def equal(self: Any, other: Any) -> bool:
+        return read(self) == read(other) if other.__class__ is cls else NotImplemented
+
+    def hashed(self: Any) -> int:
+        return hash(read(self))
+
+    return {"__eq__": equal, "__hash__": hashed}
 
 
 # --- shared by all classes ----------------------------------------------------------------------------------------
