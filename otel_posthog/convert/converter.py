@@ -24,8 +24,9 @@ from otel_posthog.convert.frames import Ownership
 from otel_posthog.convert.identity import strong_id
 from otel_posthog.convert.ids import canonical, hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
+from otel_posthog.convert.layout import Layout, Layouts
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
-from otel_posthog.convert.tags import Tags, joined_keys, promoted, read_tags
+from otel_posthog.convert.tags import Tags, promoted, read_tags
 from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.convert.updates import Updates, group_subject, read_updates
 from otel_posthog.convert.user_agent import UserAgents
@@ -47,6 +48,7 @@ class Converter:
         self._config = config
         self._rules = rules
         self._has_rules = bool(rules)
+        self._layouts = Layouts()
         self._resources = ResourceContexts(config)
         self._user_agents = UserAgents()
         self._ownership = Ownership(config.in_app_include, config.in_app_exclude)
@@ -57,7 +59,8 @@ class Converter:
         Returns:
             Events that are always valid to send: legal ids, valid JSON values, sizes within PostHog's limits.
         """
-        tags = read_tags(signal.attributes)
+        layout = self._layouts.of(signal.attributes)
+        tags = read_tags(signal.attributes, layout)
         cleaner = Cleaner(self._config.max_value_bytes)
         if is_final(signal, tags):
             exact = Cleaner(self._config.max_value_bytes, exact=True)
@@ -65,7 +68,7 @@ class Converter:
             if event is not None:
                 return self._finish([event], "", exact, DropReason.TOO_BIG)
         tags = promoted(tags)
-        owner = owner_tags(signal)
+        owner = owner_tags(signal, self._layouts)
         resource = self._resources.get(signal.resource)
         if _ignored(tags, owner, resource.tags):
             return Decision(reason=DropReason.IGNORED)
@@ -77,7 +80,7 @@ class Converter:
             return Decision(reason=DropReason.CARRIED_BY_LOG)
         match: Match | None = None
         if not tags.has_event:
-            if _is_ai(signal):
+            if _is_ai(signal, layout):
                 if not (tags.updates or failed):
                     return Decision(reason=DropReason.AI_SPAN)
             elif self._has_rules:
@@ -89,21 +92,28 @@ class Converter:
                 return Decision(reason=DropReason.RULE, rule=match.rule)
             elif mark is not None and mark and mark == self._rules.digest:
                 return Decision(reason=DropReason.CARRIED_BY_LOG, rule=match.rule)
-        return self._build(Item(signal, tags, owner, resource, match, cleaner), failed)
+        return self._build(Item(signal, layout, tags, owner, resource, match, cleaner), failed)
 
     def identify(self, signal: Signal) -> str:
         """Who `signal` itself says it belongs to, its rule included; "" where it does not say.
 
         Never a fallback, a resource's default or late identity: the caller asks whether waiting for one is worth it.
         """
-        tags = read_tags(signal.attributes)
+        attributes = signal.attributes
+        said = attributes.get(posthog.DISTINCT_ID)
         rule = ""
-        if self._has_rules and not tags.has_event and tags.distinct_id is None and not _is_ai(signal):
+        if (
+            said is None
+            and self._has_rules
+            and posthog.EVENT not in attributes
+            and not _is_ai(signal, self._layouts.of(attributes))
+        ):
             match = self._rules.match(signal)
             rule = match.distinct_id if match is not None else ""
-        found = strong_id(signal.attributes, tags.distinct_id, rule)
+        found = strong_id(attributes, said, rule)
         if not found and signal.span is not None:
-            found = strong_id(signal.span.attributes, owner_tags(signal).distinct_id)
+            attributes = signal.span.attributes
+            found = strong_id(attributes, attributes.get(posthog.DISTINCT_ID))
         return found
 
     def _build(self, item: Item, failed: bool) -> Decision:
@@ -259,15 +269,8 @@ def _ignored(tags: Tags, owner: Tags, resource: Tags) -> bool:
     return False
 
 
-def _is_ai(signal: Signal) -> bool:
-    prefixes = otel.GEN_AI_PREFIXES
-    if signal.name.startswith(prefixes):
-        return True
-    # "ai." and "llm." end all of the prefixes but one: two searches in C rule out nearly every span.
-    keys = joined_keys(signal.attributes)
-    if "ai." not in keys and "llm." not in keys and "traceloop." not in keys:
-        return False
-    return any(key.startswith(prefixes) for key in keys.split("\n"))
+def _is_ai(signal: Signal, layout: Layout) -> bool:
+    return layout.ai or signal.name.startswith(otel.GEN_AI_PREFIXES)
 
 
 def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from otel_posthog.convert.ids import hashed_uuid, is_uuid7, valid_uuid
-from otel_posthog.convert.person import person_id
+from otel_posthog.convert.layout import SESSIONS
+from otel_posthog.convert.person import claimed_id, person_id
 from otel_posthog.convert.tags import Tags
 from otel_posthog.convert.text import clean_text, cut_bytes, first_of
 from otel_posthog.convert.values import Cleaner
 from otel_posthog.model import Attributes, AttributeValue, Notice, Signal
 from otel_posthog.semconv import otel, posthog
 
-_STRONG: Final = (posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, otel.ENDUSER_ID, *otel.HEADER_DISTINCT_ID)
-_SESSIONS: Final = (posthog.POSTHOG_SESSION_ID, *otel.HEADER_SESSION_ID)
+_STRONG: Final = (posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, otel.ENDUSER_ID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,10 @@ def strong_id(attributes: Attributes, tag: AttributeValue, rule: str = "", clean
     for key in _STRONG:
         value = attributes.get(key)
         if value is not None and (found := person_id(value, cleaner)):
+            return found
+    for key in otel.HEADER_DISTINCT_ID:
+        value = attributes.get(key)
+        if value is not None and (found := claimed_id(value, cleaner)):
             return found
     return ""
 
@@ -121,7 +125,7 @@ def find_session(attributes: Attributes, tags: Tags, cleaner: Cleaner) -> Sessio
     window = _session_text(tags.window_id)
     said = _session_text(tags.session_id)
     if not said:
-        for key in _SESSIONS:
+        for key in SESSIONS:
             value = attributes.get(key)
             if value is not None and (said := _session_text(value)):
                 break

@@ -10,6 +10,7 @@ from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.deployment import deployment_properties, library_properties
 from otel_posthog.convert.identity import NO_SESSION, Session, Subject, find_groups, find_session, find_subject
 from otel_posthog.convert.ids import signal_key, uuid7_time_ns, valid_uuid
+from otel_posthog.convert.layout import Layout, Layouts
 from otel_posthog.convert.request_context import has_request, request_properties
 from otel_posthog.convert.tags import NO_TAGS, Tags, promoted, read_tags, truth
 from otel_posthog.convert.text import cut_bytes
@@ -61,7 +62,7 @@ class ResourceContexts:
         if found is not None and found.resource is resource:
             return found
         attributes = resource.attributes
-        tags = promoted(read_tags(attributes))
+        tags = promoted(read_tags(attributes, Layout(tuple(attributes))))
         cleaner = Cleaner(self._config.max_value_bytes)
         base = deployment_properties(attributes, self._config.static_properties, cleaner)
         base.update(library_properties())
@@ -79,6 +80,7 @@ class Item:
     Attributes:
         tags: Of the item itself.
         owner: Of the span that owns it, where it is a span event.
+        layout: What the keys of its attributes say.
         resource: What its resource gives.
         match: What a rule said, `None` where none was asked or none matched.
         cleaner: Cleans its values, collects notices.
@@ -92,6 +94,7 @@ class Item:
         "cleaner",
         "groups",
         "key",
+        "layout",
         "match",
         "owner",
         "resource",
@@ -103,16 +106,24 @@ class Item:
     )
 
     def __init__(
-        self, signal: Signal, tags: Tags, owner: Tags, resource: ResourceContext, match: Match | None, cleaner: Cleaner
+        self,
+        signal: Signal,
+        layout: Layout,
+        tags: Tags,
+        owner: Tags,
+        resource: ResourceContext,
+        match: Match | None,
+        cleaner: Cleaner,
     ) -> None:
         self.signal = signal
+        self.layout = layout
         self.tags = tags
         self.owner = owner
         self.resource = resource
         self.match = match
         self.cleaner = cleaner
         cleaner.weight += resource.weight
-        self.session: Session = _session(signal, tags, owner, resource.tags, cleaner)
+        self.session: Session = _session(signal, layout, tags, owner, resource.tags, cleaner)
         self.subject: Subject = find_subject(
             signal, tags, owner, resource.tags, match.distinct_id if match else "", self.session.session_id, cleaner
         )
@@ -173,7 +184,7 @@ class Item:
         properties = dict(self.resource.base)
         if config.request_context:
             span = signal.span
-            if has_request(signal.attributes):
+            if self.layout.request:
                 kind = signal.span_kind or (span.span_kind if span is not None else "")
                 properties.update(request_properties(signal.attributes, kind, config, user_agents))
             elif span is not None and has_request(span.attributes):
@@ -224,8 +235,10 @@ def user_properties(values: Mapping[str, object]) -> Mapping[str, object]:
     return values if _STRUCTURAL.isdisjoint(values) else {k: v for k, v in values.items() if k not in _STRUCTURAL}
 
 
-def _session(signal: Signal, tags: Tags, owner: Tags, resource: Tags, cleaner: Cleaner) -> Session:
-    found = find_session(signal.attributes, tags, cleaner)
+def _session(signal: Signal, layout: Layout, tags: Tags, owner: Tags, resource: Tags, cleaner: Cleaner) -> Session:
+    found = NO_SESSION
+    if layout.session or tags.session_id is not None or tags.window_id is not None:
+        found = find_session(signal.attributes, tags, cleaner)
     if not found.session_id and signal.span is not None:
         lent = find_session(signal.span.attributes, owner, cleaner)
         found = (
@@ -239,6 +252,9 @@ def _session(signal: Signal, tags: Tags, owner: Tags, resource: Tags, cleaner: C
     return found
 
 
-def owner_tags(signal: Signal) -> Tags:
+def owner_tags(signal: Signal, layouts: Layouts) -> Tags:
     """The tags of the span that owns `signal`."""
-    return promoted(read_tags(signal.span.attributes)) if signal.span is not None else NO_TAGS
+    if signal.span is None:
+        return NO_TAGS
+    attributes = signal.span.attributes
+    return promoted(read_tags(attributes, layouts.of(attributes)))

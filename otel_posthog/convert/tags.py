@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final, cast
 
+from otel_posthog.convert.layout import Layout
 from otel_posthog.convert.values import plain_text
 from otel_posthog.model import Attributes, AttributeValue
 from otel_posthog.semconv import posthog
 
-_PROPERTIES_AT: Final = len(posthog.PROPERTIES)
 _SET_AT: Final = len(posthog.SET)
 _SET_ONCE_AT: Final = len(posthog.SET_ONCE)
 _GROUPS_AT: Final = len(posthog.GROUPS)
@@ -82,30 +82,21 @@ NO_TAGS: Final = Tags()
 """For items without any `posthog.*` attribute."""
 
 
-def read_tags(attributes: Attributes) -> Tags:
-    """The tags among `attributes`; `NO_TAGS` where there are none."""
-    prefix = posthog.PREFIX
-    if prefix not in joined_keys(attributes):
+def read_tags(attributes: Attributes, layout: Layout) -> Tags:
+    """The tags among `attributes`, which have `layout`; `NO_TAGS` where there are none."""
+    if not layout.tagged:
         return NO_TAGS
-    tags: Tags | None = None
-    properties: dict[str, AttributeValue] = {}
-    for key, value in attributes.items():
-        if isinstance(key, str) and key.startswith(prefix):  # pyright: ignore[reportUnnecessaryIsInstance]
-            if tags is None:
-                tags = Tags()
-            if key.startswith(posthog.PROPERTIES):
-                properties[key[_PROPERTIES_AT:]] = value
-            elif key == posthog.EVENT:
-                tags.has_event, tags.event = True, value
-            elif key == posthog.DISTINCT_ID:
-                tags.distinct_id = value
-            elif key == posthog.UUID:
-                tags.uuid = value
-            else:
-                _read(tags, key, value)
-    if tags is None:
-        return NO_TAGS
-    if properties:
+    tags = Tags()
+    if layout.event:
+        tags.has_event, tags.event = True, attributes[posthog.EVENT]
+    if layout.person:
+        tags.distinct_id = attributes[posthog.DISTINCT_ID]
+    if layout.uuid:
+        tags.uuid = attributes[posthog.UUID]
+    for key in layout.others:
+        _read(tags, key, attributes[key])
+    if layout.properties:
+        properties = {name: attributes[key] for key, name in layout.properties}
         # Whichever order the attributes come in, a flat attribute says it more plainly than the packed rest.
         tags.properties = {**tags.properties, **properties} if tags.properties else properties
     return tags

@@ -1,0 +1,81 @@
+"""`Layout`: what the keys of an item say, whatever their values.
+
+The spans of an app come in some hundred sets of keys, however many spans there are. So a set is read once and
+remembered: that a span has no `posthog.*` attribute, describes no HTTP request and names no session is then one look
+into a dict in place of a look at each key for each question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from otel_posthog.convert.request_context import has_request
+from otel_posthog.semconv import otel, posthog
+
+SESSIONS: Final = (posthog.POSTHOG_SESSION_ID, *otel.HEADER_SESSION_ID)
+"""Keys that name the browser session, beside the tag, and above `session.id`."""
+
+_SESSION_KEYS: Final = frozenset((*SESSIONS, otel.SESSION_ID))
+_FIRST: Final = frozenset((posthog.EVENT, posthog.DISTINCT_ID, posthog.UUID))
+_PROPERTIES_AT: Final = len(posthog.PROPERTIES)
+
+_MAX_LAYOUTS: Final = 1_024
+_MAX_CHARACTERS: Final = 4_096
+"""Remembered at the most, and of a set of keys: keys made of data must not fill the memory."""
+
+
+class Layout:
+    """What a set of attribute keys says.
+
+    Attributes:
+        tagged: Some key is one of `posthog.*`.
+        event: `posthog.event` is there; `person` and `uuid` likewise for `posthog.distinct_id` and `posthog.uuid`.
+        properties: Key and name of each `posthog.properties.<name>`, in their order.
+        others: All other `posthog.*` keys, in their order.
+        ai: Some key is one of the conventions for generative AI.
+        request: They describe an HTTP request.
+        session: Some key names a session, the tags apart.
+    """
+
+    __slots__ = ("ai", "event", "others", "person", "properties", "request", "session", "tagged", "uuid")
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        # Anything hashable can be a key, though only text is in normal form.
+        texts = [key for key in keys if isinstance(key, str)]  # pyright: ignore[reportUnnecessaryIsInstance]
+        ours = [key for key in texts if key.startswith(posthog.PREFIX)]
+        self.tagged = bool(ours)
+        self.event = posthog.EVENT in ours
+        self.person = posthog.DISTINCT_ID in ours
+        self.uuid = posthog.UUID in ours
+        named = [key for key in ours if key.startswith(posthog.PROPERTIES)]
+        self.properties = tuple((key, key[_PROPERTIES_AT:]) for key in named)
+        self.others = tuple(key for key in ours if key not in _FIRST and not key.startswith(posthog.PROPERTIES))
+        self.ai = any(key.startswith(otel.GEN_AI_PREFIXES) for key in texts)
+        self.request = has_request(dict.fromkeys(texts))
+        self.session = not _SESSION_KEYS.isdisjoint(texts)
+
+
+class Layouts:
+    """Layouts by their keys. Safe in any thread (single operations on a dict)."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], Layout] = {}
+
+    def of(self, attributes: Mapping[str, Any]) -> Layout:
+        """The layout of `attributes`."""
+        keys = tuple(attributes)
+        found = self._known.get(keys)
+        if found is None:
+            found = Layout(keys)
+            self._keep(keys, found)
+        return found
+
+    def _keep(self, keys: tuple[str, ...], layout: Layout) -> None:
+        if all(type(key) is str for key in keys) and sum(map(len, keys)) <= _MAX_CHARACTERS:
+            if len(self._known) >= _MAX_LAYOUTS:
+                # Cleared whole: an app has some hundred; one that makes keys of data gains nothing from LRU.
+                self._known = {}
+            self._known[keys] = layout
