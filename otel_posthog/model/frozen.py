@@ -1,8 +1,8 @@
 """`frozen`: frozen, slotted dataclasses that are cheap to define and cheap to make.
 
-`dataclass(frozen=True, slots=True)` compiles eight functions for each class, four times the time of this at every start of
-a process, and its instances assign every field by `object.__setattr__`: 2 µs for the 21 fields of a `Signal`, more than
-all that a quiet span costs us. Here
+`dataclass(frozen=True, slots=True)` compiles eight functions for each class, four times the time of this at every
+start of a process, and its instances assign every field by `object.__setattr__`: 2 µs for the 21 fields of a `Signal`,
+more than all that a quiet span costs us. Here
 
 - `__init__` alone is compiled: what compares and hashes is half of the source, and no event waits for it;
 - an instance belongs to an unfrozen twin class with the same slots while its fields are assigned, and becomes one of

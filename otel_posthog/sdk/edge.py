@@ -9,10 +9,10 @@ from typing import Any, Final, cast
 
 from otel_posthog.assembly import Runtime, build_runtime
 from otel_posthog.config.settings import Mode, Settings
-from otel_posthog.observe import Guard
-from otel_posthog.rules import RuleSet
+from otel_posthog.observe.guard import Guard
+from otel_posthog.rules.engine import RuleSet
 from otel_posthog.sdk.deployment import process_facts
-from otel_posthog.sdk.identity import IdentityStamper
+from otel_posthog.sdk.identity import CLAIMS, STATED, WIRE, IdentityStamper
 from otel_posthog.sdk.moments import Moments
 from otel_posthog.sdk.readable import Reader
 from otel_posthog.sdk.shapes import Shapes
@@ -47,7 +47,10 @@ class Edge:
         self.exceptions = settings.convert.exceptions
         self.carrier = carrier_mark(settings, runtime.rules)
         self.stamper = IdentityStamper(settings.identity)
-        self.reader = reader or Reader(process_facts())
+        trusted = settings.identity.headers
+        self.reader = reader or Reader(process_facts(), unread=frozenset() if trusted else CLAIMS)
+        self.stating = STATED | WIRE if trusted else STATED
+        """Keys by which a span that is not converted tells who its trace belongs to."""
         self.shapes = Shapes()
         self.moments = Moments()
         self._claim = f"_otel_posthog_{id(self):x}"
@@ -130,7 +133,7 @@ def runtime_from_arguments(api_key: str | None, host: str | None, options: dict[
     if api_key is None and host is None and not options:
         # Configured by the environment alone: the process's one runtime, shared with the hook and the API.
         return assembly.start(settings, send_guard=suppressed)
-    return build_runtime(settings, send_guard=suppressed)
+    return build_runtime(settings, send_guard=suppressed, late=True)
 
 
 def suppressed() -> AbstractContextManager[Any]:

@@ -16,11 +16,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from types import CodeType, TracebackType
 from typing import Any, Final, cast
 
 from otel_posthog.model import LocalException, LocalFrame
+from otel_posthog.model.frozen import frozen
 from otel_posthog.sdk.control_flow import is_control_flow
 from otel_posthog.semconv import posthog
 
@@ -44,7 +44,7 @@ _Spot = tuple[CodeType, int, str]
 """(code, line, module): one frame without the frame."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SeenException:
     """One exception of a chain as the callback saw it."""
 
@@ -58,7 +58,7 @@ class SeenException:
     errno: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LiveException:
     """A live exception as the callback saw it.
 

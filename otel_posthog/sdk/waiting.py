@@ -27,7 +27,7 @@ goes on, for what follows after the wait."""
 Identify = Callable[[Signal], str]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Item:
     """One signal on its way to the bridge.
 
@@ -53,7 +53,7 @@ class Item:
     states: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Trace:
     deadline: float
     items: list[Item] = field(default_factory=list["Item"])

@@ -15,13 +15,13 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_posthog.bridge import Bridge
 from otel_posthog.config.settings import IdentityConfig
 from otel_posthog.model import Signal
-from otel_posthog.observe import Guard
+from otel_posthog.model.frozen import frozen
+from otel_posthog.observe.guard import Guard
 from otel_posthog.sdk.waiting import Item, Waiting
 
 _PAUSE: Final = 0.05
@@ -46,7 +46,7 @@ would wait for the whole switch interval of 5 ms. Once a slice, since waking up 
 _MAX_SHARED: Final = 1_000
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RootEnded:
     """The local root span of a trace ended.
 
@@ -63,7 +63,7 @@ Expand = Callable[[Any], Iterable["Item | RootEnded | Signal"]]
 """Makes items from what a callback handed over; runs on the thread. A bare Signal is settled already."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WorkerStats:
     """What passed through.
 
