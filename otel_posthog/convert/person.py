@@ -52,6 +52,21 @@ def person_id(value: AttributeValue, cleaner: Cleaner | None = None) -> str:
     return text
 
 
+def claimed_id(value: AttributeValue, cleaner: Cleaner | None = None) -> str:
+    """`value` from the wire (a header, baggage) as a distinct id, "" where it is none or not fit to name a person.
+
+    An id of more than PostHog's 200 bytes, or with control characters, counts as absent: whoever sends one from outside
+    is not believed.
+    """
+    text = first_of(value)
+    if isinstance(text, str) and (
+        not text.isprintable() or len(text.encode("utf-8", "replace")) > posthog.MAX_DISTINCT_ID_BYTES
+    ):
+        _note(cleaner, "illegal_distinct_id")
+        return ""
+    return person_id(value, cleaner)
+
+
 def _note(cleaner: Cleaner | None, notice: str) -> None:
     if cleaner is not None:
         from otel_posthog.model import Notice

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from otel_posthog.config.settings import IdentityConfig
-from otel_posthog.convert.person import person_id
+from otel_posthog.convert.person import claimed_id, person_id
 from otel_posthog.model import Attributes
 from otel_posthog.semconv import otel, posthog
 
@@ -23,6 +23,8 @@ STATED: Final = frozenset(_OWN)
 """Keys that may state who an item belongs to."""
 WIRE: Final = frozenset(otel.HEADER_DISTINCT_ID)
 """Keys that bring an identity which the client claims."""
+CLAIMS: Final = frozenset((*otel.HEADER_DISTINCT_ID, *otel.HEADER_SESSION_ID))
+"""Keys of captured headers that name a person or a session."""
 LINKING: Final = frozenset((*_OWN, *_OWN_SESSION, *otel.HEADER_DISTINCT_ID, *otel.HEADER_SESSION_ID))
 """Keys of a parent from which a child inherits."""
 
@@ -37,16 +39,6 @@ class InheritedId(str):
     """An id that we put on an item; the item did not state it itself."""
 
     __slots__ = ()
-
-
-def legal_id(value: Any) -> str:
-    """`value` from the wire as a distinct id, "" where it is none, or not fit to name a person.
-
-    Longer ids than PostHog's 200 bytes count as absent: whoever sends one from outside is not believed.
-    """
-    if isinstance(value, str) and (len(value) > posthog.MAX_DISTINCT_ID_BYTES or not value.isprintable()):
-        return ""
-    return person_id(value)
 
 
 class IdentityStamper:
@@ -126,7 +118,7 @@ class IdentityStamper:
                 value = baggage[member]
                 found = self._claims.get(value) if type(value) is str else None
                 if found is None:
-                    found = InheritedId(legal_id(value))
+                    found = InheritedId(claimed_id(value))
                     if type(value) is str:
                         if len(self._claims) >= _MAX_KNOWN:
                             self._claims.clear()
@@ -139,7 +131,7 @@ class IdentityStamper:
         if isinstance(value, (list, tuple)):
             # Only captured headers are lists, and they come from outside.
             values = cast("list[Any] | tuple[Any, ...]", value)
-            return InheritedId(legal_id(values[0]) if values else "") or None
+            return InheritedId(claimed_id(values[0]) if values else "") or None
         found = InheritedId(person_id(value))
         if type(value) is str:
             if len(self._known) >= _MAX_KNOWN:

@@ -21,7 +21,7 @@ from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_excepti
 from otel_posthog.sdk.candidates import Candidates
 from otel_posthog.sdk.edge import runtime_from_arguments
 from otel_posthog.sdk.exceptions import LiveException
-from otel_posthog.sdk.identity import LINKING, STATED, WIRE, inherited
+from otel_posthog.sdk.identity import LINKING, inherited
 from otel_posthog.sdk.internals import (
     Context,
     attributes_of,
@@ -273,7 +273,7 @@ class PostHogSpanProcessor(SpanProcessor):
                         item.inherited, item.sampled = stamped, sampled
                         yield item
         elif shape & (STATES | LINKS):
-            yield _witness(attributes, context.trace_id)
+            yield _witness(attributes, context.trace_id, edge.stating)
         if root:
             yield RootEnded(format(context.trace_id, "032x"), only_root=parent is None)
 
@@ -329,9 +329,9 @@ def _has_local_parent(span: Any) -> bool:
     return span.parent is not None and not span.parent.is_remote
 
 
-def _witness(attributes: Mapping[str, Any], trace_id: int) -> Item:
+def _witness(attributes: Mapping[str, Any], trace_id: int, keys: frozenset[str]) -> Item:
     """Nothing of its own, but it knows who the others of its trace belong to."""
-    stated = {key: attributes[key] for key in STATED | WIRE if key in attributes}
+    stated = {key: attributes[key] for key in keys if key in attributes}
     signal = Signal(
         kind=SignalKind.SPAN,
         name="",

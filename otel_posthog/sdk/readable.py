@@ -52,10 +52,12 @@ class Reader:
 
     Args:
         resource_defaults: Resource attributes that apply where the resource itself does not say (`deployment.py`).
+        unread: Attributes that count as absent: headers that are not believed.
     """
 
-    def __init__(self, resource_defaults: Attributes | None = None) -> None:
+    def __init__(self, resource_defaults: Attributes | None = None, *, unread: frozenset[str] = frozenset()) -> None:
         self._defaults: Attributes = resource_defaults or {}
+        self._unread = tuple(unread)
         self._resources = _ByIdentity()
         self._scopes = _ByIdentity()
 
@@ -72,7 +74,7 @@ class Reader:
         return Signal(
             kind=SignalKind.SPAN,
             name=_text(span.name),
-            attributes=normal_attributes(attributes_of(span)),
+            attributes=self._attributes(span),
             resource=self.resource(span.resource),
             scope=self.scope(getattr(span, "instrumentation_scope", None)),
             trace_id=_hex(context.trace_id, 32) if context is not None else "",
@@ -93,7 +95,7 @@ class Reader:
             Signal(
                 kind=SignalKind.SPAN_EVENT,
                 name=_text(event.name),
-                attributes=normal_attributes(attributes_of(event)),
+                attributes=self._attributes(event),
                 resource=owner.resource,
                 scope=owner.scope,
                 trace_id=owner.trace_id,
@@ -114,7 +116,7 @@ class Reader:
         return Signal(
             kind=SignalKind.LOG,
             name=_text(getattr(log, "event_name", None) or ""),
-            attributes=normal_attributes(attributes_of(log)),
+            attributes=self._attributes(log),
             resource=self.resource(record.resource),
             scope=self.scope(record.instrumentation_scope),
             trace_id=_hex(log.trace_id or 0, 32),
@@ -126,6 +128,12 @@ class Reader:
             body=normal_value(log.body),
             local=local,
         )
+
+    def _attributes(self, item: Any) -> dict[str, AttributeValue]:
+        copy = normal_attributes(attributes_of(item))
+        for key in self._unread:
+            copy.pop(key, None)
+        return copy
 
     def resource(self, resource: Any) -> Resource:
         """The Signal form of an SDK resource, with the defaults below it; made once for each."""

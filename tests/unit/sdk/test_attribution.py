@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
+from otel_posthog.config.settings import IdentityConfig
 from otel_posthog.sdk.exporter import PostHogSpanExporter
 from otel_posthog.sdk.log_exporter import PostHogLogRecordExporter
 from otel_posthog.sdk.processor import PostHogSpanProcessor
@@ -90,6 +92,42 @@ def test_one_message_below_a_request_keeps_the_wait(app: Any) -> None:
             pass
         request.set_attribute("user.id", "u1")
     assert who(app) == {"bought": "u1"}
+
+
+HEADER, SESSION_HEADER = "http.request.header.x_posthog_distinct_id", "http.request.header.x_posthog_session_id"
+SESSION = "0190163d-8694-739b-aea5-966c26f8ad91"
+
+
+def claiming(app: Any, who_says: str) -> list[Any]:
+    """A request whose headers claim a person and a session: a tagged root, child, and log record, a mere root."""
+    headers = {HEADER: (who_says,), SESSION_HEADER: (SESSION,)}
+    for tag in ({"posthog.event": "root"}, {}):
+        with app.tracer.start_as_current_span("request", kind=SpanKind.SERVER, attributes={**headers, **tag}):
+            with app.tracer.start_as_current_span("x", attributes={"posthog.event": "child"}):
+                pass
+            app.logger_provider.get_logger("shop").emit(body="x", attributes={"posthog.event": "log"})
+    events: list[Any] = app.settle()
+    assert len(events) == 5
+    return events
+
+
+def test_headers_that_are_not_trusted_name_nobody(build: Any) -> None:
+    """With `trust_headers` off a captured header counts for nothing, at the root as below it."""
+    events = claiming(build(identity=IdentityConfig(headers=False)), "somebody-else")
+    assert {event.properties.get("$process_person_profile") for event in events} == {False}
+    assert {event.properties.get("$session_id") for event in events} == {None}
+
+
+def test_headers_that_are_trusted_name_the_person(app: Any) -> None:
+    """The browser's id and session, on everything of the request."""
+    events = claiming(app, "ann")
+    assert {(event.distinct_id, event.properties.get("$session_id")) for event in events} == {("ann", SESSION)}
+
+
+@pytest.mark.parametrize("claim", ["x" * 10_000, "é" * 150, "a\nb", "a\u202eb", "anonymous", "\x00", "   ", "\ud800"])
+def test_absurd_claims_name_nobody(app: Any, claim: str) -> None:
+    """An id from outside that is too long, has control characters or is one of PostHog's illegal ones is absent."""
+    assert {event.properties.get("$process_person_profile") for event in claiming(app, claim)} == {False}
 
 
 # --- twice on one provider -------------------------------------------------------------------------------------------
