@@ -388,6 +388,7 @@ def test_a_fork_that_python_did_not_see(server: Server, deliver: Workshop, monke
     """UWSGI forks in C: a changed process id is noticed at the next submit."""
     delivery = deliver(flush_interval=60.0)
     delivery.submit([event(1)])
+    parents, thread = vars(delivery)["_engine"], vars(delivery)["_thread"]
     pid = os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: pid + 1)
     assert delivery.stats().captured == 0
@@ -395,6 +396,12 @@ def test_a_fork_that_python_did_not_see(server: Server, deliver: Workshop, monke
     assert delivery.flush(10)
     assert set(server.store) == {key(event(2))}
     delivery.shutdown(5)
+    # A fork's child would be without it. Here it would go on in the tests that follow.
+    parents.finishing(0.0, closed=True)
+    parents.abandon()
+    parents.wake.set()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_an_abandoned_delivery_is_collected(server: Server) -> None:
