@@ -121,7 +121,7 @@ def parse_endpoint(text: str, source: str, signal: str = "", *, grpc: bool = Fal
             f"the scheme {scheme[:12]!r} is not known", key=source, hint="Write http:// or https:// before the host"
         )
     host = _host(parts)
-    if not host or re.search(r"[\s\x00-\x1f\x7f]", written):
+    if not host or any(char.isspace() or char < " " or char == "\x7f" for char in written):
         raise ConfigError("it names no host", key=source, hint="Write it as http://host:4318")
     return Endpoint(
         source=source,

@@ -12,13 +12,14 @@ from urllib.parse import quote, unquote
 from otel_posthog.config.settings import Secret
 from otel_posthog.model.frozen import frozen
 
-_DELIMITER = re.compile(r"[ \t]*,[ \t]*")
+# Patterns, not compiled ones: most processes set no headers, and `re` remembers those that are used.
+_DELIMITER = r"[ \t]*,[ \t]*"
 _BLANKS = r"[ \t]*"
 _KEY = r"[\x21\x23-\x27\x2a\x2b\x2d\x2e\x30-\x39\x41-\x5a\x5e-\x7a\x7c\x7e]+"
 _VALUE = r"[\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
 _LIBERAL_VALUE = r"[\x20\x21\x23-\x2b\x2d-\x3a\x3c-\x5b\x5d-\x7e]*"
-_ENTRY = re.compile(rf"{_BLANKS}{_KEY}{_BLANKS}={_BLANKS}{_VALUE}{_BLANKS}")
-_LIBERAL_ENTRY = re.compile(rf"{_BLANKS}{_KEY}{_BLANKS}={_BLANKS}{_LIBERAL_VALUE}{_BLANKS}")
+_ENTRY = rf"{_BLANKS}{_KEY}{_BLANKS}={_BLANKS}{_VALUE}{_BLANKS}"
+_LIBERAL_ENTRY = rf"{_BLANKS}{_KEY}{_BLANKS}={_BLANKS}{_LIBERAL_VALUE}{_BLANKS}"
 
 # What a request is framed with is its sender's own affair.
 FRAMING = frozenset({"host", "content-length", "content-type", "content-encoding", "transfer-encoding", "connection"})
@@ -32,14 +33,14 @@ def parse_headers(text: str) -> dict[str, str]:
     See the OTLP exporter specification, "Specifying headers via environment variables".
     """
     headers: dict[str, str] = {}
-    for entry in _DELIMITER.split(text):
+    for entry in re.split(_DELIMITER, text) if text else ():
         stripped = entry.strip()
         if not stripped:
             continue
-        if _ENTRY.fullmatch(stripped):
+        if re.fullmatch(_ENTRY, stripped):
             name, value = stripped.split("=", 1)
             headers[unquote(name).strip().lower()] = unquote(value).strip()
-        elif _LIBERAL_ENTRY.fullmatch(stripped):
+        elif re.fullmatch(_LIBERAL_ENTRY, stripped):
             name, value = stripped.split("=", 1)
             headers[name.strip().lower()] = value.strip()
     return headers

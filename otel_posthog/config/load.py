@@ -37,7 +37,7 @@ _SECTIONS: Mapping[str, Callable[..., Any]] = {
     "identity": IdentityConfig,
     "rules": RulesConfig,
 }
-_RULES_TABLE = re.compile(r"""^\s*\[{1,2}\s*tool\s*\.\s*["']?otel_posthog["']?\s*[.\]]""", re.MULTILINE)
+_RULES_TABLE = r"""(?m)^\s*\[{1,2}\s*tool\s*\.\s*["']?otel_posthog["']?\s*[.\]]"""
 
 
 def load_settings(
@@ -230,7 +230,7 @@ def _find_rules(reader: _Reader, directory: str) -> None:
             text = file.read()
     except OSError:
         return
-    if _RULES_TABLE.search(text):
+    if re.search(_RULES_TABLE, text):  # compiled by those who have such a file
         reader.values["rules.path"] = path
         reader.sources["rules.path"] = f"[tool.otel_posthog] in {path}"
 

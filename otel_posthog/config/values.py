@@ -15,7 +15,7 @@ from otel_posthog.errors import ConfigError
 TRUE = frozenset({"true", "1", "yes", "on"})
 FALSE = frozenset({"false", "0", "no", "off"})
 
-_KEY_LIKE = re.compile(r"(\b(?:ph[a-z]_|(?:Bearer|Basic|ApiKey)\s))\S+", re.IGNORECASE)
+_KEY_LIKE = r"(?i)(\b(?:ph[a-z]_|(?:Bearer|Basic|ApiKey)\s))\S+"
 
 
 def text_of(environ: Mapping[str, str], name: str) -> str:
@@ -30,7 +30,7 @@ def is_true(text: str) -> bool:
 
 def shown(value: object) -> str:
     """A value for an error message: short, one line, and without anything that looks like a key."""
-    text = _KEY_LIKE.sub(lambda found: f"{found.group(1).strip()}…", " ".join(str(value).split()))
+    text = re.sub(_KEY_LIKE, lambda found: f"{found.group(1).strip()}…", " ".join(str(value).split()))
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
 

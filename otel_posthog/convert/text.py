@@ -5,18 +5,17 @@ In a module of its own because the SDK edge checks ids in the user's request: it
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from typing import Final, cast
-
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+from typing import cast
 
 
 def clean_text(text: str) -> str:
     """`text` as valid Unicode without NUL; surrogate pairs are joined, lone surrogates become U+FFFD."""
     if text.isascii():
         return text.replace("\x00", "\ufffd") if "\x00" in text else text
-    if _LONE_SURROGATE.search(text):
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # only lone surrogates have no UTF-8
         text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text.replace("\x00", "\ufffd")
 

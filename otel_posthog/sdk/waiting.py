@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from otel_posthog.model import LocalContext, Signal, SignalKind
@@ -53,10 +53,12 @@ class Item:
     states: str | None = None
 
 
-@dataclass(slots=True, eq=False, repr=False)
 class _Trace:
-    deadline: float
-    items: list[Item] = field(default_factory=list["Item"])
+    __slots__ = ("deadline", "items")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.items: list[Item] = []
 
 
 class Waiting:
