@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -415,3 +416,32 @@ def test_the_books_balance_whatever_happens(
     assert stats.events_captured == len(delivery.taken)
     assert len(seen) == len(plan)
     assert sum(seen) == answer.refused
+
+
+def test_a_late_bridge_makes_its_parts_when_they_are_needed() -> None:
+    """Not for a flush; once for all threads; and for good."""
+    made: list[RecordingDelivery] = []
+
+    def make() -> tuple[Converter, Policy, RecordingDelivery]:
+        made.append(RecordingDelivery())
+        return cast("Converter", ScriptedConverter({})), Policy(), made[-1]
+
+    bridge = Bridge.late(make, guard=Guard())
+    assert (bridge.flush(1), bridge.loaded, made) == (True, False, [])
+
+    threads = [threading.Thread(target=bridge.accept, args=([signal("a")],)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (len(made), bridge.signal_stats().received) == (1, 8)
+
+
+def test_a_late_bridge_that_was_shut_down_closes_what_it_makes() -> None:
+    """What comes after the end finds a closed delivery, as in a bridge that was complete from the start."""
+    delivery = RecordingDelivery()
+    bridge = Bridge.late(lambda: (cast("Converter", ScriptedConverter({})), Policy(), delivery), guard=Guard())
+    assert bridge.shutdown(1)
+    assert delivery.log == []
+    bridge.load()
+    assert delivery.log == ["shutdown 0.0"]
