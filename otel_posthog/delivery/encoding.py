@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import math
+import struct
 import zlib
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -27,7 +28,8 @@ Compress = Callable[[bytes], bytes]
 """Bytes to one gzip member."""
 
 GZIP_LEVEL = 1
-_GZIP_WBITS = 31
+_GZIP_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x04\xff"  # deflate, no name, no time, fastest, any system
+_LAST_BLOCK = b"\x03\x00"  # the last block, with fixed codes, and empty
 _MAX_DEPTH = 100
 _MAX_TIME_S = 253_402_300_799  # 9999-12-31T23:59:59Z: RFC 3339 has no later second.
 
@@ -68,15 +70,42 @@ def choose_compress(*, fast: bool = True) -> Compress:
         except ImportError:
             pass
         else:
-            squeeze = cast("Callable[[bytes, int, int], bytes]", igzip.compress)
-            return lambda data: squeeze(data, GZIP_LEVEL, _GZIP_WBITS)
-    return compress
+            return Compressor(igzip)
+    return Compressor(zlib)
 
 
-def compress(data: bytes) -> bytes:
-    """One gzip member by zlib; without a time, so that the same bytes give the same bytes."""
-    squeezer = zlib.compressobj(GZIP_LEVEL, zlib.DEFLATED, _GZIP_WBITS)
-    return squeezer.compress(data) + squeezer.flush()
+class Compressor:
+    """Bytes to one gzip member without a time. Safe in any thread.
+
+    Args:
+        library: `zlib`, or what has its interface.
+
+    What a compressor needs is 260 KiB, which the C library gives back to the system and takes again for each body: the
+    page faults cost as much as the compression itself. So one is kept. After a full flush it has forgotten all that
+    came before (zlib manual, "Z_FULL_FLUSH"); what it wrote lacks gzip's head and tail, and the mark of the end.
+    """
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._kept: list[Any] = []
+
+    def __call__(self, data: bytes) -> bytes:
+        """`data` as one gzip member."""
+        library = self._library
+        try:
+            squeezer = self._kept.pop()  # whoever uses it has it alone
+        except IndexError:
+            squeezer = library.compressobj(GZIP_LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+        pieces = (
+            _GZIP_HEAD,
+            squeezer.compress(data),
+            squeezer.flush(library.Z_FULL_FLUSH),
+            _LAST_BLOCK,
+            struct.pack("<LL", library.crc32(data), len(data) & 0xFFFFFFFF),
+        )
+        if not self._kept:
+            self._kept.append(squeezer)  # not after an error, which leaves it in the middle of something
+        return b"".join(pieces)
 
 
 _strict = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -130,7 +130,7 @@ def encode(event: CaptureEvent, dumps: Dumps, *, record: bool) -> Parcel:
         lifted, v1_beside, v1_within = _LIB_PIECE, b"", b""
     else:
         lifted, v1_beside, v1_within = _lift(properties, dumps)
-    v0 = b",".join(filter(None, (_V0_ALWAYS, lifted)))
+    v0 = b"%b,%b" % (_V0_ALWAYS, lifted) if lifted else _V0_ALWAYS
     parts = (head, time, v0, v1_beside or _V1_OPTIONS, v1_within, rest)
     size = len(head) + len(time) + len(rest) + max(len(v0), len(v1_beside) + len(v1_within)) + 48
     if size > MAX_EVENT_BYTES:

@@ -40,6 +40,8 @@ from otel_posthog.model import CaptureEvent, LossReason
 
 PATH = "/i/v1/analytics/events"
 MAX_UNANSWERED = 3
+_OK = {"result": "ok"}
+"""The verdict on nearly every event."""
 
 
 class WireV1:
@@ -102,9 +104,9 @@ class WireV1:
             )
         if not 200 <= status < 300:
             raise PermanentError(f"PostHog refused a batch for good ({status}{_error_code(response)})")
-        return _verdicts(batch, self._results(response), pause)
+        return _verdicts(batch, self._results(batch, response), pause)
 
-    def _results(self, response: Response) -> dict[str, Any]:
+    def _results(self, batch: Batch, response: Response) -> dict[str, Any]:
         try:
             answer = json.loads(response.body)
         except (ValueError, RecursionError):
@@ -114,7 +116,10 @@ class WireV1:
         results = cast(dict[str, Any], answer).get("results") if isinstance(answer, dict) else None
         if not isinstance(results, dict):
             raise ProtocolAbsentError(f"{self._host} does not answer as capture v1 does")
-        return {key.lower(): value for key, value in cast(dict[str, Any], results).items()}
+        found = cast(dict[str, Any], results)
+        if all(parcel.uuid in found for parcel in batch.parcels):
+            return found
+        return {key.lower(): value for key, value in found.items()}
 
 
 def _verdicts(batch: Batch, results: dict[str, Any], pause: float) -> Verdicts:
@@ -124,6 +129,9 @@ def _verdicts(batch: Batch, results: dict[str, Any], pause: float) -> Verdicts:
     notes: list[str] = []
     for parcel in batch.parcels:
         found = results.get(parcel.uuid)
+        if found == _OK:
+            delivered.append(parcel)
+            continue
         entry = cast(dict[str, Any], found) if isinstance(found, dict) else {}
         result = entry.get("result")
         details = code_of(entry.get("details"))

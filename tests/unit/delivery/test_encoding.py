@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import zlib
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
 from importlib.metadata import version
 from typing import Any
@@ -88,6 +90,29 @@ def test_gzip_comes_back_by_either_way(data: bytes) -> None:
     """Both compressors write one gzip member of the same bytes."""
     for fast in (True, False):
         assert gzip.decompress(choose_compress(fast=fast)(data)) == data
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@given(bodies=st.lists(st.binary(max_size=60) | st.binary(max_size=60).map(lambda part: part * 2_000), max_size=6))
+def test_every_body_stands_alone(fast: bool, bodies: list[bytes]) -> None:
+    """The compressor is kept from body to body; nothing of one is needed to read another, in whatever order."""
+    compress = choose_compress(fast=fast)
+    packed = [compress(body) for body in bodies]
+
+    for body, member in reversed(list(zip(bodies, packed, strict=True))):
+        reader = zlib.decompressobj(31)
+        assert reader.decompress(member) == body
+        assert (reader.eof, reader.unused_data) == (True, b"")
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_threads_share_a_compressor(fast: bool) -> None:
+    """Each has one for itself while it compresses."""
+    compress = choose_compress(fast=fast)
+    bodies = [bytes([number]) * 100_000 for number in range(64)]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert [gzip.decompress(member) for member in pool.map(compress, bodies)] == bodies
 
 
 @given(st.integers(0, 253_402_300_799_999_999_999))
