@@ -99,7 +99,10 @@ def examine(
         settings = load_settings(environ)
     except ConfigError as error:
         yield problem(
-            "settings", str(error), "with a wrong setting otel-posthog stays off", error.hint or "Mend or unset it."
+            "settings",
+            setup_checks.without_hint(error),
+            "with a wrong setting otel-posthog stays off",
+            error.hint or "Mend or unset it.",
         )
         settings = Settings(enabled=False)
     else:

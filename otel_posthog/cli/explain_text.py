@@ -21,6 +21,8 @@ _REASONS: Final[dict[DropReason, str]] = {
     DropReason.IGNORED: "posthog.ignore is true",
     DropReason.RULE: "a rule drops it",
     DropReason.EMPTY_NAME: "the event name is empty",
+    DropReason.IDENTITY_ONLY: "its rule names no event",
+    DropReason.CONTROL_FLOW: "an answer below 500, a cancelled task or an exit: no error",
     DropReason.NO_SUBJECT: "nobody to apply it to: no distinct id",
     DropReason.DUPLICATE_EXCEPTION: "the same exception was captured from another carrier",
     DropReason.DUPLICATE: "the same content was captured already",
@@ -169,8 +171,8 @@ def _why(item: Item) -> str:
     reason = item.decision.reason or DropReason.INVALID
     if reason is DropReason.RULE and item.decision.rule:
         return f"dropped by rule {item.decision.rule}"
-    if reason is DropReason.EMPTY_NAME and item.decision.rule:
-        return f"rule {item.decision.rule} captures no event"
+    if reason is DropReason.IDENTITY_ONLY:
+        return f"{reason.value}: rule {item.decision.rule} captures no event"
     return f"{reason.value}: {_REASONS.get(reason, '')}".rstrip(": ")
 
 

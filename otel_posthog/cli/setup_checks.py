@@ -35,8 +35,8 @@ FRAMEWORKS = {
     "pyramid": ("opentelemetry-instrumentation-pyramid", "pyramid"),
     "celery": ("opentelemetry-instrumentation-celery", "celery"),
 }
-# What brings a framework along without being used by the app itself.
-IMPLIED = {"starlette": "fastapi"}
+# Starlette comes along with many packages, our emulator among them: beside another framework it says nothing.
+INCIDENTAL = frozenset({"starlette"})
 
 # PostHog's other keys, by what they start with: well-formed at the edge, answered 200, and discarded later.
 OTHER_KEYS = {
@@ -62,7 +62,7 @@ def gate(settings: Settings) -> Iterator[Finding]:
         if "PostHog does not speak" in warning:
             continue  # `exporters` says it, with its mend
         what, _, mend = warning.rpartition("; ")
-        yield warn("settings", what or warning, "the set-up works otherwise than written", _sentence(mend))
+        yield warn("settings", what or warning, "so it does not do what it seems to say", _sentence(mend))
 
 
 GATE_MENDS = {
@@ -76,7 +76,12 @@ GATE_MENDS = {
 
 
 def _sentence(text: str) -> str:
-    return f"{text[:1].upper()}{text[1:]}." if text else ""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?")) else ".") if text else ""
+
+
+def without_hint(error: ConfigError) -> str:
+    """What is wrong, without the way out: a finding says that on a line of its own."""
+    return str(error).removesuffix(f". {error.hint}") if error.hint else str(error)
 
 
 def token(settings: Settings) -> Iterator[Finding]:
@@ -236,7 +241,7 @@ def _protocol(
     elif PROTOCOL_EXPORTERS[protocol] not in installed.names(f"opentelemetry_{signal}_exporter"):
         yield problem(
             "protocol",
-            f"the exporter for {protocol} is not installed",
+            f"the exporter of the standard {signal} for {protocol} is not installed",
             "the SDK refuses to start without it: no telemetry at all",
             f"pip install {PROTOCOL_PACKAGES[protocol]}",
         )
@@ -252,7 +257,7 @@ def instrumentations(environ: Mapping[str, str], installed: Installed) -> Iterat
         package, entry = FRAMEWORKS[framework]
         if entry in present:
             yield ok("instrumentation", f"{framework}: {package} {installed.version(package)}")
-        elif IMPLIED.get(framework) not in found:
+        elif framework not in INCIDENTAL or len(found) == 1:
             yield warn(
                 "instrumentation",
                 f"{framework} {installed.version(framework)} is installed, its instrumentation is not",
@@ -331,8 +336,8 @@ def rules(settings: Settings) -> Iterator[Finding]:
     except ConfigError as error:
         yield problem(
             "rules",
-            str(error),
-            "with wrong rules the bridge stays off in process, and a gateway does not start",
+            without_hint(error),
+            "with wrong rules otel-posthog stays off",
             error.hint or "Mend the line that is named, then run `otel-posthog rules check FILE`.",
         )
     else:

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,8 @@ from otel_posthog.config.load import load_settings
 from otel_posthog.config.otlp_environment import standard_otlp_environment
 from otel_posthog.config.settings import GateCheck, Lane, Mode, Settings
 from otel_posthog.errors import ConfigError
+from otel_posthog.rules.engine import RuleSet
+from otel_posthog.rules.load import BUILTIN_PREFIX, load_rules
 from otel_posthog.version import __version__
 
 HELP = "show what is on, what is off, why, and which source decided"
@@ -114,21 +116,24 @@ def collect(environ: Mapping[str, str], installed: Installed, modules: Mapping[s
         installed: What is installed.
         modules: Loaded modules: providers are looked for only where OpenTelemetry is already imported.
     """
-    error = ""
+    error, rules, settings = "", RuleSet(), Settings(enabled=False)
     try:
         settings = load_settings(environ)
+        # As in the service, where wrong rules keep the bridge off.
+        rules = load_rules(settings.rules) if settings.enabled else rules
     except ConfigError as raised:
         error = str(raised)
-        settings = Settings(enabled=False, checks=(GateCheck("settings", False, error, raised.key, mistake=True),))
+        failed = GateCheck("rules" if settings.checks else "settings", False, error, raised.key, mistake=True)
+        settings = replace(settings, enabled=False, checks=(*settings.checks, failed))
     processors = attached_processors(modules)
     ours = [name for found in processors.values() for name in found if name.startswith("otel_posthog.")]
     return Status(
         enabled=settings.enabled,
         reason=settings.reason,
-        mode=settings.lane.mode.value if settings.lane else "",
+        mode=settings.lane.mode.value if settings.enabled and settings.lane else "",
         error=error,
         checks=settings.checks,
-        features=tuple(_features(settings, environ, installed)),
+        features=tuple(_features(settings, rules, environ, installed)),
         versions={"otel-posthog": __version__}
         | {name: version for name in VERSIONS if (version := installed.version(name))},
         distro=installed.chosen("opentelemetry_distro", environ),
@@ -138,16 +143,18 @@ def collect(environ: Mapping[str, str], installed: Installed, modules: Mapping[s
     )
 
 
-def _features(settings: Settings, environ: Mapping[str, str], installed: Installed) -> list[Feature]:
+def _features(settings: Settings, rules: RuleSet, environ: Mapping[str, str], installed: Installed) -> list[Feature]:
     features = [
         _lane("product data", settings.lane, settings, "lane.url"),
         *([_lane("second lane", settings.also, settings, "sinks")] if settings.also else []),
         *(_standard(signal, settings, environ) for signal in ("traces", "logs")),
-        *_rest(settings, installed),
+        *_rest(settings, rules, installed),
     ]
     if settings.enabled:
         return features
-    why = "a setting is wrong" if settings.checks and settings.checks[0].name == "settings" else "the gate is shut"
+    failed = settings.failed_check
+    wrong = {"settings": "a setting is wrong", "rules": "the rules are wrong"}
+    why = wrong.get(failed.name if failed else "", "the gate is shut")
     return [Feature(each.name, False, why) for each in features]
 
 
@@ -187,23 +194,38 @@ def _standard(signal: str, settings: Settings, environ: Mapping[str, str]) -> Fe
     return Feature(name, True, f"to {to} at {endpoint.shown}{path} ({protocol}, {key})", endpoint.source)
 
 
-def _rest(settings: Settings, installed: Installed) -> list[Feature]:
+def _rest(settings: Settings, rules: RuleSet, installed: Installed) -> list[Feature]:
     sources, convert, identity, delivery = settings.sources, settings.convert, settings.identity, settings.delivery
 
     def feature(name: str, on: bool, yes: str, no: str, path: str) -> Feature:
         return Feature(name, on, yes if on else no, sources.get(path, ""))
 
     path, waits = settings.rules.path, identity.late_wait > 0
+    defaults = any(rule.name.startswith(BUILTIN_PREFIX) for rule in rules.rules)
+    own = sum(not rule.name.startswith(BUILTIN_PREFIX) for rule in rules.rules)
+    sdk = installed.version("posthog")
     unsampled = {"all": "every unsampled span is seen for product events", "server": "unsampled server spans are seen"}
     return [
-        feature("rules", bool(path), path, "no rules file: only tagged items become events", "rules.path"),
-        feature("default rules", settings.rules.defaults, "page views and API calls", "not chosen", "rules.defaults"),
+        feature(
+            "rules",
+            bool(path),
+            f"{own} rule{'s' * (own != 1)} of {path}",
+            "no rules file: only tagged items and exceptions become events",
+            "rules.path",
+        ),
+        feature(
+            "default rules",
+            defaults,
+            "page views and API requests",
+            "not chosen",
+            "rules.defaults" if settings.rules.defaults or not defaults else "rules.path",
+        ),
         feature("exceptions", convert.exceptions, "become $exception", "left alone", "convert.exceptions"),
         feature(
             "record unsampled",
             settings.record_unsampled != "off",
             unsampled.get(settings.record_unsampled, ""),
-            "sampled spans only; capture() is complete all the same",
+            "sampled spans only",
             "record_unsampled",
         ),
         feature(
@@ -239,10 +261,8 @@ def _rest(settings: Settings, installed: Installed) -> list[Feature]:
         feature("further sinks", bool(settings.sinks), ", ".join(settings.sinks), "none", "sinks"),
         Feature(
             "posthog SDK",
-            bool(installed.version("posthog")),
-            f"{installed.version('posthog')} installed: flags can be evaluated"
-            if installed.version("posthog")
-            else "not installed: no feature flags (pip install 'otel-posthog[flags]')",
+            bool(sdk),
+            f"{sdk}: an exception that it has captured is not sent again" if sdk else "not installed, and not needed",
         ),
     ]
 

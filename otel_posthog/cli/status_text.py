@@ -28,8 +28,8 @@ def render(status: Status, page: Page) -> str:
     page.heading("This process")
     if status.attached is None:
         page.text(
-            "No OpenTelemetry SDK is set up here: this command reads the environment only. Inside your service, "
-            "otel_posthog.cli.status.collect tells which processors are attached."
+            "This command sees the environment, not your running service: what is attached there, its log says at level "
+            "INFO (logger otel_posthog)."
         )
     for signal, processors in status.processors.items():
         ours = [name for name in processors if name.startswith("otel_posthog.")]

@@ -210,7 +210,7 @@ CASES: list[tuple[str, dict[str, str], Installed | None, tuple[str, str, str, st
         (
             "problem",
             "protocol",
-            "the exporter for grpc is not installed",
+            "the exporter of the standard traces for grpc is not installed",
             "pip install opentelemetry-exporter-otlp-proto-grpc",
         ),
     ),

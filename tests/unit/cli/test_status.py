@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import sys
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote
@@ -37,6 +38,12 @@ ON = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "rules.yaml").write_text("rules: [{name: paid, match: {name: pay}, capture: paid}]\n")
+    monkeypatch.chdir(tmp_path)
+
+
 def text(environ: dict[str, str], modules: dict[str, ModuleType] | None = None) -> str:
     """The status as people see it."""
     return render(status.collect(environ, PACKAGES, modules or {}), Page(width=100)).replace(status.__version__, "X")
@@ -61,11 +68,10 @@ Features
   ✓ standard traces   to PostHog at https://eu.i.posthog.com/i/v1/traces (http/protobuf, token
                       added)  [OTEL_EXPORTER_OTLP_ENDPOINT]
   – standard logs     no OTLP exporter is configured
-  ✓ rules             rules.yaml  [OTEL_POSTHOG_CONFIG]
+  ✓ rules             1 rule of rules.yaml  [OTEL_POSTHOG_CONFIG]
   – default rules     not chosen  [default]
   ✓ exceptions        become $exception  [default]
-  – record unsampled  sampled spans only; capture() is complete all the same
-                      [OTEL_POSTHOG_RECORD_UNSAMPLED]
+  – record unsampled  sampled spans only  [OTEL_POSTHOG_RECORD_UNSAMPLED]
   ✓ request context   $current_url, $browser …, queries removed  [default]
   – client address    not sent  [default]
   ✓ header identity   x-posthog-* is believed  [default]
@@ -73,7 +79,7 @@ Features
   ✓ late identity     tagged items wait up to 2 s for who it was  [default]
   – spool             no directory: what an outage outlasts is counted as lost  [default]
   – further sinks     none  [default]
-  – posthog SDK       not installed: no feature flags (pip install 'otel-posthog[flags]')
+  – posthog SDK       not installed, and not needed
 
 Versions
   · otel-posthog         X
@@ -82,8 +88,8 @@ Versions
   · distribution in use  distro
 
 This process
-  No OpenTelemetry SDK is set up here: this command reads the environment only. Inside your service,
-  otel_posthog.cli.status.collect tells which processors are attached.
+  This command sees the environment, not your running service: what is attached there, its log says
+  at level INFO (logger otel_posthog).
 
 Worth knowing
   ! OTEL_EXPORTER_OTLP_ENDPOINT names PostHog's app host eu.posthog.com; using its ingestion host
@@ -113,8 +119,8 @@ Versions
   · distribution in use  distro
 
 This process
-  No OpenTelemetry SDK is set up here: this command reads the environment only. Inside your service,
-  otel_posthog.cli.status.collect tells which processors are attached.
+  This command sees the environment, not your running service: what is attached there, its log says
+  at level INFO (logger otel_posthog).
 """)
 
 
@@ -201,6 +207,33 @@ def test_no_secret_is_shown(token: str, header: str, scheme: str, wrong: bool) -
         shown = repr(found) + render(found, Page(width=10_000))
         for secret in (token, header, quote(token, safe=""), quote(header, safe="")):
             assert secret not in shown
+
+
+def test_wrong_rules_are_off_as_in_the_service(tmp_path: Path) -> None:
+    """Rules that do not load keep the bridge off in process: the status says so, and what is wrong with them."""
+    (tmp_path / "rules.yaml").write_text("rules: [{name: paid, match: {name: pay}, captur: paid}]\n")
+    found = status.collect(ON, PACKAGES, {})
+
+    assert (found.enabled, found.mode, [check.name for check in found.checks if not check.passed]) == (
+        False,
+        "",
+        ["rules"],
+    )
+    assert found.reason == found.error
+    assert found.error.startswith("`rules[0].captur` (rules.yaml:1): unknown key `captur`. Did you mean `capture`?")
+    assert {feature.why for feature in found.features} == {"the rules are wrong"}
+
+
+def test_default_rules_chosen_in_the_file_are_on(tmp_path: Path) -> None:
+    """`default_rules: true` counts wherever it stands, and is not counted among one's own rules."""
+    (tmp_path / "rules.yaml").write_text("default_rules: true\n")
+    features = {feature.name: feature for feature in status.collect(ON, PACKAGES, {}).features}
+
+    assert (features["rules"].why, features["default rules"].on, features["default rules"].source) == (
+        "0 rules of rules.yaml",
+        True,
+        "OTEL_POSTHOG_CONFIG",
+    )
 
 
 def test_colours_only_where_they_are_seen() -> None:
