@@ -28,8 +28,8 @@ def render(status: Status, page: Page) -> str:
     page.heading("This process")
     if status.attached is None:
         page.text(
-            "This command sees the environment, not your running service: what is attached there, its log says at level "
-            "INFO (logger otel_posthog)."
+            "This command sees the environment, not your running service: what is attached there, its log says at "
+            "level INFO (logger otel_posthog)."
         )
     for signal, processors in status.processors.items():
         ours = [name for name in processors if name.startswith("otel_posthog.")]
