@@ -135,6 +135,8 @@ class ProcessRuntime:
     ) -> Runtime:
         """Builds the runtime, or gives the one that is there, whatever `settings` it was built from.
 
+        What dead processes left in the spool begins to leave at once; without any, no thread is started.
+
         Raises:
             ConfigError: The rules cannot be loaded; there is no runtime then.
         """
@@ -143,6 +145,8 @@ class ProcessRuntime:
                 self._runtime = build_runtime(
                     settings, transport=transport, send_guard=send_guard, tap=tap, resource=resource, late=True
                 )
+                if _has_spooled(settings.delivery.spool_dir):
+                    self._runtime.bridge.resume()
             return self._runtime
 
     def reload(self, settings: Settings) -> Runtime | None:
@@ -177,6 +181,7 @@ class ProcessRuntime:
                     settings, send_guard=old.send_guard, guard=old.guard.failed, resource=old.resource
                 )
                 replaced = bridge.replace(Converter(settings.convert, rules), delivery)
+                delivery.resume()
             else:
                 bridge.replace(Converter(settings.convert, rules))
             self._runtime = replace(old, settings=settings, rules=rules)
@@ -194,6 +199,18 @@ class ProcessRuntime:
         with self._lock:
             runtime, self._runtime = self._runtime, None
         return runtime is None or runtime.bridge.shutdown(timeout)
+
+
+def _has_spooled(spool_dir: str) -> bool:
+    """Whether some process, dead or alive, has a folder in the spool: a look that loads nothing."""
+    if not spool_dir:
+        return False
+    top = os.path.expanduser(spool_dir)  # noqa: PTH111 - pathlib costs an import in every process
+    try:
+        with os.scandir(top) as lanes:
+            return any(lane.is_dir() and os.listdir(lane.path) for lane in lanes)  # noqa: PTH208 - as above
+    except OSError:
+        return False
 
 
 def _delivers_elsewhere(old: Settings, new: Settings) -> bool:

@@ -136,6 +136,10 @@ class Bridge:
         """Calls `follow` after each `replace`: for edges that keep something of the converter's rules at hand."""
         self._followers.append(follow)
 
+    def resume(self) -> None:
+        """Begins to deliver what dead processes left in the spool; where there is nothing, no thread is started."""
+        self.load().delivery.resume()
+
     def flush(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds until all events so far have their outcome."""
         return self._accepting is None or self._accepting.delivery.flush(timeout)

@@ -154,13 +154,21 @@ def build_lane(
 
     spools: list[Spool] = []
 
-    def new_spool() -> Spool | None:
+    def unused_spool() -> Spool | None:
         if not config.spool_dir:
             return None
         folder = f"{os.path.expanduser(config.spool_dir)}/{folder_name(name)}"  # noqa: PTH111 - text, as the file layer has it
-        spool = Spool(folder, OsFiles(), max_bytes=config.spool_bytes, now_ns=lambda: int(ticks.time() * 1e9))
-        spools.append(spool)
+        return Spool(folder, OsFiles(), max_bytes=config.spool_bytes, now_ns=lambda: int(ticks.time() * 1e9))
+
+    def new_spool() -> Spool | None:
+        spool = unused_spool()
+        if spool is not None:
+            spools.append(spool)
         return spool
+
+    def left_behind() -> bool:
+        spool = unused_spool()
+        return spool is not None and spool.left_behind()
 
     def load() -> Wire:
         if isinstance(carrier, Urllib3Transport):
@@ -193,5 +201,11 @@ def build_lane(
         carrier.close()
 
     return LaneDelivery(
-        new_engine, close=close, after_fork=after_fork, exit_timeout=config.exit_timeout, guard=guard, name=name
+        new_engine,
+        close=close,
+        left_behind=left_behind,
+        after_fork=after_fork,
+        exit_timeout=config.exit_timeout,
+        guard=guard,
+        name=name,
     )

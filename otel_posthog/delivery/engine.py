@@ -366,7 +366,8 @@ class Engine:
                 if self._behind:
                     moments.append(max(now, self._journal_from))
             if not moments or self._over(now):
-                return None if self._closed else IDLE
+                # Workers die while this one has nothing to do: somebody must send what they leave.
+                return None if self._closed else IDLE if self._journal is None else ADOPT_INTERVAL
             wait = max(min(moments), self._hold_until)
             if self._deadline is not None and wait >= self._deadline:
                 # All that is left may only go out after the end: nobody need wait for the end.

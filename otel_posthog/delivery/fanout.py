@@ -38,6 +38,10 @@ class FanOut:
                 self._guard(f"sink.{name}", error)
         return True
 
+    def resume(self) -> None:
+        """See `Delivery.resume`; only the primary has a spool."""
+        self.primary.resume()
+
     def flush(self, timeout: float) -> bool:
         """See `Delivery.flush`; the answer is the primary's."""
         return self._each(timeout, lambda delivery, left: delivery.flush(left))

@@ -1,7 +1,7 @@
 """`LaneDelivery`: an engine with a thread of its own; forks, late threads and the interpreter's exit.
 
-- Nothing exists before the first submit: no thread, no socket, no file, and no lock (one made before gevent patches
-  `threading` would block the whole hub).
+- Nothing exists before the first submit, unless a dead process left something in the spool (`resume`): no thread, no
+  socket, no file, and no lock (one made before gevent patches `threading` would block the whole hub).
 - The thread is a daemon: it never holds up the exit. At exit (`atexit` callbacks run while daemon threads still do) the
   queue is flushed within `exit_timeout`, but stays open: providers registered their own callbacks earlier, so theirs
   run later, and what they bring then is still taken, and sent at once. Their shutdown closes.
@@ -40,6 +40,7 @@ class LaneDelivery:
     Args:
         new_engine: Makes the engine, at the first submit and after a fork.
         close: Closes what the engine used; a later use opens it again.
+        left_behind: Whether a dead process left something for this lane; opens nothing that stays open.
         after_fork: Makes what the engine uses forget the parent's connections and locks.
         exit_timeout: Seconds that the flush at exit may take.
         guard: Told about internal errors.
@@ -51,6 +52,7 @@ class LaneDelivery:
         new_engine: Callable[[], Engine],
         *,
         close: Callable[[], None],
+        left_behind: Callable[[], bool] = lambda: False,
         after_fork: Callable[[], None],
         exit_timeout: float,
         guard: Callable[[str, BaseException], None],
@@ -58,6 +60,7 @@ class LaneDelivery:
     ) -> None:
         self._new_engine = new_engine
         self._close = close
+        self._left_behind = left_behind
         self._forget_parent = after_fork
         self._exit_timeout = exit_timeout
         self._guard = guard
@@ -92,6 +95,16 @@ class LaneDelivery:
         except Exception as error:  # noqa: BLE001 - an edge: telemetry never breaks the host
             self._guard("delivery.submit", error)
             return False
+
+    def resume(self) -> None:
+        """See `Delivery.resume`."""
+        try:
+            if self._closed or self._running or not self._left_behind():
+                return
+            # The engine looks for itself, and takes what is there by then.
+            self._start(self._engine or self._first())
+        except Exception as error:  # noqa: BLE001 - an edge
+            self._guard("delivery.resume", error)
 
     def flush(self, timeout: float) -> bool:
         """See `Delivery.flush`."""

@@ -52,6 +52,10 @@ class Delivery(Protocol):
         """Takes all of `events` or none (False: no room, or shut down). Never blocks, never does I/O."""
         ...
 
+    def resume(self) -> None:
+        """Begins to send what dead processes left in the spool, if there is any; starts and opens nothing otherwise."""
+        ...
+
     def flush(self, timeout: float) -> bool:
         """Waits up to `timeout` seconds until everything submitted so far has its outcome; True if so."""
         ...

@@ -114,7 +114,7 @@ class SegmentLog:
         Raises:
             OSError: The folder cannot be read.
         """
-        numbers = [int(name[:-4]) for name in self._files.names(self.folder) if _is_segment(name)]
+        numbers = [int(name[:-4]) for name in self._files.names(self.folder) if is_segment(name)]
         for number in sorted(numbers):
             self._segments[number] = _Segment(number, self._files.size(self._path(number)))
             self._next_number = number + 1
@@ -343,7 +343,8 @@ class SegmentLog:
         return f"{self.folder}/{number:08d}.log"
 
 
-def _is_segment(name: str) -> bool:
+def is_segment(name: str) -> bool:
+    """Whether a file of that name is a segment."""
     return name.endswith(".log") and name[:-4].isdigit()
 
 

@@ -32,6 +32,10 @@ class Onlooker(Protocol):
         """As `Delivery.submit`; a refusal concerns nobody else."""
         ...
 
+    def resume(self) -> None:
+        """As `Delivery.resume`."""
+        ...
+
     def flush(self, timeout: float) -> bool:
         """As `Delivery.flush`."""
         ...
@@ -84,6 +88,9 @@ class MemorySink:
         self._events.extend(events)
         self._seen += len(events)
         return True
+
+    def resume(self) -> None:
+        """Nothing was left."""
 
     def flush(self, timeout: float) -> bool:  # noqa: ARG002 - nothing to wait for
         """Always done."""
@@ -239,6 +246,9 @@ class WriterSink:
         if self._thread is None:
             self._start()
         return True
+
+    def resume(self) -> None:
+        """Nothing was left."""
 
     def flush(self, timeout: float) -> bool:
         """See `Onlooker.flush`."""

@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from otel_posthog.delivery.segment_log import Position, SegmentLog
+from otel_posthog.delivery.segment_log import Position, SegmentLog, is_segment
 from otel_posthog.delivery.spool_files import Files
 
 _LOCK_PATIENCE = 2.0
@@ -138,6 +138,18 @@ class Spool:
                 adopted = True
             self._forget_empty()
         return adopted and bool(self._orphans)
+
+    def left_behind(self) -> bool:
+        """Whether some folder that nobody holds has segments in it; takes nothing over, leaves no file open."""
+        for name in self._files.names(self._folder):
+            path = f"{self._folder}/{name}"
+            if path in self._locks or not any(is_segment(file) for file in self._files.names(path)):
+                continue
+            lock = self._lock(path)
+            if lock is not None:
+                self._files.close(lock)
+                return True
+        return False
 
     def close(self) -> None:
         """Releases everything; removes what is empty, leaves what is not to a later process."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from otel_posthog.config.settings import DeliveryConfig
 from otel_posthog.delivery.backoff import MAX_RETRY_AFTER, Backoff
 from otel_posthog.delivery.encoding import dumps
-from otel_posthog.delivery.engine import IDLE, Engine, Parts, weigh
+from otel_posthog.delivery.engine import ADOPT_INTERVAL, IDLE, Engine, Journal, Parts, weigh
 from otel_posthog.delivery.protocols import Request, Response
+from otel_posthog.delivery.spool import Spool
+from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.delivery.wire_auto import AutoWire
 from otel_posthog.delivery.wire_v0 import WireV0
 from otel_posthog.delivery.wire_v1 import WireV1
@@ -47,7 +50,9 @@ class Clock:
 class Bench:
     """An engine with everything around it injected."""
 
-    def __init__(self, *, wire: str = "v0", config: DeliveryConfig = CONFIG, seed: int = 1) -> None:
+    def __init__(
+        self, *, wire: str = "v0", config: DeliveryConfig = CONFIG, seed: int = 1, journal: Journal | None = None
+    ) -> None:
         self.clock = Clock()
         self.answers: list[Any] = []
         self.transport = RecordingTransport(self._answer)
@@ -64,6 +69,7 @@ class Bench:
             guard=raise_it,
             complain=lambda note, _: self.notes.append(note),
             new_id=lambda: f"request-{next(ids)}",
+            journal=journal,
         )
         self.engine = Engine(config, parts)
 
@@ -99,6 +105,12 @@ def test_a_part_filled_batch_leaves_with_age() -> None:
     bench.run(0.2)
     assert bench.batches == [[event(1).uuid, event(2).uuid]]
     assert bench.engine.step() == IDLE
+
+
+def test_an_idle_process_with_a_spool_looks_for_the_dead_once_a_minute(tmp_path: Path) -> None:
+    """A worker that was killed beside a quiet one: the quiet one wakes up for it."""
+    bench = Bench(journal=Spool(str(tmp_path), OsFiles(), max_bytes=100_000, now_ns=lambda: 0))
+    assert bench.engine.step() == ADOPT_INTERVAL
 
 
 def test_a_full_batch_leaves_at_once() -> None:

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from otel_posthog.config.settings import Mode
 from otel_posthog.delivery.segment_log import MAGIC, SegmentLog, SpoolFullError, pack
 from otel_posthog.delivery.spool import Spool, folder_name
 from otel_posthog.delivery.spool_files import OsFiles
@@ -538,3 +540,59 @@ def _descriptors() -> list[str]:
             continue
         found.append(name)
     return found
+
+
+def left_by_a_dead_process(url: str, folder: Path, count: int) -> None:
+    """A process that spools `count` events and is killed before it could send one."""
+    code = f"""
+        import os, sys, time
+        from otel_posthog.config.settings import DeliveryConfig, Lane, Mode, Secret, Settings
+        from otel_posthog.delivery.build import build_delivery
+        from tests.unit.delivery.loopback import event, raise_it
+        config = DeliveryConfig(wire="v0", flush_interval=600.0, spool_dir={str(folder)!r})
+        lane = Lane(Mode.DIRECT, {url!r}, Secret("phc_x"))
+        delivery = build_delivery(Settings(enabled=True, lane=lane, delivery=config), guard=raise_it)
+        delivery.submit([event(number) for number in range({count})])
+        found = lambda: sum(
+            open(os.path.join(base, name), "rb").read().count(b"order placed")
+            for base, _, names in os.walk({str(folder)!r}) for name in names if name.endswith(".log")
+        )
+        while found() < {count}:
+            time.sleep(0.01)
+        os.kill(os.getpid(), 9)
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path.cwd(), timeout=30, check=False)
+    assert done.returncode == -9
+
+
+def test_what_a_dead_process_left_leaves_without_any_new_event(
+    server: Server, deliver: Workshop, tmp_path: Path
+) -> None:
+    """A service that was killed and is quiet after its restart: `resume` alone brings everything, once."""
+    left_by_a_dead_process(server.url, tmp_path, 7)
+    assert server.store == {}
+    delivery = deliver(spool_dir=str(tmp_path))
+    delivery.resume()
+    assert until(lambda: set(server.store) == {key(event(number)) for number in range(7)})
+    assert until(lambda: delivery.stats().delivered == 7)
+    delivery.resume()
+    assert delivery.shutdown(5)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_resuming_where_nothing_is_left_starts_nothing(server: Server, deliver: Workshop, tmp_path: Path) -> None:
+    """No spool, an empty one, a living process's, one of another lane: no thread, and no file is made or left open."""
+    other = Workshop(server)(mode=Mode.COLLECTOR, spool_dir=str(tmp_path), flush_interval=600.0)
+    alive = deliver(spool_dir=str(tmp_path), flush_interval=600.0)
+    alive.submit([event(1)])
+    other.submit([event(2)])
+    assert until(lambda: len(list(tmp_path.rglob("*.log"))) == 2)
+    before, files, handles = threading.active_count(), sorted(tmp_path.rglob("*")), len(os.listdir("/proc/self/fd"))
+    for folder in ("", str(tmp_path / "empty"), str(tmp_path)):
+        delivery = deliver(spool_dir=folder)
+        delivery.resume()
+        assert threading.active_count() == before
+        assert delivery.stats().captured == 0
+    assert sorted(tmp_path.rglob("*")) == files
+    assert len(os.listdir("/proc/self/fd")) == handles
+    other.shutdown(5)
