@@ -132,7 +132,9 @@ class Converter:
             events.append(self._exception(item, only=not names))
         if updates.any:
             events += self._updates(item, updates, events)
-        reason = DropReason.EMPTY_NAME if tags.has_event or match is not None else DropReason.NOT_TAGGED
+        reason = DropReason.EMPTY_NAME if tags.has_event else DropReason.NOT_TAGGED
+        if match is not None:
+            reason = DropReason.IDENTITY_ONLY
         if updates.own:
             reason = DropReason.NO_SUBJECT
         return self._finish(events, match.rule if match is not None else "", item.cleaner, reason)

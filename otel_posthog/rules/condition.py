@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from otel_posthog.model import AttributeValue, Signal
-from otel_posthog.rules.pattern import MAX_TEXT
+from otel_posthog.rules.pattern import MAX_TEXT, to_search
 from otel_posthog.rules.reference import Getter, getter, severity_number
 from otel_posthog.rules.rule import Check, Condition, Group, operands_of
 from otel_posthog.rules.schema import OPERATOR_BY_NAME, SEVERITIES
@@ -79,7 +79,7 @@ def _positive(name: str, operand: Any) -> ValueTest:
         # translate() anchors at both ends; "|" joins the alternatives into one scan.
         return _text_test(re.compile("|".join(fnmatch.translate(pattern) for pattern in operand)).match)
     if name == "regex":
-        return _text_test(re.compile(operand).search)
+        return _text_test(re.compile(to_search(operand)).search)
     order = _ORDER[name]
     return _any_element(lambda value: (number := _number(value)) is not None and order(number, operand))
 

@@ -48,6 +48,19 @@ _RESERVED: Final = {
     posthog.EVENT_GROUP_IDENTIFY: "Use `group` and `group_set`",
     posthog.EVENT_SET: "Use `set`, `set_once` or `unset` without `capture`",
 }
+_STRUCTURAL: Final = {
+    posthog.PERSON_SET: "Use `set` beside `capture`",
+    posthog.PERSON_SET_ONCE: "Use `set_once` beside `capture`",
+    posthog.PERSON_UNSET: "Use `unset` beside `capture`",
+    posthog.GROUPS_PROPERTY: "Use `group` beside `capture`",
+    posthog.SESSION_PROPERTY: "The session is read from `session.id` or `posthog.session_id` of the item",
+    posthog.WINDOW_PROPERTY: "The window is read from `posthog.window_id` of the item",
+    posthog.PERSON_PROFILE_PROPERTY: "It is read from `posthog.process_person_profile` of the item or its resource",
+    posthog.CUT_PROPERTY: "The bridge writes it where it had to cut",
+    "$exception_list": "Exceptions are read from the item itself",
+    **dict.fromkeys(posthog.SERVER_DERIVED, "PostHog makes it itself"),
+}
+"""Properties with a meaning of their own: a rule that wrote them would be silently ignored."""
 _ACTIONS: Final = tuple(key.name for key in RULE.keys if key.name not in ("name", "match", "on"))
 _ONLY_AT_END: Final = ("duration_ms", "status", "status_description")
 _MAX_PATTERN: Final = 1000
@@ -189,8 +202,10 @@ class _Parser:
     # --- a rule ------------------------------------------------------------------------------------------------
 
     def rule(self, at: _At) -> Rule:
+        entries = self.mapping(at, RULE.doc)
+        # Before the values are read: a map below `$set` would be taken for a condition.
+        self.no_structural_properties(entries, at)
         fields = self.table(RULE, at)
-        entries = self.mapping(at)
         if self._reserved and fields["name"].startswith(self._reserved):
             raise self.error(
                 f"the name {fields['name']!r} begins like those of the default rules",
@@ -255,6 +270,18 @@ class _Parser:
             alias=fields.get("alias"),
             anon_distinct_id=fields.get("anon_distinct_id"),
         )
+
+    def no_structural_properties(self, entries: dict[str, Entry], at: _At) -> None:
+        for part in ("capture", "properties"):
+            if part not in entries:
+                return
+            at = at.child(part, entries[part])
+            entries = at.node.mapping or {}
+        for name, entry in entries.items():
+            if name in _STRUCTURAL:
+                raise self.error(
+                    f"`{name}` is no property that a rule can write", at.child(name, entry), _STRUCTURAL[name]
+                )
 
     def event_name(self, template: Template, at: _At) -> None:
         name = template.text
@@ -411,7 +438,7 @@ class _Parser:
             raise self.error(
                 f"the regular expression can take exponential time: {slow}",
                 at,
-                "Do not repeat without limit what itself repeats without limit",
+                "Say each repeated part in one way only: `a+` for `(a+)+`, `[ab]*` for `(a|b|ab)*`",
             )
         return pattern
 

@@ -159,3 +159,13 @@ def test_resource_group_updates_are_one_a_day() -> None:
 
     assert [(event.event, event.distinct_id) for event in made] == [("$groupidentify", "$version_3")] * 2
     assert made[0].uuid == made[1].uuid
+
+
+@pytest.mark.parametrize(
+    "action", ['distinct_id: "{user.id}"', 'group: {company: "{shop.company}"}', 'set: {plan: "{shop.plan}"}']
+)
+def test_a_rule_without_an_event_says_so(action: str) -> None:
+    """Who an item belongs to, or values that are missing, make no event: that is no empty name."""
+    rules = parse_text(f"version: 1\nrules: [{{name: who, match: {{name: work}}, {action}}}]")
+    decision = Converter(ConvertConfig(), rules).convert(span({"user.id": "u"}))
+    assert (decision.reason, decision.rule) == (DropReason.IDENTITY_ONLY, "who")

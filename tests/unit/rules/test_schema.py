@@ -47,6 +47,7 @@ NOT_EXPRESSIBLE = {
     "bad_severity_operator",
     "bad_span_kind_on_log",
     "bad_strip_prefix_alone",
+    "bad_structural_exception",
 }
 
 
