@@ -53,6 +53,22 @@ def test_no_thread_before_the_first_item(app: Any) -> None:
     assert app.edge.worker._thread is None
 
 
+def test_a_stream_of_items_wakes_the_thread_once(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waking it costs a request more than handing over: after an item it looks again by itself before it sleeps."""
+    monkeypatch.setattr("otel_posthog.sdk.worker._PAUSE", 600.0)
+    worker = app.edge.worker
+    arrived, woken = threading.Event(), list[str]()
+    submit, wake = app.delivery.submit, worker._wake.set
+    app.delivery.submit = lambda events: (submit(events), arrived.set())[0]
+    monkeypatch.setattr(worker._wake, "set", lambda: (woken.append("woken"), wake()))
+    emit(app, "one")
+    assert arrived.wait(10)
+    with worker._work:  # it has finished with the first item
+        emit(app, "two", "three")
+    assert app.spans.force_flush()
+    assert ([event.event for event in app.delivery.events], woken) == (["one", "two", "three"], ["woken"])
+
+
 def test_many_threads_lose_nothing(app: Any) -> None:
     """Eight threads hand over at once."""
 
