@@ -20,12 +20,13 @@ from otel_posthog.convert.tags import Tags
 from otel_posthog.convert.text import clean_text, cut_bytes, first_of
 from otel_posthog.convert.values import Cleaner
 from otel_posthog.model import Attributes, AttributeValue, Notice, Signal
+from otel_posthog.model.frozen import frozen
 from otel_posthog.semconv import otel, posthog
 
 _STRONG: Final = (posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, otel.ENDUSER_ID)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """Whom the events of one item belong to.
 

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.model import JsonValue, Notice
@@ -39,6 +39,8 @@ _EXACT_DEPTH: Final = 200
 """In a finished event: JSON encoders give up at Python's recursion limit."""
 _MIN_INT64: Final = -(1 << 63)
 _MAX_INT64: Final = (1 << 63) - 1
+_PLAIN_NUMBER: Final = 1 << 53
+"""Numbers up to here are finite, within 64 bits, and themselves in every JSON parser."""
 _MARK_BYTES: Final = len(CUT_MARK.encode())
 
 
@@ -94,25 +96,30 @@ class Cleaner:
         """Remembers `notice`, once."""
         self.notices[notice] = None
 
-    def properties(self, values: Mapping[str, object], into: dict[str, JsonValue]) -> None:
+    def properties(self, values: Mapping[str, Any], into: dict[str, JsonValue]) -> None:
         """Cleans `values` into `into`; later values win."""
         limit = self.max_value_bytes // 4
         # Twelve bytes of JSON for each name, beside itself: quotes, colon, comma, and a short value.
-        self.weight += 2 * len(values)
+        weight = 2 * len(values)
         for name, value in values.items():
-            kind = type(value)
-            # The two commonest cases without a call: short ASCII text, and flags.
-            if kind is str and (text := cast("str", value)).isascii() and len(text) <= limit and "\x00" not in text:
-                self.weight += len(text)
-                cleaned = text
-            elif kind is bool:
+            kind = type(value)  # pyright: ignore[reportUnknownVariableType]
+            # The commonest cases without a call: short ASCII text, flags, and numbers that JSON has.
+            if kind is str and value.isascii() and len(value) <= limit and "\x00" not in value:
+                weight += len(value)
+                cleaned = value
+            elif (
+                kind is bool
+                or (kind is int and -_PLAIN_NUMBER < value < _PLAIN_NUMBER)
+                or (kind is float and -_PLAIN_NUMBER < value < _PLAIN_NUMBER)
+            ):
+                weight += 4
                 cleaned = value
             else:
                 cleaned = self.value(value, name)
                 if cleaned is ABSENT:
                     continue
             if type(name) is str and name.isascii() and 0 < len(name) <= MAX_KEY_BYTES and "\x00" not in name:
-                self.weight += len(name)
+                weight += len(name)
                 into[name] = cleaned
             else:
                 key = self.key(name)
@@ -120,6 +127,7 @@ class Cleaner:
                     into[key] = cleaned
                 else:
                     self.note(Notice.DROPPED_VALUE)
+        self.weight += weight
 
     def key(self, key: object) -> str:
         """`key` as the name of a property: valid text of at most `MAX_KEY_BYTES` bytes."""

@@ -275,7 +275,7 @@ class PostHogSpanProcessor(SpanProcessor):
         elif shape & (STATES | LINKS):
             yield _witness(attributes, context.trace_id, edge.stating)
         if root:
-            yield RootEnded(format(context.trace_id, "032x"), only_root=parent is None)
+            yield RootEnded(f"{context.trace_id:032x}", only_root=parent is None)
 
     def _event_item(self, signal: Signal, live: LiveException | None, root: Any) -> Item | None:
         if not is_exception_name(signal.name):

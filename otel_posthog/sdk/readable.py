@@ -18,6 +18,7 @@ _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
 _MAX_DEPTH: Final = 64
 """Deeper values are cut: protobuf stops at 100 messages, and a list may contain itself."""
 _CACHE_SIZE: Final = 512
+_TRACE_DIGITS: Final = 32
 
 _NO_SCOPE: Final = Scope()
 
@@ -240,7 +241,8 @@ def _text(value: Any) -> str:
 
 
 def _hex(number: int, width: int) -> str:
-    return format(number, f"0{width}x") if number else ""
+    # `%` is twice as fast as `format`, which reads its specification each time; and there are three ids to a span.
+    return ("%032x" if width == _TRACE_DIGITS else "%016x") % number if number else ""
 
 
 def _word(member: Any) -> str:
