@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from otel_posthog.convert.frames import Frame, Ownership, bounded, local_frame, place, python_frame, without_telemetry
+from otel_posthog.convert.text import without_credentials
 from otel_posthog.convert.values import ABSENT, Cleaner, cut_visibly
 from otel_posthog.model import JsonValue, LocalException, Notice, Signal, SignalKind
 from otel_posthog.semconv import otel, posthog
@@ -93,7 +94,8 @@ def exception_content(signal: Signal, ownership: Ownership, cleaner: Cleaner) ->
     text = signal.attributes.get(otel.EXCEPTION_STACKTRACE)
     if isinstance(text, str) and text.strip() and not any("stacktrace" in entry for entry in entries):
         cleaner.note(Notice.UNPARSED_STACK)
-        properties["exception_stacktrace"] = cut_visibly(cleaner.text(text, "exception_stacktrace"), MAX_KEPT_STACK)
+        kept = without_credentials(cleaner.text(text, "exception_stacktrace"))
+        properties["exception_stacktrace"] = cut_visibly(kept, MAX_KEPT_STACK)
     return ExceptionContent(properties, _last(str(entries[0]["type"])), place(frames[-1]) if frames else "")
 
 
@@ -194,7 +196,7 @@ def _entry(
         module, _, type_ = type_.rpartition(".")
     entry: dict[str, JsonValue] = {
         "type": cut_visibly(cleaner.text(type_, "$exception_list"), MAX_TYPE) or "Error",
-        "value": value,
+        "value": without_credentials(value),
         "mechanism": {"type": "generic", "exception_id": 0, "synthetic": False},
     }
     if module and module != "builtins":

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from otel_posthog.convert.text import clean_text, cut_bytes
+from otel_posthog.convert.text import clean_text, cut_bytes, without_credentials
 from otel_posthog.model import JsonValue, LocalFrame
 
 Frame = dict[str, JsonValue]
@@ -173,4 +173,4 @@ def _inside_package(path: str) -> tuple[str, str]:
 
 
 def _line(line: str) -> str:
-    return cut_bytes(clean_text(line[:MAX_LINE]), MAX_LINE * 4)
+    return cut_bytes(without_credentials(clean_text(line[:MAX_LINE])), MAX_LINE * 4)

@@ -9,6 +9,7 @@ import pytest
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
+from otel_posthog.convert.text import without_credentials
 from otel_posthog.model import (
     CaptureEvent,
     DropReason,
@@ -257,3 +258,19 @@ def test_other_languages(language: str, text: str, expected: object) -> None:
     assert (frames and [(f["function"], f.get("filename"), f.get("lineno"), f["in_app"]) for f in frames]) == expected
     assert all(f["platform"] == "custom" and f["lang"] and f["resolved"] for f in frames or ())
     assert ("exception_stacktrace" in event.properties) is (expected is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("cannot reach postgres://shop:hunter2@db:5432/shop", "cannot reach postgres://***@db:5432/shop"),
+        ("amqp+ssl://u:p@ss@mq and redis://:pw@cache/0", "amqp+ssl://***@mq and redis://***@cache/0"),
+        ("mail ann@example.com, see https://example.com/a:b", "mail ann@example.com, see https://example.com/a:b"),
+        ("https://example.com/users/ann@example.com?x=a:b", "https://example.com/users/ann@example.com?x=a:b"),
+        ("ssh://git@host/repo", "ssh://git@host/repo"),
+        ("://" * 2_000 + "@", "://" * 2_000 + "@"),
+    ],
+)
+def test_no_password_of_a_url_leaves(text: str, expected: str) -> None:
+    """Drivers put the whole DSN into their messages; an address that is no credential stays."""
+    assert without_credentials(text) == expected
