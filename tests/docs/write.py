@@ -64,15 +64,24 @@ def help_of(command: str) -> str:
     return f"```text\n{build_parser(command, width=100).format_help()}```\n"
 
 
+def decisions() -> str:
+    """A list of all decisions by the titles of their pages."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    titles = ((page.name, page.read_text(encoding="utf-8").partition("\n")[0].removeprefix("# ")) for page in pages)
+    return "".join(f"- [{title}]({name})\n" for name, title in titles)
+
+
 def generated(name: str) -> str:
     """The text of one generated part.
 
     Args:
-        name: `variables` and `ours`, `standard` or `elsewhere`, or `help` and a command.
+        name: `variables` and `ours`, `standard` or `elsewhere`; `help` and a command; `decisions`.
     """
     kind, _, rest = name.partition(" ")
     if kind == "variables":
         return table({"ours": OURS, "standard": STANDARD, "elsewhere": ELSEWHERE}[rest])
+    if kind == "decisions":
+        return decisions()
     if kind == "help":
         return help_of(rest)
     raise ValueError(name)
@@ -85,7 +94,8 @@ def rewritten(page: str) -> str:
 
 def files() -> dict[Path, str]:
     """Every file with generated parts, and the text that it should have."""
-    pages = {path: rewritten(path.read_text(encoding="utf-8")) for path in sorted((ROOT / "docs").glob("*.md"))}
+    found = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "docs" / "decisions" / "README.md"]
+    pages = {path: rewritten(path.read_text(encoding="utf-8")) for path in found}
     return {**pages, ROOT / ".env.example": env_example()}
 
 
