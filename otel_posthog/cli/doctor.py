@@ -145,8 +145,10 @@ def _network(
     from otel_posthog.delivery.transport import Urllib3Transport
 
     ticks = clock or SystemClock()
-    carrier = transport or Urllib3Transport()
     for lane in lanes:
+        carrier = transport or Urllib3Transport(
+            ca_file=lane.ca_file, client_cert=lane.client_cert, client_key=lane.client_key
+        )
         yield from network_checks.reach(lane, carrier, ticks, timeout)
         if send:
             yield from network_checks.send_event(lane, settings, ticks, timeout, transport)

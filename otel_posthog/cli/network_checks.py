@@ -108,7 +108,14 @@ def _network_mend(text: str, lane: Lane) -> str:
             "Start the server, or mend host and port of the endpoint; in a container `localhost` is that container."
             + (" A Collector needs its OTLP receiver's `http` protocol." if lane.mode is Mode.COLLECTOR else ""),
         ),
-        ("certificate", "Set SSL_CERT_FILE to your CA bundle, and check this machine's clock."),
+        (
+            "client certificate",
+            "Set OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE and OTEL_EXPORTER_OTLP_CLIENT_KEY to what the server accepts.",
+        ),
+        (
+            "certificate",
+            "Set OTEL_EXPORTER_OTLP_CERTIFICATE to the PEM file of your CA, and check this machine's clock.",
+        ),
         ("TLS", "Check https or http in the endpoint, and the port."),
         ("proxy", "Mend HTTPS_PROXY, or put the host into NO_PROXY."),
     ):

@@ -166,6 +166,8 @@ def _lane(name: str, lane: Lane | None, settings: Settings, source: str) -> Feat
         how = f"to PostHog's capture API at {lane.url} ({config.wire}, {config.compression})"
     else:
         how = f"as OTLP logs to the Collector at {without_query(lane.url)} ({config.compression})"
+    how += f", trusting {lane.ca_file}" * bool(lane.ca_file)
+    how += f", with the certificate {lane.client_cert}" * bool(lane.client_cert)
     return Feature(name, True, how, settings.sources.get(source, ""))
 
 

@@ -21,6 +21,7 @@ DISTRO = "OTEL_PYTHON_DISTRO"
 CONFIGURATOR = "OTEL_PYTHON_CONFIGURATOR"
 
 SIGNALS = ("traces", "logs", "metrics")
+TLS_SETTINGS = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
 PREFIX = "OTEL_POSTHOG_"
 
 
@@ -29,9 +30,18 @@ def signal_variable(signal: str, setting: str) -> str:
 
     Args:
         signal: `traces`, `logs` or `metrics`.
-        setting: `ENDPOINT`, `HEADERS` or `PROTOCOL`.
+        setting: `ENDPOINT`, `HEADERS`, `PROTOCOL` or one of `TLS_SETTINGS`.
     """
     return f"OTEL_EXPORTER_OTLP_{signal.upper()}_{setting}"
+
+
+def general_variable(setting: str) -> str:
+    """The general form of an OTLP variable, for all signals.
+
+    Args:
+        setting: `ENDPOINT`, `HEADERS`, `PROTOCOL` or one of `TLS_SETTINGS`.
+    """
+    return f"OTEL_EXPORTER_OTLP_{setting}"
 
 
 def exporter_variable(signal: str) -> str:
@@ -70,6 +80,12 @@ class Variable(NamedTuple):
         return self.name[len(PREFIX) :].lower() if self.name.startswith(PREFIX) else ""
 
 
+_TLS_MEANINGS = (
+    "PEM file of the CA's certificates, trusted instead of the system's",
+    "PEM file of the client's certificate, where the server asks for one",
+    "PEM file of the client's key, unless it is in the certificate's file",
+)
+
 # OpenTelemetry's own variables (and the one seed name, `..._TOKEN`), which the gate and the lanes are made from.
 STANDARD: tuple[Variable, ...] = (
     Variable(ENDPOINT, "text", "", "Where telemetry goes: PostHog's `<host>/i`, or a Collector. Needed."),
@@ -92,6 +108,15 @@ STANDARD: tuple[Variable, ...] = (
     Variable(PROTOCOL, "text", "", "`http/protobuf` or `grpc`; PostHog speaks HTTP only."),
     *(Variable(signal_variable(signal, "PROTOCOL"), "text", "", f"The {signal}' own protocol.") for signal in SIGNALS),
     Variable(INSECURE, "bool", "", "For a gRPC endpoint without a scheme: plain text instead of TLS.", "false"),
+    *(
+        Variable(general_variable(setting), "path", "", f"For https endpoints: {meaning}.")
+        for setting, meaning in zip(TLS_SETTINGS, _TLS_MEANINGS, strict=True)
+    ),
+    *(
+        Variable(signal_variable(signal, setting), "path", "", f"The {signal}' own {meaning}.")
+        for signal in SIGNALS
+        for setting, meaning in zip(TLS_SETTINGS, _TLS_MEANINGS, strict=True)
+    ),
     Variable(SDK_DISABLED, "bool", "", "`true` switches everything off, this package too.", "false"),
     Variable(DISABLED_INSTRUMENTATIONS, "list", "", "`posthog` or `*` in it switches this package off."),
     Variable(CONFIG_FILE, "path", "", "Declarative configuration of the OpenTelemetry SDK."),

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import field
 
 from otel_posthog.config import environment as names
+from otel_posthog.config.certificates import TlsFiles, check_tls_files, own_variable, tls_files
 from otel_posthog.config.endpoint import INGESTION_HOSTS, SIGNAL_SUFFIX, Endpoint, collector_logs_url, parse_endpoint
 from otel_posthog.config.headers import Credential, parse_credential, parse_headers, secrets
 from otel_posthog.config.settings import Lane, Mode, Secret
@@ -99,8 +100,7 @@ def protocol_of(environ: Mapping[str, str], signal: str) -> str:
 
 def headers_variable(environ: Mapping[str, str], signal: str) -> str:
     """The variable whose headers a signal's exporter sends: its own instead of the general one, never both."""
-    own = names.signal_variable(signal, "HEADERS") if signal else names.HEADERS
-    return own if text_of(environ, own) else names.HEADERS
+    return own_variable(environ, signal, "HEADERS")
 
 
 def _mode_of(endpoint: Endpoint, chosen: Mode | None, declared_origin: str) -> Mode:
@@ -211,16 +211,31 @@ def plan_lanes(
     return _with_foreign_authorization(environ, plan)
 
 
+def _users(plan: Plan, endpoint: Endpoint) -> tuple[str, ...]:
+    """The signals whose exporters' settings hold for this endpoint, the logs' first; "" is the general form alone."""
+    if plan.argument:
+        # An argument stands outside the environment, whose headers and files ride along only to the same place.
+        strangers = any(each.origin != endpoint.origin for each in plan.standard.values())
+        return () if strangers else ("logs",)
+    if endpoint.signal:
+        return (endpoint.signal,)
+    return (*(each for each in ("logs", "traces", "metrics") if plan.standard_endpoint(each) is endpoint), "")
+
+
 def _header_variables(environ: Mapping[str, str], plan: Plan, endpoint: Endpoint) -> tuple[str, ...]:
     """The headers variables whose entries the standard exporters would send to this endpoint."""
-    if plan.argument:
-        # An argument stands outside the environment: its headers ride along only to the same place.
-        strangers = any(each.origin != endpoint.origin for each in plan.standard.values())
-        return () if strangers else (headers_variable(environ, "logs"),)
-    if endpoint.signal:
-        return (headers_variable(environ, endpoint.signal),)
-    users = [signal for signal in ("logs", "traces", "metrics") if plan.standard_endpoint(signal) is endpoint]
-    return tuple(dict.fromkeys([*(headers_variable(environ, signal) for signal in users), names.HEADERS]))
+    return tuple(dict.fromkeys(headers_variable(environ, signal) for signal in _users(plan, endpoint)))
+
+
+def _files(environ: Mapping[str, str], plan: Plan, endpoint: Endpoint, url: str) -> TlsFiles:
+    """The TLS files that the standard exporters would use with this endpoint; none without TLS.
+
+    Raises:
+        ConfigError: One cannot be used.
+    """
+    files = tls_files(environ, _users(plan, endpoint) if url.startswith("https:") else ())
+    check_tls_files(files)
+    return files
 
 
 def _authorization(environ: Mapping[str, str], plan: Plan, endpoint: Endpoint) -> tuple[str, str]:
@@ -267,14 +282,22 @@ def lane_for(
     """The lane to an endpoint, and warnings about it.
 
     Raises:
-        ConfigError: No address follows from the endpoint.
+        ConfigError: No address follows from the endpoint, or a TLS file cannot be used.
     """
     warnings = list(_endpoint_warnings(endpoint))
-    if plan.mode_of(endpoint) is Mode.DIRECT:
-        return Lane(Mode.DIRECT, endpoint.capture_host, credential.token), tuple(warnings)
-    url, warning = collector_logs_url(endpoint, grpc=protocol_of(environ, endpoint.signal or "logs") == "grpc")
-    if warning:
-        warnings.append(warning)
+    direct = plan.mode_of(endpoint) is Mode.DIRECT
+    if direct:
+        url, warning = endpoint.capture_host, ""
+    else:
+        url, warning = collector_logs_url(endpoint, grpc=protocol_of(environ, endpoint.signal or "logs") == "grpc")
+    files = _files(environ, plan, endpoint, url)
+    warnings.extend(text for text in (warning, files.warning) if text)
+
+    def lane(mode: Mode, token: Secret, sent: Mapping[str, Secret]) -> Lane:
+        return Lane(mode, url, token, sent, files.ca_file, files.client_cert, files.client_key)
+
+    if direct:
+        return lane(Mode.DIRECT, credential.token, {}), tuple(warnings)
     headers: dict[str, str] = {}
     for variable in reversed(_header_variables(environ, plan, endpoint)):
         headers.update(parse_headers(text_of(environ, variable)))
@@ -284,10 +307,10 @@ def lane_for(
     authorization = credential.authorization.reveal() if plan.carries_token(endpoint) else own
     scheme, _, value = authorization.partition(" ")
     if scheme.lower() == "bearer" and value:
-        return Lane(Mode.COLLECTOR, url, Secret(value.strip()), rest), tuple(warnings)
+        return lane(Mode.COLLECTOR, Secret(value.strip()), rest), tuple(warnings)
     if authorization:
         rest["authorization"] = Secret(authorization)
-    return Lane(Mode.COLLECTOR, url, Secret(""), rest), tuple(warnings)
+    return lane(Mode.COLLECTOR, Secret(""), rest), tuple(warnings)
 
 
 def _endpoint_warnings(endpoint: Endpoint) -> list[str]:

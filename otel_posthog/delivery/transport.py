@@ -18,7 +18,7 @@ import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -146,14 +146,20 @@ def _pool_classes(deadline: _Deadline) -> dict[str, type[HTTPConnectionPool]]:
 def trusted_roots(ca_file: str = "") -> ssl.SSLContext:
     """A verifying TLS context: `ca_file`, else the system's roots, else certifi's where the system has none.
 
+    Args:
+        ca_file: PEM file, or a directory of such by hash, of the only roots to trust; "" for none.
+
     Raises:
-        PermanentError: `ca_file` cannot be used.
+        RetryableError: `ca_file` cannot be used. It could when the settings were read, so it is being renewed.
     """
     if ca_file:
         try:
+            # Not by both arguments: with a path that is not there, `capath` trusts nobody without a word.
+            if os.path.isdir(ca_file):  # noqa: PTH112 - text, as it was written
+                return ssl.create_default_context(capath=ca_file)
             return ssl.create_default_context(cafile=ca_file)
         except (OSError, ValueError) as error:
-            raise PermanentError(f"the CA file {ca_file} cannot be used ({type(error).__name__})") from error
+            raise RetryableError(f"the CA file {ca_file} cannot be used ({type(error).__name__})") from error
     # Honours SSL_CERT_FILE and SSL_CERT_DIR; a member is None where that file or folder does not exist.
     paths = cast("tuple[str | None, ...]", ssl.get_default_verify_paths())
     if paths[0] is None and paths[1] is None:
@@ -171,7 +177,7 @@ class Urllib3Transport:
     """`Transport` by urllib3. Safe in any thread; one kept connection for each thread that posts at a time.
 
     Args:
-        ca_file: PEM file of the only roots to trust; "" for the system's.
+        ca_file: PEM file, or a directory of such by hash, of the only roots to trust; "" for the system's.
         client_cert: PEM file of the client's certificate, for mTLS; "" for none.
         client_key: PEM file of its key; "" where it is in `client_cert`.
         max_answer_bytes: Bytes of an answer's body that are kept; what is longer is cut.
@@ -223,7 +229,12 @@ class Urllib3Transport:
                 assert_same_host=False,
             )
         except (HTTPError, HTTPException, OSError, ValueError) as error:
-            raise classify(error, request.url) from error
+            failure = classify(error, request.url)
+            if self._ca_file or self._client_cert:
+                # Certificates are renewed in place, and a pool keeps what it read: the next attempt reads anew.
+                # After any failure, since a server that refuses a certificate may just hang up.
+                self._forget(pool)
+            raise failure from error
         headers = {name.lower(): value for name, value in answer.headers.items()}
         body, whole = self._read(answer)
         if not whole:
@@ -233,11 +244,19 @@ class Urllib3Transport:
 
     def load(self) -> None:
         """Imports all that a post needs, in one go and at a moment of the caller's choice."""
+        # What the standard library imports in the middle of its first look-up of a name counts too: a fork at that
+        # moment leaves the child with a module that nobody finishes, and every look-up of its own hanging.
+        import encodings.idna
         import urllib.request
+        from contextlib import suppress
 
         import urllib3
 
-        assert urllib.request and urllib3  # imported for what follows
+        with suppress(ImportError):
+            import certifi
+
+            assert certifi  # for systems without roots of their own
+        assert encodings.idna and urllib.request and urllib3  # imported for what follows
         _pool_classes(self._deadline)
 
     def close(self) -> None:
@@ -253,6 +272,11 @@ class Urllib3Transport:
         self._deadline = _Deadline()
         self._pools = {}
         self._pid = os.getpid()
+
+    def _forget(self, pool: HTTPConnectionPool) -> None:
+        with self._lock:
+            self._pools = {origin: each for origin, each in self._pools.items() if each is not pool}
+        pool.close()
 
     def _read(self, answer: BaseHTTPResponse) -> tuple[bytes, bool]:
         """The body as far as it is wanted and came in time, and whether that is all of it."""
@@ -326,9 +350,12 @@ class Urllib3Transport:
         context = trusted_roots(self._ca_file)
         if self._client_cert:
             try:
-                context.load_cert_chain(self._client_cert, self._client_key or None)
+                # With a password, if only an empty one, OpenSSL never asks for it on the app's terminal.
+                context.load_cert_chain(self._client_cert, self._client_key or None, password="")
             except (OSError, ValueError) as error:
-                raise PermanentError(f"the client certificate cannot be used ({type(error).__name__})") from error
+                raise RetryableError(
+                    f"the client certificate {self._client_cert} cannot be used ({type(error).__name__})"
+                ) from error
         return context
 
     def _proxy(self, scheme: str, host: str) -> str:
@@ -407,15 +434,29 @@ def classify(error: BaseException, url: str = "") -> RetryableError | PermanentE
         return RetryableError(f"the proxy on the way to {host} failed: check HTTPS_PROXY")
     if has(socket.gaierror):
         return RetryableError(f"{host} cannot be resolved to an address")
-    if has(ssl.SSLCertVerificationError):
-        return RetryableError(f"the certificate of {host} cannot be verified: check the CA file and the clock")
+    if refused := next((link for link in chain if isinstance(link, ssl.SSLCertVerificationError)), None):
+        why = getattr(refused, "verify_message", "") or "no reason given"
+        return RetryableError(f"the certificate of {host} cannot be verified ({why}): check the CA file and the clock")
     if has(ssl.SSLError, exceptions.SSLError):
-        return RetryableError(f"TLS with {host} failed")
+        return RetryableError(f"TLS with {host} failed{_alert(chain)}")
     if has(ConnectionRefusedError):
         return RetryableError(f"{host} refuses connections")
     if has(TimeoutError, exceptions.TimeoutError):
         return RetryableError(f"{host} did not answer in time")
     return RetryableError(f"the connection to {host} failed ({type(chain[-1]).__name__})")
+
+
+# What servers say of a client's certificate, in OpenSSL's words; TLS 1.2 has only the last for one that is missing.
+_CLIENT_ALERTS = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN")
+_MISSING_BY_TLS_1_2 = "HANDSHAKE_FAILURE"
+
+
+def _alert(chain: Sequence[BaseException]) -> str:
+    """OpenSSL's name of what went wrong, and the way out where it is about our certificate."""
+    reason = next((link.reason for link in chain if isinstance(link, ssl.SSLError) and link.reason), "")
+    if "ALERT" in reason and reason.endswith((*_CLIENT_ALERTS, _MISSING_BY_TLS_1_2)):
+        return f" ({reason}): check the client certificate, which the server may ask for"
+    return f" ({reason})" if reason else ""
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from otel_posthog.delivery.protocols import Request, Response, Transport
 from otel_posthog.delivery.transport import Urllib3Transport, classify
@@ -20,6 +20,7 @@ from otel_posthog.errors import DeliveryError, PermanentError, RetryableError
 from tests.contract.recording import RecordingTransport
 from tests.unit.delivery import loopback
 from tests.unit.delivery.loopback import Handler, Seen, Server, status
+from tests.unit.delivery.secured import Secured, client_files, encrypt
 
 HEADERS = {"Content-Type": "application/json", "User-Agent": "otel-posthog/test"}
 
@@ -232,41 +233,49 @@ def test_a_proxy_s_password_is_never_told() -> None:
         assert "s3cret" not in str(failure.value)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for localhost, with its key."""
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
-            *("-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"),
-            *("-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")),
-        ],
-        check=True,
-        capture_output=True,
-        timeout=30,
-    )
-    return folder
-
-
-def test_certificates_are_verified(server: Server, certificate: Path, tmp_path: Path) -> None:
+def test_certificates_are_verified(secured: Secured, tmp_path: Path) -> None:
     """Unknown roots and a wrong host name are refused, named and retryable; the right CA file passes."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-    url = f"https://localhost:{server.server_port}/batch/"
-    server.default = status(200, b"ok")
+    url = f"{secured.url}/batch/"
+    secured.default = status(200, b"ok")
     unknown = Urllib3Transport(environ={})
     with pytest.raises(RetryableError, match="certificate of localhost cannot be verified"):
         unknown.post(Request(url, HEADERS, b"{}"), timeout=5)
-    known = Urllib3Transport(environ={}, ca_file=str(certificate / "cert.pem"))
+    known = Urllib3Transport(environ={}, ca_file=str(secured.ca_file))
     assert known.post(Request(url, HEADERS, b"x" * 500_000), timeout=5).body == b"ok"
-    with pytest.raises(RetryableError, match="cannot be verified"):
-        known.post(Request(url.replace("localhost", "127.0.0.1"), HEADERS, b"{}"), timeout=5)
+    other = Secured(tmp_path, names=("shop.test",)).start()
+    try:
+        named = Urllib3Transport(environ={}, ca_file=str(other.ca_file))
+        with pytest.raises(RetryableError, match="Hostname mismatch"):
+            named.post(Request(other.url, HEADERS, b"{}"), timeout=5)
+    finally:
+        other.stop()
+
+
+def test_files_that_cannot_be_used_may_be_there_later(secured: Secured, tmp_path: Path) -> None:
+    """They were there when the settings were read: somebody renews them, and the data is not at fault."""
+    url = f"{secured.url}/batch/"
     (tmp_path / "broken.pem").write_text("no certificate")
-    broken = Urllib3Transport(environ={}, ca_file=str(tmp_path / "broken.pem"))
-    with pytest.raises(PermanentError, match="CA file"):
-        broken.post(Request(url, HEADERS, b"{}"), timeout=5)
+    for options in (
+        {"ca_file": str(tmp_path / "broken.pem")},
+        {"ca_file": str(tmp_path / "gone.pem")},
+        {"client_cert": str(tmp_path / "broken.pem")},
+        {"client_cert": str(tmp_path / "gone.pem")},
+    ):
+        broken = Urllib3Transport(environ={}, **options)
+        with pytest.raises(RetryableError, match=r"cannot be used") as failure:
+            broken.post(Request(url, HEADERS, b"{}"), timeout=5)
+        assert next(iter(options.values())) in str(failure.value)
+
+
+def test_an_encrypted_key_asks_nobody(secured: Secured, tmp_path: Path) -> None:
+    """OpenSSL would ask for the passphrase on the terminal of the app."""
+    certificate, key = client_files(trustme.CA(), tmp_path)
+    encrypt(key)
+    transport = Urllib3Transport(
+        environ={}, ca_file=str(secured.ca_file), client_cert=str(certificate), client_key=str(key)
+    )
+    with pytest.raises(RetryableError, match="client certificate"):
+        transport.post(Request(f"{secured.url}/batch/", HEADERS, b"{}"), timeout=5)
 
 
 def test_every_error_of_urllib3_has_a_class() -> None:

@@ -1,5 +1,6 @@
-"""Fixtures of the delivery tests: a scripted server on loopback, and deliveries whose books must balance."""
+"""Fixtures of the delivery tests: scripted servers on loopback, and deliveries whose books must balance."""
 
 from tests.unit.delivery.loopback import deliver, server
+from tests.unit.delivery.secured import secured
 
-__all__ = ["deliver", "server"]
+__all__ = ["deliver", "secured", "server"]
