@@ -437,6 +437,8 @@ class Engine:
                     self._ready.extend(parcels)
 
     def _take(self, limit: int) -> list[_Entry]:
+        # Where that fails (a deployment replaces files under us) they stay in the queue.
+        _ = self._wire
         with self._lock:
             if self._abandoned:
                 return []
@@ -452,7 +454,7 @@ class Engine:
                 parcel = self._wire.encode(entry.event, record=record)
             except PermanentError as error:  # noqa: PERF203 - one bad event costs itself alone
                 self._spoiled(entry, LossReason.REJECTED, str(error))
-            except (ValueError, TypeError, RecursionError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, it costs this event alone
                 self._spoiled(entry, LossReason.ENCODE, f"an event has no JSON form ({type(error).__name__})")
             else:
                 parcel.epoch = entry.epoch
@@ -566,11 +568,7 @@ class Engine:
                 self._closed_out(parcel.epoch)
         positions = [parcel.position for parcel in parcels if parcel.position is not None]
         if positions and self._journal is not None:
-            try:
-                self._journal.ack(positions)
-            except OSError as error:
-                # They would be sent again by a later process: the same events, so nothing is counted twice.
-                self._complain(f"the spool cannot be tidied ({type(error).__name__})")
+            self._tidy(self._journal, positions)
 
     def _closed_out(self, epoch: int) -> None:
         left = self._open.get(epoch, 0) - 1
@@ -649,8 +647,9 @@ class Engine:
             self._adopt_at = now + ADOPT_INTERVAL
             try:
                 self._behind = journal.adopt() or self._behind
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - as in `_tidy`
                 self._complain(f"the spool cannot be searched ({type(error).__name__})")
+                self._if_bug(error)
         while now >= self._journal_from and not self._abandoned:
             with self._lock:
                 due = bool(self._queue) and (
@@ -665,11 +664,14 @@ class Engine:
         for start in range(0, len(entries), SLICE):
             parcels.extend(self._encoded(entries[start : start + SLICE], record=True))
         note = ""
+        failed: Exception | None = None
         try:
             positions = journal.append([parcel.record for parcel in parcels])
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - as in `_tidy`
             # Still to be delivered: memory holds them, the queue fills up behind them, and submit refuses then.
-            note = f"the spool cannot be written ({error.strerror or type(error).__name__}): events are in memory only"
+            why = (error.strerror if isinstance(error, OSError) else "") or type(error).__name__
+            note = f"the spool cannot be written ({why}): events are in memory only"
+            failed = error
             self._journal_from = now + JOURNAL_PAUSE
         else:
             for parcel, position in zip(parcels, positions, strict=True):
@@ -693,26 +695,41 @@ class Engine:
                         self._disk_epochs.append([parcel.epoch, 1])
             if note:
                 self._ledger.last_error = note
-        if note:
+        if failed is not None:
             self._complain(note)
+            self._if_bug(failed)
+
+    def _tidy(self, journal: Journal, positions: Sequence[Any]) -> None:
+        try:
+            journal.ack(positions)
+        except Exception as error:  # noqa: BLE001 - the spool must not cost an event, a bug in it neither
+            # They would be sent again by a later process: the same events, so nothing is counted twice.
+            self._complain(f"the spool cannot be tidied ({type(error).__name__})")
+            self._if_bug(error)
+
+    def _if_bug(self, error: Exception) -> None:
+        if not isinstance(error, OSError):
+            self._parts.guard("delivery.spool", error)
 
     def _refill(self, journal: Journal) -> None:
         """Disk -> ready."""
         if len(self._ready) >= self._config.batch_size:
             return
+        wire = self._wire  # before the reading: what is read once is not given again
         try:
             found = journal.read(self._config.batch_size)
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - as in `_tidy`
             self._complain(f"the spool cannot be read ({type(error).__name__})")
             self._journal_from = self._clock.monotonic() + JOURNAL_PAUSE
+            self._if_bug(error)
             return
         self._behind = bool(found)
         spoiled: list[Any] = []
         for count, (position, record, own) in enumerate(found, 1):
             parcel: Parcel | None = None
             try:
-                parcel = self._wire.encode(event_of(record), record=False)
-            except (PermanentError, ValueError, TypeError, RecursionError):
+                parcel = wire.encode(event_of(record), record=False)
+            except Exception:  # noqa: BLE001 - as in `_encoded`: another version may have written it
                 spoiled.append(position)
             with self._changed:
                 if self._abandoned:
@@ -728,7 +745,8 @@ class Engine:
             if count % SLICE == 0:
                 time.sleep(_YIELD)
         if spoiled:
-            journal.ack(spoiled)
+            self._complain(f"{len(spoiled)} events of the spool cannot be read: another version may have written them")
+            self._tidy(journal, spoiled)
 
     def _read_back(self, own: bool) -> int:
         """The epoch of a record that comes back from disk; another process's is captured here and now."""
@@ -777,7 +795,7 @@ class Engine:
             for entry in entries:
                 try:
                     records.append(self._wire.encode(entry.event, record=True).record)
-                except (PermanentError, ValueError, TypeError, RecursionError):  # noqa: PERF203 - the same
+                except Exception:  # noqa: BLE001, PERF203 - the same
                     spoiled += 1
             entries = []
             late = self._write_late(self._journal, records)
@@ -796,6 +814,7 @@ class Engine:
         records = [record for record in records if record]
         try:
             journal.append(records)
-        except OSError:
+        except Exception as error:  # noqa: BLE001 - as in `_tidy`
+            self._complain(f"the spool cannot be written ({type(error).__name__})")
             return 0
         return len(records)

@@ -80,8 +80,17 @@ class OsFiles:
                 raise
         except FileNotFoundError:
             # One by one: makedirs would give parents the ordinary mode.
-            self.make_folder(os.path.dirname(path))  # noqa: PTH120
-            self.make_folder(path)
+            parent = os.path.dirname(path)  # noqa: PTH120
+            if not os.path.isdir(parent):  # noqa: PTH112
+                if not parent:
+                    raise  # the working directory is gone
+                self.make_folder(parent)
+            # Once more and no oftener: some file systems (/proc) answer so for ever.
+            try:
+                os.mkdir(path, 0o700)  # noqa: PTH102
+            except FileExistsError:  # another process was faster
+                if not os.path.isdir(path):  # noqa: PTH112
+                    raise
 
     def names(self, path: str) -> list[str]:
         """See `Files`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -430,3 +431,78 @@ EngineMachine.TestCase.settings = settings(
     max_examples=120, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 TestEngineMachine = EngineMachine.TestCase
+
+
+class BrokenJournal(Spool):
+    """Fails as nobody expects it to."""
+
+    def __init__(self, folder: Path, broken: str) -> None:
+        super().__init__(str(folder), OsFiles(), max_bytes=1_000_000, now_ns=lambda: 0)
+        self.broken = broken
+
+    def append(self, records: Any) -> Any:
+        """Writes, or fails."""
+        if self.broken == "append":
+            raise RecursionError
+        return super().append(records)
+
+    def adopt(self) -> bool:
+        """Looks, or fails."""
+        if self.broken == "adopt":
+            raise KeyError("x")
+        return super().adopt()
+
+
+@pytest.mark.parametrize("broken", ["append", "adopt"])
+def test_a_journal_that_fails_in_an_unknown_way_is_no_journal(broken: str, tmp_path: Path) -> None:
+    """A bug in the spool must not cost an event: memory holds them, they leave, and it is told."""
+    bench = Bench(journal=BrokenJournal(tmp_path, broken))
+    told: list[str] = []
+    bench.engine._parts = replace(bench.engine._parts, guard=lambda where, error: told.append(f"{where} {error!r}"))
+    bench.engine.submit([event(number) for number in range(3)])
+    bench.run(10.0)
+    assert bench.batches == [[event(number).uuid for number in range(3)]]
+    stats = bench.engine.stats()
+    assert (stats.delivered, stats.pending, bench.engine.held()) == (3, 0, 0)
+    assert told
+
+
+def test_an_encoder_that_fails_in_an_unknown_way_costs_the_event_alone() -> None:
+    """Neighbours leave; the books say what became of it."""
+    bench = Bench()
+    encode = bench.engine._wire.encode
+
+    def sometimes(made: CaptureEvent, *, record: bool) -> Any:
+        if made == event(1):
+            raise KeyError("x")
+        return encode(made, record=record)
+
+    bench.engine._wire.encode = sometimes
+    bench.engine.submit([event(number) for number in range(3)])
+    bench.run(2.0)
+    assert bench.batches == [[event(0).uuid, event(2).uuid]]
+    stats = bench.engine.stats()
+    assert (stats.delivered, dict(stats.lost), stats.pending) == (2, {LossReason.ENCODE: 1}, 0)
+    assert bench.engine.held() == 0
+
+
+def test_what_cannot_be_loaded_yet_costs_nothing() -> None:
+    """An import that fails once (a deployment replaces files): the events wait in the queue."""
+    bench = Bench()
+    load = bench.engine._parts.load
+    failing = [ImportError("half-written"), ImportError("half-written")]
+
+    def fragile() -> Any:
+        if failing:
+            raise failing.pop()
+        return load()
+
+    bench.engine._parts = replace(bench.engine._parts, load=fragile)
+    bench.engine.submit([event(number) for number in range(3)])
+    bench.clock.now += 5
+    for _ in range(2):
+        with pytest.raises(ImportError):
+            bench.engine.step()
+        assert bench.engine.held() == bench.engine.stats().pending == 3
+    bench.run(2.0)
+    assert bench.engine.stats().delivered == 3

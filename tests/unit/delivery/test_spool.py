@@ -596,3 +596,29 @@ def test_resuming_where_nothing_is_left_starts_nothing(server: Server, deliver: 
     assert sorted(tmp_path.rglob("*")) == files
     assert len(os.listdir("/proc/self/fd")) == handles
     other.shutdown(5)
+
+
+@pytest.mark.parametrize("folder", ["/proc/otel-posthog/spool", "/proc/self/otel-posthog"])
+def test_a_folder_that_cannot_be_made_under_one_that_is_there(folder: str) -> None:
+    """Some file systems answer `mkdir` with "no such file" under a folder that exists: an OSError, and no recursion."""
+    with pytest.raises(OSError):
+        OsFiles().make_folder(folder)
+
+
+def test_a_relative_folder_in_a_removed_one(tmp_path: Path) -> None:
+    """The working directory is gone: an OSError."""
+    code = f"""
+        import os
+        from otel_posthog.delivery.spool_files import OsFiles
+        os.mkdir({str(tmp_path / "gone")!r})
+        os.chdir({str(tmp_path / "gone")!r})
+        os.rmdir({str(tmp_path / "gone")!r})
+        try:
+            OsFiles().make_folder("a/b")
+        except OSError as error:
+            print(type(error).__name__)
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr, done.returncode) == ("FileNotFoundError\n", "", 0)
