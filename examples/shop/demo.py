@@ -234,7 +234,8 @@ def details(event: dict[str, Any]) -> str:
         return f"{properties['$group_type']} {properties['$group_key']}"
     for exception in properties.get("$exception_list", []):
         return f"{exception['type']}: {exception['value']}"
-    wanted = ["$request_method", "$pathname", "sku", "quantity", "total", "currency", "plan", "$browser", "$device_type"]
+    wanted = ["$request_method", "$pathname", "sku", "quantity", "total", "currency", "plan"]
+    wanted += ["$browser", "$device_type"]
     return "  ".join(str(properties[name]) for name in wanted if name in properties)
 
 

@@ -47,7 +47,11 @@ class Order(Base):
     product: Mapped[Product] = relationship()
 
 
-CATALOGUE = [("mug", "Enamel mug", 14.5, 40), ("tent", "Two-person tent", 219.0, 3), ("stove", "Alcohol stove", 38.0, 12)]
+CATALOGUE = [
+    ("mug", "Enamel mug", 14.5, 40),
+    ("tent", "Two-person tent", 219.0, 3),
+    ("stove", "Alcohol stove", 38.0, 12),
+]
 
 
 class OutOfStock(Exception):

@@ -1,4 +1,4 @@
-"""Finds dead links in every Markdown file: relative paths and `#anchors`. Run by `make lint`; exits 1 and lists them."""
+"""Finds dead links in every Markdown file: relative paths and `#anchors`. `make lint` runs it; exits 1 with a list."""
 
 from __future__ import annotations
 
