@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
@@ -39,6 +40,16 @@ _MOST: Final = 20
 """Names listed in a line of the totals."""
 _CONTINUED: Final = " " * (_LABEL + 2)
 
+# Where a colour begins and ends, until a line is printed: Unicode noncharacters, so that an escape sequence in a
+# recorded log line (Flask's own are coloured) can be told from ours.
+_ON, _TEXT, _OFF = "\ufdd0", "\ufdd1", "\ufdd2"
+_PAINTED: Final = re.compile(f"{_ON}([0-9;]*){_TEXT}")
+_VISIBLE: Final = {
+    **{code: 0x2400 + code for code in range(0x20)},  # ␛ and the other control pictures
+    0x7F: 0x2421,
+    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+}
+
 
 class Terminal:
     """Where it is printed.
@@ -62,11 +73,12 @@ class Terminal:
 
     def paint(self, text: str, *codes: int) -> str:
         """`text` in the colours of the ANSI `codes`."""
-        return f"\x1b[{';'.join(map(str, codes))}m{text}\x1b[0m" if self._color else text
+        return f"{_ON}{';'.join(map(str, codes))}{_TEXT}{text}{_OFF}" if self._color else text
 
     def line(self, text: str) -> None:
-        """Prints one line."""
-        print(text, file=self._stream)
+        """Prints one line; control characters in what was recorded are shown and never reach the terminal."""
+        shown = _PAINTED.sub("\x1b[\\1m", text.translate(_VISIBLE)) if self._color else text.translate(_VISIBLE)
+        print(shown.replace(_OFF, "\x1b[0m") if self._color else shown, file=self._stream)
         self._at_gap = False
 
     def gap(self) -> None:

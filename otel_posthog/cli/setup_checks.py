@@ -57,7 +57,8 @@ def gate(settings: Settings) -> Iterator[Finding]:
             GATE_MENDS.get(failed.name, "Change the setting that is named."),
         )
     else:
-        yield ok("gate", "on: every condition of the gate holds")
+        mode = f", {settings.lane.mode.value} mode" if settings.lane else ""
+        yield ok("gate", f"on{mode}: every condition of the gate holds")
     for warning in settings.warnings:
         if "PostHog does not speak" in warning:
             continue  # `exporters` says it, with its mend

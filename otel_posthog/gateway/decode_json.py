@@ -184,7 +184,7 @@ def _id(item: Json, key: str, digits: int) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or not _HEX.match(value):
-        raise _ShapeError(f"{key} is not hexadecimal")
+        raise _ShapeError(f"{key} is not hexadecimal, as OTLP/JSON wants it (protobuf's own JSON has base64 there)")
     if len(value) != digits or not value.strip("0"):
         return ""
     return value.lower()

@@ -196,10 +196,15 @@ def test_empty_file(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert explain(capsys, str(path)) == "0 items: 0 captured, 0 dropped\n"
 
 
-def test_colours() -> None:
-    """Colours are there only where they were asked for."""
-    assert Terminal(io.StringIO(), color=True).paint("x", 1, 32) == "\x1b[1;32mx\x1b[0m"
-    assert Terminal(io.StringIO()).paint("x", 1, 32) == "x"
+@pytest.mark.parametrize("color", [False, True])
+def test_colours(color: bool) -> None:
+    """Colours are there only where they were asked for; what a recording brings of its own never reaches a terminal."""
+    stream = io.StringIO()
+    terminal = Terminal(stream, color=color)
+    terminal.line(terminal.paint("paid\x1b[2J", 1, 32) + " \x07\x1b]0;title\x9b31m\u202e\n\x7f ✓")
+
+    paid = "\x1b[1;32mpaid␛[2J\x1b[0m" if color else "paid␛[2J"
+    assert stream.getvalue() == f"{paid} ␇␛]0;title\ufffd31m\ufffd␊␡ ✓\n"
 
 
 def test_json_lines() -> None:

@@ -81,9 +81,15 @@ def test_nan() -> None:
 @pytest.mark.parametrize(
     ("span", "message"),
     [
-        ({"traceId": "xyz"}, "traceId is not hexadecimal"),
-        ({"spanId": 5}, "spanId is not hexadecimal"),
-        ({"traceId": "5B8EFFF798038103D269B633813FC60C", "spanId": "7uGbfsPBsXQ="}, "spanId is not hexadecimal"),
+        (
+            {"traceId": "xyz"},
+            "traceId is not hexadecimal, as OTLP/JSON wants it (protobuf's own JSON has base64 there)",
+        ),
+        ({"spanId": 5}, "spanId is not hexadecimal, as OTLP/JSON wants it (protobuf's own JSON has base64 there)"),
+        (
+            {"traceId": "5B8EFFF798038103D269B633813FC60C", "spanId": "7uGbfsPBsXQ="},
+            "spanId is not hexadecimal, as OTLP/JSON wants it (protobuf's own JSON has base64 there)",
+        ),
         ({"name": 5}, "name is not a string"),
         ({"kind": "SERVER"}, "kind is not a 64-bit integer"),
         ({"kind": True}, "kind is not a 64-bit integer"),
