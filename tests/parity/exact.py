@@ -20,7 +20,8 @@ def exact(value: Any) -> Any:
         # repr tells 0.0 from -0.0, and every NaN is as good as another.
         return ("float", "nan" if math.isnan(value) else repr(value))
     if isinstance(value, Mapping):
-        return {key: exact(item) for key, item in value.items()}
+        # Sorted, since the repr of this is compared: the order of keys means nothing in OTel.
+        return {key: exact(value[key]) for key in sorted(value, key=lambda key: (str(type(key)), str(key)))}
     if isinstance(value, (list, tuple)):
         return [type(value).__name__, *(exact(item) for item in value)]
     return (type(value).__name__, value)
