@@ -26,6 +26,8 @@ from otel_posthog.sdk.waiting import Item, Waiting
 
 _PAUSE: Final = 0.05
 """Seconds between two looks while there is work: long enough to gather a burst, short enough to be live."""
+_MANY: Final = 1_000
+"""Hand-overs that have gathered meanwhile: with that many the thread goes on at once."""
 _RETRY_PAUSE: Final = 0.25
 """Seconds until delivery is asked again after it had no room."""
 _FORK_PATIENCE: Final = 1.0
@@ -267,22 +269,31 @@ class Worker:
                     if not self._queue:
                         break
                     self._awake = True
-                halt.wait(_RETRY_PAUSE if self._backlog else _PAUSE)
+                if self._backlog or len(self._queue) < _MANY:
+                    halt.wait(_RETRY_PAUSE if self._backlog else _PAUSE)
 
     def _step(self) -> None:
         known = set(self.open_traces)
+        before = self._so_far()
         self._deliver()
-        self._drain()
+        self._drain(before)
         self._backlog.extend(self._waiting.due(self._monotonic()))
         self._deliver()
-        if not self._queue:
+        if self._expanded + self._failed >= before:
             # Whatever was open before the drain has been read: what does not wait any more is done.
             waiting = {int(trace_id, 16) for trace_id in self._waiting.traces()}
             self.open_traces.difference_update(known - waiting)
 
-    def _drain(self) -> None:
-        while self._queue and not self._backlog:
+    def _so_far(self) -> int:
+        """How many hand-overs there have been: those that were read, and those that wait."""
+        return self._expanded + self._failed + len(self._queue)
+
+    def _drain(self, until: int, deadline: float | None = None) -> None:
+        """Reads hand-overs up to number `until`: an app that never pauses must not keep us from all the rest."""
+        while self._queue and not self._backlog and self._expanded + self._failed < until:
             self._settle_slice()
+            if deadline is not None and time.monotonic() >= deadline:
+                return
             self._deliver()
             time.sleep(_YIELD)
 
@@ -355,19 +366,24 @@ class Worker:
             Whether the bridge has all of it.
         """
         deadline = time.monotonic() + max(timeout, 0.0)
+        before = -1
         while True:
             left = max(0.0, deadline - time.monotonic())
             if not self._work.acquire(timeout=left):
                 return False
             # On the calling thread: at the end of the interpreter ours may be gone, and none can be started.
             try:
+                if before < 0:
+                    before = self._so_far()  # with the lock: nothing is between queue and count
                 self._deliver()
-                self._drain()
-                if not self._backlog:
+                self._drain(before, deadline)
+                read = self._expanded + self._failed >= before
+                if read and not self._backlog:
                     self._backlog.extend(self._waiting.release_all())
-                    self.open_traces.clear()
+                    if not self._queue:
+                        self.open_traces.clear()
                     self._deliver()
-                if not self._queue and not self._backlog:
+                if read and not self._backlog:
                     return True
             except Exception as error:  # noqa: BLE001 - an end must end
                 self._swallow("sdk.settle", error)

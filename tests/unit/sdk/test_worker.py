@@ -220,3 +220,55 @@ def test_items_that_wait_leave_at_the_end(tmp_path: Path) -> None:
 def test_a_thread_that_is_at_work_at_the_end(tmp_path: Path) -> None:
     """Threads that the interpreter waits for lose nothing."""
     assert len(run(tmp_path, "thread at exit")) == 200
+
+
+def keep_handing_over(worker: Any, stop: threading.Event, most: int = 200_000) -> tuple[list[int], Any]:
+    """An app that always has the next item ready before the last one is settled, until `stop` or `most` items."""
+    settled: list[int] = []
+
+    def expand(number: int) -> tuple[()]:
+        settled.append(number)
+        if not stop.is_set() and number < most:
+            worker.hand_over(expand, number + 1)
+        return ()
+
+    return settled, expand
+
+
+def test_a_flush_under_load_waits_for_what_came_before_it_only(app: Any) -> None:
+    """Everything handed over so far is settled; what keeps coming is none of its business, and it says True."""
+    worker, stop = app.edge.worker, threading.Event()
+    settled, expand = keep_handing_over(worker, stop)
+    try:
+        worker.hand_over(expand, 0)
+        assert worker.settle(30)
+        assert worker.flush(30)
+        assert len(settled) < 200_000
+    finally:
+        stop.set()
+
+
+def test_a_flush_under_load_ends_in_time(app: Any) -> None:
+    """With no time left it settles no more than a slice."""
+    worker, stop = app.edge.worker, threading.Event()
+    settled: list[int] = []
+    with worker._work:
+        for number in range(1_000):
+            worker.hand_over(lambda payload: settled.append(payload) or (), number)
+        stop.set()
+        worker._drain(until=1_000, deadline=0.0)
+        assert len(settled) <= 8
+
+
+def test_items_that_wait_for_identity_do_not_wait_for_a_quiet_moment(app: Any) -> None:
+    """Under steady load the thread still looks what is due."""
+    worker, stop = app.edge.worker, threading.Event()
+    settled, expand = keep_handing_over(worker, stop)
+    due, looked = worker._waiting.due, threading.Event()
+    worker._waiting.due = lambda now: (looked.set(), due(now))[1]
+    try:
+        worker.hand_over(expand, 0)
+        assert looked.wait(30)
+        assert len(settled) < 200_000
+    finally:
+        stop.set()
