@@ -10,7 +10,7 @@ import sqlite3
 import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -237,24 +237,27 @@ class Store:
 def _open(path: str) -> sqlite3.Connection:
     if path != ":memory:" and not Path(path).absolute().parent.is_dir():
         raise ConfigError("its folder does not exist", key="--db", source=path, hint="Create the folder first")
-    try:
-        # Every use is under the store's lock, so that threads may share the connection.
-        db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        version = db.execute("PRAGMA user_version").fetchone()[0]
+    with ExitStack() as failed:
+        try:
+            # Every use is under the store's lock, so that threads may share the connection.
+            db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            failed.callback(db.close)
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version in {0, schema.VERSION}:
+                db.execute("PRAGMA journal_mode = WAL")
+                db.execute("PRAGMA synchronous = NORMAL")
+                db.executescript(schema.TABLES)
+                db.execute(f"PRAGMA user_version = {schema.VERSION}")
+        except sqlite3.Error as error:
+            raise ConfigError(
+                str(error), key="--db", source=path, hint="Name a file that is a database or none yet"
+            ) from None
         if version not in {0, schema.VERSION}:
-            db.close()
             raise ConfigError(
                 f"it was written by another version of the emulator (schema {version})",
                 key="--db",
                 source=path,
                 hint="Delete the file or name another",
             )
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.executescript(schema.TABLES)
-        db.execute(f"PRAGMA user_version = {schema.VERSION}")
-    except sqlite3.Error as error:
-        raise ConfigError(
-            str(error), key="--db", source=path, hint="Name a file that is a database or none yet"
-        ) from None
+        failed.pop_all()
     return db
