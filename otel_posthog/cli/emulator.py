@@ -81,7 +81,6 @@ A local PostHog listens at {url} ({kept}).
   The page          {url}/
   The bridge        OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}
                     OTEL_EXPORTER_OTLP_TOKEN=phc_local
-                    OTEL_POSTHOG_MODE=direct
   The PostHog SDK   Posthog("phc_local", host="{url}")
 
 Stop with Ctrl-C."""

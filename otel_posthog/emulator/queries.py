@@ -241,9 +241,17 @@ def _event(row: dict[str, Any]) -> dict[str, Any]:
 
 def _person(store: Store, row: dict[str, Any]) -> dict[str, Any]:
     ids = store.rows("SELECT distinct_id FROM person_ids WHERE person = ? ORDER BY rowid", [row["id"]])
+    # Whom others were merged into is how the app knows this person; the rest are visitors and old names.
+    named = store.rows(
+        "SELECT e.distinct_id FROM events e JOIN person_ids i ON i.token = e.token AND i.distinct_id = e.distinct_id"
+        " WHERE i.person = ? AND e.event IN ('$identify', '$create_alias', '$merge_dangerously')"
+        " ORDER BY e.id DESC LIMIT 1",
+        [row["id"]],
+    )
     return {
         "id": row["id"],
         "token": row["token"],
+        "main_id": (named or ids)[0]["distinct_id"] if ids else "",
         "distinct_ids": [item["distinct_id"] for item in ids],
         "properties": json.loads(row["properties"]),
         "identified": bool(row["identified"]),

@@ -72,9 +72,16 @@ export function valueOf(value) {
   return h("span", { class: `v-${kind}` }, kind === "string" && value === "" ? '""' : text);
 }
 
-export function preview(properties, skip = []) {
+// Where and how the service runs: the same on every event of it, so it tells nothing in a list.
+const CONTEXT = new Set([
+  "app_version", "deployment_method", "duration_ms", "environment", "machine", "platform", "python_version",
+  "service_name", "slow", "timezone", "trace_sampled",
+]);
+const isContext = (key) => CONTEXT.has(key) || key.startsWith("http_");
+
+export function preview(properties, skip = () => false) {
   const parts = Object.keys(properties || {})
-    .filter((key) => !key.startsWith("$") && !skip.includes(key))
+    .filter((key) => !key.startsWith("$") && !skip(key))
     .sort(byName)
     .slice(0, 6)
     .map((key) => {
@@ -85,6 +92,14 @@ export function preview(properties, skip = []) {
   return parts.join("  ");
 }
 
+// An event that is a request is told by its address; one that only happened in a request is told by its own properties.
+function request(event, properties) {
+  const where = properties.$pathname || properties.$current_url;
+  if (event === "$pageview" && where) return String(where);
+  if (event !== "api_request" || !where) return "";
+  return [properties.$request_method, where, properties.http_status_code].filter(Boolean).join(" ");
+}
+
 // What says most about an event in one line.
 export function summary({ event, properties }) {
   const first = Array.isArray(properties.$exception_list) ? properties.$exception_list[0] : null;
@@ -92,9 +107,8 @@ export function summary({ event, properties }) {
   if (event === "$groupidentify") return `${properties.$group_type}: ${properties.$group_key}  ${preview(properties.$group_set)}`;
   if (event === "$create_alias") return `${properties.alias}`;
   if (event === "$identify" && properties.$anon_distinct_id) return `was ${properties.$anon_distinct_id}`;
-  const where = properties.$pathname || properties.$current_url;
   const changed = event === "$set" || event === "$identify" ? preview(properties.$set) : "";
-  return [event === "$pageview" && where ? String(where) : "", changed, preview(properties)].filter(Boolean).join("  ");
+  return [request(event, properties), changed, preview(properties, isContext)].filter(Boolean).join("  ");
 }
 
 export function copyButton(text, label = "Copy") {
@@ -116,7 +130,8 @@ export function toast(text) {
 }
 
 export function table(properties, empty = "none") {
-  const keys = Object.keys(properties || {}).sort(byName);
+  const rank = (key) => (key.startsWith("$") ? 2 : isContext(key) ? 1 : 0);
+  const keys = Object.keys(properties || {}).sort((a, b) => rank(a) - rank(b) || byName(a, b));
   if (!keys.length) return h("p", { class: "muted", style: null }, h("span", { class: "row" }, empty));
   return h("table", { class: "props" }, h("tbody", null, keys.map((key) =>
     h("tr", null, h("th", { scope: "row" }, key), h("td", null, valueOf(properties[key]))))));

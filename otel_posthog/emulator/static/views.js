@@ -7,8 +7,11 @@ import {
 const pretty = (value) => JSON.stringify(sorted(value), null, 2);
 const title = (text, ...rest) => h("div", { class: "card-title" }, h("span", null, text), ...rest);
 const back = (href, text) => h("a", { class: "back", href }, "← ", text);
+const NUMBERS = ["Events", "Users", "Duration"];
 const heads = (...names) => h("li", { class: "row head", "aria-hidden": "true" }, names.map((name, index) =>
-  h("span", { class: index === names.length - 1 ? "end" : null }, name)));
+  h("span", { class: index === names.length - 1 || (index > 0 && NUMBERS.includes(name)) ? "end" : null }, name)));
+// Colours that a server wrote for a terminal.
+const plain = (text) => String(text).replace(/\u001b\[[0-9;]*m/g, "");
 
 function list(kind, head, rows) {
   return h("div", { class: `card ${kind}` }, h("ul", { class: "rows" }, head, rows));
@@ -80,7 +83,7 @@ export function people(answer) {
 function nameOf(person) {
   const { email, name } = person.properties;
   const known = [email, name].find((value) => typeof value === "string" && value);
-  return known || person.distinct_ids[0] || person.id;
+  return known || person.main_id || person.id;
 }
 
 export function person(person, answer) {
@@ -89,7 +92,7 @@ export function person(person, answer) {
       person.identified && h("span", { class: "tag good" }, "identified"))),
       copyButton(() => pretty(person), "Copy person")),
     h("div", { class: "card pad" }, facts([
-      ["Distinct ids", person.distinct_ids.map((id) => h("div", { class: "mono" }, id))],
+      ["Distinct ids", [...person.distinct_ids].sort((a, b) => (b === person.main_id) - (a === person.main_id)).map((id) => h("div", { class: "mono" }, id))],
       ["First seen", when(person.created_at)],
       ["Last seen", person.last_seen ? when(person.last_seen) : "never"],
       ["Events", number(person.events)],
@@ -211,9 +214,9 @@ export function trace(id, spanAnswer, logAnswer) {
     h("div", { class: "head-line" }, h("div", null, h("h1", null, "Trace"), h("div", { class: "mono muted" }, id))),
     h("div", { class: "card trace" }, title(plural(spans.length, "span"), spans.length > 0 && h("span", { class: "muted" }, duration(end - start))),
       h("ul", { class: "rows" }, ordered.map(([span, depth]) => spanRow(span, depth, start, end)))),
-    spans.map((span) => h("details", { class: "card" },
+    spans.length > 0 && h("div", { class: "card" }, title("Attributes"), ordered.map(([span]) => h("details", null,
       h("summary", null, `${span.name} · ${span.service || "no service"}`), table({ ...span.data.attributes, ...prefixed(span.data.resource) }),
-      span.data.events.length > 0 && h("pre", { class: "block" }, pretty(span.data.events)))),
+      span.data.events.length > 0 && h("pre", { class: "block" }, pretty(span.data.events))))),
     logAnswer.results.length > 0 && logs(logAnswer),
   ];
 }
@@ -239,8 +242,8 @@ export function logs(answer) {
     answer.results.map((log) => h("li", { class: "row", dataset: { key: `log-${log.id}` } },
       h("span", { class: "optional" }, h("span", { class: /err|fatal|crit/i.test(log.data.severity) ? "tag first bad" : "tag first" },
         log.data.severity || "–")),
-      h("span", null, log.trace_id ? h("a", { class: "main", href: link("trace", log.trace_id), title: log.name }, log.name)
-        : h("span", { class: "main", title: log.name }, log.name)),
+      h("span", null, log.trace_id ? h("a", { class: "main", href: link("trace", log.trace_id), title: plain(log.name) }, plain(log.name))
+        : h("span", { class: "main", title: plain(log.name) }, plain(log.name))),
       h("span", { class: "muted optional" }, log.service || "–"),
       h("span", { class: "optional" }, who(log.distinct_id)),
       when(fromNanos(log.time_ns), { class: "end time" })))));
@@ -278,7 +281,7 @@ export function empty(kind) {
   return h("div", { class: "card empty" }, h("h1", null, head), h("p", null, text),
     kind === "refused" ? null : h("div", { class: "recipes" },
       recipe("Any Python service",
-        `export OTEL_EXPORTER_OTLP_ENDPOINT=${origin}/i\nexport OTEL_EXPORTER_OTLP_TOKEN=phc_local\nexport OTEL_POSTHOG_MODE=direct\nopentelemetry-instrument python app.py`),
+        `export OTEL_EXPORTER_OTLP_ENDPOINT=${origin}/i\nexport OTEL_EXPORTER_OTLP_TOKEN=phc_local\nopentelemetry-instrument python app.py`),
       recipe("The PostHog SDK",
         `from posthog import Posthog\n\nclient = Posthog("phc_local", host="${origin}")\nclient.capture("signed_up", distinct_id="ada")\nclient.flush()`),
       recipe("curl",

@@ -43,7 +43,8 @@ def filled() -> Iterator[Emulator]:
     library = {"platform": "python", "filename": "flask/app.py", "function": "wsgi", "in_app": False}
     events = [
         {"event": "order paid", "distinct_id": "ada", "uuid": "0190a0b0-0000-7000-8000-000000000001",
-         "properties": {"total": 12.5, "$groups": {"company": "acme"}, "$set": {"email": "ada@example.com"}}},
+         "properties": {"total": 12.5, "environment": "production", "http_route": "/pay",
+                        "$groups": {"company": "acme"}, "$set": {"email": "ada@example.com"}}},
         {"event": HOSTILE, "distinct_id": HOSTILE, "uuid": "0190a0b0-0000-7000-8000-000000000002",
          "properties": {HOSTILE: HOSTILE, "nested": {"deep": [HOSTILE]}, "$set": {HOSTILE: HOSTILE}}},
         {"event": "$exception", "distinct_id": "ada", "uuid": "0190a0b0-0000-7000-8000-000000000003",
@@ -117,6 +118,9 @@ def test_page(filled: Emulator, tmp_path: Path, name: str) -> None:
     assert "data-pwned" not in document.split("<main", 1)[0]
     assert not re.search(r"<img[^>]*onerror", document)
     assert "phc_never_shown_in_full" not in document
+    if name == "events":
+        assert "environment" not in seen
+        assert "http_route" not in seen
     if name in {"events", "hostile event", "error"}:
         assert HOSTILE in html.unescape(document)
 

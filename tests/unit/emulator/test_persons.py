@@ -204,3 +204,21 @@ def test_at_most_five_group_types(client: Any, emulator: Any, kit: Any) -> None:
 
     assert [group["type"] for group in emulator.groups()] == ["type9", "type0", "type1", "type2", "type3", "type4"]
     assert emulator.stats()["warnings"] == {"group_type_limit_exceeded": 1}
+
+
+def test_the_main_id_is_the_one_that_others_were_merged_into(client: Any, emulator: Any, kit: Any) -> None:
+    """A person is called by the id that the app identified, however many visitors came before and after."""
+    send(
+        client,
+        kit,
+        ("seen", "anon", {}),
+        ("$identify", "ada", {"$anon_distinct_id": "anon"}),
+        ("seen", "phone", {}),
+        ("$identify", "ada", {"$anon_distinct_id": "phone"}),
+        ("seen", "alone", {}),
+    )
+
+    assert {person["main_id"]: sorted(person["distinct_ids"]) for person in emulator.persons()} == {
+        "ada": ["ada", "anon", "phone"],
+        "alone": ["alone"],
+    }
