@@ -13,8 +13,11 @@ from tests.fixtures.books import Books, books_of_the_test
 
 books = books_of_the_test
 
+# How long an example takes says more about the machine than about the code.
+settings.register_profile("usual", settings(), deadline=None)
+settings.load_profile("usual")
 # For a second run on another Python and SDK (`make test-floor`), where the first has drawn the many examples.
-settings.register_profile("few", max_examples=25)
+settings.register_profile("few", settings(), max_examples=25)
 
 
 @pytest.fixture(autouse=True)
