@@ -3,6 +3,7 @@
 OTEL_EXPORTER_OTLP_ENDPOINT=https://eu.i.posthog.com/i OTEL_EXPORTER_OTLP_TOKEN=phc_… python app.py
 """
 
+from contextlib import suppress
 from wsgiref.simple_server import make_server
 
 from opentelemetry import trace
@@ -32,4 +33,5 @@ def app(environ, start_response):
 if __name__ == "__main__":
     with make_server("127.0.0.1", 8000, app) as server:
         print("Sign at http://127.0.0.1:8000/?ada")
-        server.serve_forever()
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()

@@ -35,7 +35,7 @@ class Complaints:
         held_back, self._held_back = self._held_back, 0
         self._silent_until = now + INTERVAL
         logger.warning(
-            "otel-posthog: delivery (%s): %s. %d events waiting, %d lost so far%s",
+            "otel-posthog: delivery (%s): %s. Events waiting: %d, lost so far: %d%s",
             self._lane,
             note,
             stats.pending,

@@ -231,7 +231,7 @@ class LaneDelivery:
             engine.linger()
             waiting = engine.stats().pending
             if waiting:
-                logger.warning("otel-posthog: %d events (%s) are not delivered at exit", waiting, self._name)
+                logger.warning("otel-posthog: events not delivered at exit (%s): %d", self._name, waiting)
         except Exception as error:  # noqa: BLE001 - an edge
             self._guard("delivery.exit", error)
 

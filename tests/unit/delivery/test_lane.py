@@ -318,7 +318,7 @@ def test_an_exit_is_bounded_whatever_the_server_does(server: Server, server_does
     server.over.set()
     assert ended.returncode == 0
     assert "Traceback" not in ended.stderr
-    assert "1 events (direct@127.0.0.1) are not delivered at exit" in ended.stderr
+    assert "events not delivered at exit (direct@127.0.0.1): 1" in ended.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
