@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 
@@ -33,6 +34,15 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             monkeypatch.delenv(name)
         if name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
             monkeypatch.delenv(name)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def own_logger() -> Iterator[None]:
+    """Each test begins with our logger as it is in a new process: a runtime of an earlier test has rewired it."""
+    logger = logging.getLogger("otel_posthog")
+    logger.handlers.clear()
+    logger.propagate = True
     yield
 
 
