@@ -249,7 +249,7 @@ OURS: tuple[Variable, ...] = (
         "int",
         "delivery.batch_size",
         "Events in one request.",
-        "100",
+        "1000",
         minimum=1,
         maximum=10_000,
     ),

@@ -105,7 +105,7 @@ class DeliveryConfig:
 
     queue_size: int = 10_000
     queue_bytes: int = 64 * 1024 * 1024
-    batch_size: int = 100
+    batch_size: int = 1_000
     batch_bytes: int = 5 * 1024 * 1024
     flush_interval: float = 1.0
     timeout: float = 15.0

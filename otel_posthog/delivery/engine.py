@@ -199,6 +199,8 @@ class Engine:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._ledger = Ledger()
+        # Half of a queue that is smaller than a batch: it must not overflow while it waits for its age.
+        self._enough = max(1, min(config.batch_size, config.queue_size // 2))
         self._queue: deque[_Entry] = deque()
         self._queued_bytes = 0
         self._encoding: list[_Entry] = []
@@ -244,7 +246,10 @@ class Engine:
             self._queued_bytes += total
             self._open[epoch] = self._open.get(epoch, 0) + count
             self._ledger.captured(count)
-        if before == 0 or before < self._config.batch_size <= before + count:
+            enough = self._enough
+            filled = before < enough <= before + count
+            filled = filled or self._queued_bytes - total < self._config.batch_bytes <= self._queued_bytes
+        if before == 0 or filled:
             self.wake.set()
         return True
 
@@ -390,7 +395,7 @@ class Engine:
         return self._flushers > 0 or self._closed or self._deadline is not None
 
     def _full(self) -> bool:
-        return len(self._queue) + len(self._ready) >= self._config.batch_size
+        return len(self._queue) + len(self._ready) >= self._enough or self._queued_bytes >= self._config.batch_bytes
 
     def _next(self, now: float) -> Batch | None:
         """The batch to attempt now."""

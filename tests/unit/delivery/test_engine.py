@@ -124,6 +124,28 @@ def test_a_full_batch_leaves_at_once() -> None:
     assert [len(batch) for batch in bench.batches] == [10, 1]
 
 
+def test_a_queue_smaller_than_a_batch_leaves_half_full() -> None:
+    """With the server at hand no event may be refused because a batch waits for its age."""
+    bench = Bench(config=replace(CONFIG, queue_size=6))
+    for number in range(3):
+        bench.engine.wake.clear()
+        bench.engine.submit([event(number)])
+    assert bench.engine.wake.is_set()
+    bench.run()
+    assert [len(batch) for batch in bench.batches] == [3]
+
+
+def test_bytes_fill_a_batch_too() -> None:
+    """Few and large: what fills a batch leaves at once, since the queue's bytes are bounded as well."""
+    bench = Bench()
+    bench.engine.submit([event(number, properties={"x": "y" * 1_500}) for number in range(2)])
+    bench.engine.wake.clear()
+    bench.engine.submit([event(2, properties={"x": "y" * 1_500})])
+    assert bench.engine.wake.is_set()
+    bench.run()
+    assert bench.engine.stats().delivered == 2
+
+
 def test_bytes_bound_a_batch() -> None:
     """A batch ends before it grows too large; an event larger than a batch goes alone."""
     bench = Bench()
