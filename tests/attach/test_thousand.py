@@ -15,8 +15,9 @@ COUNT = 1_000
 DISTROS = ("stock", "edot", "adot")
 MODES = ("direct", "collector")
 RATIOS = ("1.0", "0.01", "0.0")
-# A PostHog that fails is asked again soon, and the process may take its time to leave.
+# A PostHog that fails is asked again soon, many times, and the process may take its time to leave.
 PATIENT = {
+    "OTEL_POSTHOG_BATCH_SIZE": "100",
     "OTEL_POSTHOG_RETRY_INITIAL": "0.05",
     "OTEL_POSTHOG_RETRY_MAX": "0.2",
     "OTEL_POSTHOG_EXIT_TIMEOUT": "60",

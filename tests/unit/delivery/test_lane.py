@@ -432,3 +432,32 @@ def test_nowhere_to_deliver_is_a_config_error() -> None:
 
     with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_ENDPOINT"):
         build_delivery(Settings(enabled=True), guard=raise_it)
+
+
+def test_what_comes_after_the_flush_at_exit_is_no_alarm(server: Server) -> None:
+    """Threads go on to capture while the exit flushes: the provider's own shutdown brings that, so nothing is said."""
+    ended = run(
+        server,
+        """
+        stop = threading.Event()
+        submitted = 0
+        def work():
+            global submitted
+            while not stop.is_set():
+                submitted += delivery.submit([event(submitted)])
+                time.sleep(0.001)
+        thread = threading.Thread(target=work, daemon=True)
+        def provider():  # registered before, so it runs after the lane's own
+            stop.set()
+            thread.join()
+            delivery.shutdown(5)
+            print(submitted, delivery.stats().delivered)
+        atexit.register(provider)
+        delivery = build(flush_interval=60.0)
+        thread.start()
+        time.sleep(0.2)
+        """,
+    )
+    submitted, delivered = ended.stdout.split()
+    assert submitted == delivered != "0"
+    assert ended.stderr == ""
