@@ -152,12 +152,16 @@ def build_lane(
     carrier = transport
     ticks = clock or SystemClock()
 
+    # By service, too: those that share a folder may have keys of different projects. Not by key: a new one, after the
+    # old was revoked, must find what is waiting for it.
+    service = str((resource or {}).get("service.name") or "")
+    lane_folder = folder_name(f"{name}@{service}" if service else name)
     spools: list[Spool] = []
 
     def unused_spool() -> Spool | None:
         if not config.spool_dir:
             return None
-        folder = f"{os.path.expanduser(config.spool_dir)}/{folder_name(name)}"  # noqa: PTH111 - text, as the file layer has it
+        folder = f"{os.path.expanduser(config.spool_dir)}/{lane_folder}"  # noqa: PTH111 - text, as the file layer has it
         return Spool(folder, OsFiles(), max_bytes=config.spool_bytes, now_ns=lambda: int(ticks.time() * 1e9))
 
     def new_spool() -> Spool | None:

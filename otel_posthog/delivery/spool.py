@@ -6,7 +6,8 @@
 
 Every process writes into a folder of its own, so that workers never wait for each other. A folder whose lock is free
 belongs to a process that died: whoever finds it (at the start, and once a minute) takes the lock, sends what is in it
-and removes it. Lanes are kept apart by mode and host: what was meant for one PostHog never goes to another.
+and removes it. Lanes are kept apart by mode, host and `service.name`: what was meant for one PostHog never goes to
+another, and services that share a folder never send each other's events with their own keys.
 
 A record is one event as JSON (`json_event`): no key, no header, nothing of the wire. Files are readable by their owner
 only. `spool_bytes` bounds each process.
@@ -19,11 +20,15 @@ import os
 import re
 import secrets
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from otel_posthog.delivery.segment_log import Position, SegmentLog, is_segment
 from otel_posthog.delivery.spool_files import Files
+
+_LONGEST_NAME = 150
+"""File systems take 255 bytes."""
 
 _LOCK_PATIENCE = 2.0
 """Seconds to wait for another thread of ours at the disk; a dead disk must not hold up an exit."""
@@ -37,8 +42,9 @@ class Place(NamedTuple):
 
 
 def folder_name(lane: str) -> str:
-    """`lane` as the name of a folder."""
-    return re.sub(r"[^A-Za-z0-9@._-]", "_", lane).strip(".") or "lane"
+    """`lane` as the name of a folder; a checksum keeps those apart that are no longer what they were."""
+    name = re.sub(r"[^A-Za-z0-9@._-]", "_", lane).strip(".")[:_LONGEST_NAME]
+    return name if name == lane else f"{name}-{zlib.crc32(lane.encode('utf-8', 'replace')):08x}"
 
 
 class Spool:

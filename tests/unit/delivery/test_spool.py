@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from otel_posthog.config.settings import Mode
+from otel_posthog.config.settings import Lane, Mode, Secret, Settings
 from otel_posthog.delivery.segment_log import MAGIC, SegmentLog, SpoolFullError, pack
 from otel_posthog.delivery.spool import Spool, folder_name
 from otel_posthog.delivery.spool_files import OsFiles
@@ -396,8 +396,11 @@ def test_a_living_process_keeps_its_folder(tmp_path: Path) -> None:
 def test_lane_folders_are_plain_names() -> None:
     """Whatever a host is called, its folder is one name below the spool."""
     assert folder_name("direct@eu.i.posthog.com") == "direct@eu.i.posthog.com"
-    assert folder_name("../../etc/x") == "_.._etc_x"
-    assert folder_name("..") == "lane"
+    assert folder_name("../../etc/x") == "_.._etc_x-85e99586"
+    assert folder_name("..") == "-9608161c"
+    assert folder_name("\u043c\u0430\u0433") != folder_name("\u043a\u043e\u0440")
+    assert folder_name("\ud800")
+    assert len(folder_name("x" * 1_000)) < 200
 
 
 KILLED = """
@@ -622,3 +625,19 @@ def test_a_relative_folder_in_a_removed_one(tmp_path: Path) -> None:
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("FileNotFoundError\n", "", 0)
+
+
+def test_another_service_never_sends_what_a_dead_one_left(server: Server, deliver: Workshop, tmp_path: Path) -> None:
+    """Two services share a folder, each with a key of its own: events go by the key of their own service only."""
+    left_by_a_dead_process(server.url, tmp_path, 2)
+    lane = Lane(Mode.DIRECT, server.url, Secret("phc_billing"))
+    config = replace(loopback.QUICK, spool_dir=str(tmp_path))
+    settings = Settings(enabled=True, lane=lane, delivery=config)
+    other = deliver.build(settings, resource={"service.name": "billing"})
+    other.resume()
+    other.submit([event(7)])
+    assert other.flush(10)
+    assert set(server.store) == {key(event(7))}
+    same = deliver.build(settings, resource={"telemetry.sdk.name": "opentelemetry"})
+    same.resume()
+    assert until(lambda: set(server.store) == {key(event(number)) for number in (0, 1, 7)})
