@@ -129,6 +129,26 @@ def reload(environ: Mapping[str, str] | None = None) -> bool:
         return False
 
 
+def metrics() -> dict[str, Any]:
+    """Every number of the running bridge at this moment, ready for JSON. Never raises.
+
+    For a health page or a periodic log line of the app; `docs/observability.md` has the names.
+
+    Returns:
+        Metric name -> number, or a mapping by attribute value; empty where the bridge does not run.
+    """
+    try:
+        if _process.hook is None:
+            return {}
+        from otel_posthog import assembly
+
+        runtime = assembly.current()
+        return runtime.bridge.metrics() if runtime is not None else {}
+    except Exception as error:  # noqa: BLE001 - the edge: a health page calls it
+        _process.guard.failed("auto.metrics", error)
+        return {}
+
+
 def _load(arguments: Mapping[str, Any], environ: Mapping[str, str] | None = None) -> Settings | None:
     from otel_posthog.config.load import load_settings
 
@@ -144,4 +164,4 @@ def _complain(error: ConfigError, consequence: str = "") -> None:
         logger.error("otel-posthog: %s; %s", error, consequence or "it stays off, your app is fine")
 
 
-__all__ = ["install", "reload"]
+__all__ = ["install", "metrics", "reload"]
