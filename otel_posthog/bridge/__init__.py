@@ -23,7 +23,7 @@ from otel_posthog.observe.guard import Guard
 if TYPE_CHECKING:
     from otel_posthog.bridge.accepting import Accepting
     from otel_posthog.convert import Converter
-    from otel_posthog.delivery import Delivery, DeliveryStats
+    from otel_posthog.delivery import Delivery, DeliveryStats, Receipt
     from otel_posthog.model import AcceptResult, Decision, Signal
     from otel_posthog.observe import SignalStats
     from otel_posthog.policy import Policy
@@ -105,17 +105,20 @@ class Bridge:
         """What converts now; another one after `replace`."""
         return (self._accepting or self.load()).converter
 
-    def accept(self, signals: Sequence[Signal], left: list[Signal] | None = None) -> AcceptResult:
+    def accept(
+        self, signals: Sequence[Signal], left: list[Signal] | None = None, receipt: Receipt | None = None
+    ) -> AcceptResult:
         """Converts and hands on every signal; never raises (except under pytest, at the end), never does I/O.
 
         Args:
             signals: Any number, in the order in which they happened.
             left: Filled with the refused ones, for a caller who keeps them and asks again.
+            receipt: Told what became of every event (`delivery.Receipt`).
 
         Returns:
             One outcome for each: received = captured + dropped + refused.
         """
-        return (self._accepting or self.load()).accept(signals, left)
+        return (self._accepting or self.load()).accept(signals, left, receipt)
 
     def replace(self, converter: Converter, delivery: Delivery | None = None) -> Delivery | None:
         """Goes on with another converter, and another delivery where one is given; the books go on too.

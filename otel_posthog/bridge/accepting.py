@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from otel_posthog.convert import Converter
-from otel_posthog.delivery import Delivery
+from otel_posthog.delivery import Delivery, Receipt
 from otel_posthog.errors import SignalError
 from otel_posthog.model import AcceptResult, Decision, DropReason, Signal
 from otel_posthog.observe import Guard, SignalCounters, SignalStats, Tally, snapshot
@@ -38,7 +38,9 @@ class Accepting:
         self._guard = guard
         self._tap = tap
 
-    def accept(self, signals: Sequence[Signal], left: list[Signal] | None = None) -> AcceptResult:
+    def accept(
+        self, signals: Sequence[Signal], left: list[Signal] | None = None, receipt: Receipt | None = None
+    ) -> AcceptResult:
         """See `Bridge.accept`."""
         tally = Tally(len(signals))
         dropped: dict[DropReason, int] = {}
@@ -55,7 +57,7 @@ class Accepting:
                     decision = self.policy.admit(signal, decision)
                 if decision.events:
                     where = "submit"
-                    taken = self.delivery.submit(decision.events)
+                    taken = self.delivery.submit(decision.events, receipt)
                     if taken:
                         where = "commit"
                         self.policy.commit(signal, decision)

@@ -34,7 +34,7 @@ from otel_posthog.config.settings import DeliveryConfig
 from otel_posthog.delivery.backoff import MAX_RETRY_AFTER, Backoff
 from otel_posthog.delivery.json_event import event_of
 from otel_posthog.delivery.ledger import Ledger
-from otel_posthog.delivery.protocols import Clock, DeliveryStats, Transport
+from otel_posthog.delivery.protocols import Clock, DeliveryStats, Receipt, Transport
 from otel_posthog.delivery.wire import Batch, Parcel, Verdicts, Wire
 from otel_posthog.errors import (
     BatchRefusedError,
@@ -109,6 +109,7 @@ class _Entry(NamedTuple):
     weight: int
     epoch: int
     since: float
+    receipt: Receipt | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +177,11 @@ def _weigh(value: Any) -> int:
     return total
 
 
+def _is_kept(batch: Batch) -> bool:
+    """Whether somebody keeps a durable copy until told otherwise, so that waiting costs nothing but time."""
+    return all(parcel.receipt is not None for parcel in batch.parcels)
+
+
 class Engine:
     """Queue, batches and retries of one lane. `submit`, `stats` and `flushed` in any thread; one driver at a time.
 
@@ -226,7 +232,7 @@ class Engine:
 
     # --- any thread -----------------------------------------------------------------------------------------------
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """Takes all or none; never blocks."""
         count = len(events)
         weights = [weigh(event) for event in events]
@@ -240,9 +246,11 @@ class Engine:
                 or self._queued_bytes + total > self._config.queue_bytes
             ):
                 return False
+            if receipt is not None:
+                receipt.taken(count)
             epoch = self._epoch
             for index, event in enumerate(events):
-                self._queue.append(_Entry(event, weights[index], epoch, now))
+                self._queue.append(_Entry(event, weights[index], epoch, now, receipt))
             self._queued_bytes += total
             self._open[epoch] = self._open.get(epoch, 0) + count
             self._ledger.captured(count)
@@ -464,6 +472,9 @@ class Engine:
             else:
                 parcel.epoch = entry.epoch
                 parcel.since = entry.since
+                if entry.receipt is not None:
+                    parcel.event = entry.event
+                    parcel.receipt = entry.receipt
                 parcels.append(parcel)
         time.sleep(_YIELD)
         return parcels
@@ -476,6 +487,8 @@ class Engine:
             self._ledger.lost(1, reason)
             self._ledger.last_error = note
             self._closed_out(entry.epoch)
+        if entry.receipt is not None:
+            self._tell(entry.receipt, entry.event, reason, note)
         self._complain(note)
 
     def _form(self) -> Batch | None:
@@ -520,12 +533,15 @@ class Engine:
         except ProtocolAbsentError as error:
             self._again(batch, batch.parcels, 0.0, str(error), whole=True)
         except CredentialError as error:
-            if self._journal is not None:
-                self._again(batch, batch.parcels, self._config.retry_max, str(error), whole=True)
+            if self._journal is not None or _is_kept(batch):
+                self._blocked(batch, str(error))
             else:
                 self._lose(batch, batch.parcels, LossReason.REJECTED, str(error))
         except PermanentError as error:
-            self._lose(batch, batch.parcels, LossReason.REJECTED, str(error))
+            if _is_kept(batch):  # about the way to the server, not about the data: an operator can mend it
+                self._blocked(batch, str(error))
+            else:
+                self._lose(batch, batch.parcels, LossReason.REJECTED, str(error))
         except ThrottledError as error:
             self._again(batch, batch.parcels, error.delay, str(error), whole=True)
         except DeliveryError as error:
@@ -536,14 +552,21 @@ class Engine:
         else:
             self._settle(batch, verdicts)
 
+    def _blocked(self, batch: Batch, note: str) -> None:
+        """Nothing will be taken until an operator mends it; `batch` waits."""
+        with self._lock:
+            self._ledger.blocked = note
+        self._again(batch, batch.parcels, self._config.retry_max, note, whole=True)
+
     def _settle(self, batch: Batch, verdicts: Verdicts) -> None:
         self._failures = 0
-        if verdicts.note:
-            with self._lock:
+        with self._lock:
+            self._ledger.blocked = ""
+            if verdicts.note:
                 self._ledger.last_error = verdicts.note
         self._end(batch, verdicts.delivered, None)
         for reason in {reason for _, reason in verdicts.lost}:
-            self._end(batch, [parcel for parcel, why in verdicts.lost if why is reason], reason)
+            self._end(batch, [parcel for parcel, why in verdicts.lost if why is reason], reason, verdicts.note)
         if verdicts.at_once:
             batch.parcels = list(verdicts.again)
             with self._lock:
@@ -556,7 +579,7 @@ class Engine:
         if verdicts.note:
             self._complain(verdicts.note)
 
-    def _end(self, batch: Batch, parcels: Sequence[Parcel], lost: LossReason | None) -> None:
+    def _end(self, batch: Batch, parcels: Sequence[Parcel], lost: LossReason | None, note: str = "") -> None:
         """These parcels have their outcome."""
         if not parcels:
             return
@@ -574,6 +597,15 @@ class Engine:
         positions = [parcel.position for parcel in parcels if parcel.position is not None]
         if positions and self._journal is not None:
             self._tidy(self._journal, positions)
+        for parcel in parcels:
+            if parcel.receipt is not None and parcel.event is not None:
+                self._tell(parcel.receipt, parcel.event, lost, note)
+
+    def _tell(self, receipt: Receipt, event: CaptureEvent, lost: LossReason | None, note: str) -> None:
+        try:
+            receipt.ended(event, lost, note)
+        except Exception as error:  # noqa: BLE001 - an edge: its keeper still has the event, and sends it again
+            self._parts.guard("delivery.receipt", error)
 
     def _closed_out(self, epoch: int) -> None:
         left = self._open.get(epoch, 0) - 1
@@ -587,7 +619,7 @@ class Engine:
         self._failures = 0
         with self._lock:
             self._ledger.last_error = note  # before the outcome: whoever waits for it may look at once
-        self._end(batch, parcels, reason)
+        self._end(batch, parcels, reason, note)
         with self._lock:
             self._inflight = None
         self._complain(note)
@@ -610,7 +642,8 @@ class Engine:
         due = now + pause
         elapsed = self._config.retry_elapsed
         # Judged by the time that passed, not by the pause to come: the last attempt is never skipped.
-        tired = elapsed > 0 and now - batch.first_attempt >= elapsed and self._journal is None
+        tired = elapsed > 0 and now - batch.first_attempt >= elapsed
+        tired = tired and self._journal is None and not _is_kept(batch)
         if whole:
             self._failures += 1
         batch.parcels = list(parcels)
@@ -792,8 +825,11 @@ class Engine:
             self._parked = []
             self._inflight = None
             self._disk_epochs.clear()
-        kept = on_disk + sum(parcel.position is not None for parcel in parcels)
-        records = [parcel.record for parcel in parcels if parcel.position is None]
+        # What has a receipt is in its submitter's hands as well, and comes again.
+        kept = on_disk + sum(entry.receipt is not None for entry in entries)
+        kept += sum(parcel.position is not None or parcel.receipt is not None for parcel in parcels)
+        entries = [entry for entry in entries if entry.receipt is None]
+        records = [parcel.record for parcel in parcels if parcel.position is None and parcel.receipt is None]
         reason = LossReason.SHUTDOWN
         late = spoiled = 0
         if self._journal is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from otel_posthog.delivery.protocols import Delivery, DeliveryStats
+from otel_posthog.delivery.protocols import Delivery, DeliveryStats, Receipt
 from otel_posthog.model import CaptureEvent
 
 _ONLOOKERS_AT_LEAST = 0.2
@@ -27,9 +27,9 @@ class FanOut:
         self.onlookers = dict(onlookers)
         self._guard = guard
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """See `Delivery.submit`."""
-        if not self.primary.submit(events):
+        if not self.primary.submit(events, receipt):
             return False
         for name in self.onlookers:
             try:

@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 
 from otel_posthog.delivery.complaints import logger
 from otel_posthog.delivery.engine import Engine
-from otel_posthog.delivery.protocols import DeliveryStats
+from otel_posthog.delivery.protocols import DeliveryStats, Receipt
 from otel_posthog.model import CaptureEvent
 
 _GRACE = 0.5
@@ -81,13 +81,13 @@ class LaneDelivery:
                 after_in_child=lambda: _call(child),
             )
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """See `Delivery.submit`."""
         try:
             if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
                 self._after_fork()
             engine = self._engine or self._first()
-            if not engine.submit(events):
+            if not engine.submit(events, receipt):
                 return False
             if not self._running:
                 self._start(engine)

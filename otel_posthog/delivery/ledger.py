@@ -16,6 +16,7 @@ class Ledger:
         self.retries = 0
         self.batches = 0
         self.last_error = ""
+        self.blocked = ""
         self._captured = 0
         self._delivered = 0
         self._spooled = 0
@@ -53,4 +54,5 @@ class Ledger:
             retries=self.retries,
             batches=self.batches,
             last_error=self.last_error,
+            blocked=self.blocked,
         )

@@ -25,6 +25,8 @@ class DeliveryStats:
         retries: Attempts beyond the first.
         batches: Requests that were answered.
         last_error: Text of the newest failure, "" for none; never a secret.
+        blocked: Why the server takes nothing from us whatever the data is (a refused key, a host that is none), ""
+            while it does.
     """
 
     captured: int = 0
@@ -36,6 +38,7 @@ class DeliveryStats:
     retries: int = 0
     batches: int = 0
     last_error: str = ""
+    blocked: str = ""
 
     @property
     def balanced(self) -> bool:
@@ -45,11 +48,36 @@ class DeliveryStats:
         )
 
 
+class Receipt(Protocol):
+    """What a submitter hands along with events of which somebody else keeps a durable copy: the gateway."""
+
+    def taken(self, count: int) -> None:
+        """`count` more events were taken; called by `submit`, before any of them can have ended. As quick as that."""
+        ...
+
+    def ended(self, event: CaptureEvent, lost: LossReason | None, note: str) -> None:
+        """`event` has its outcome; called once for each, by the delivery's thread. Quick, and never raises.
+
+        What is still pending at a shutdown is not told: its keeper still has it.
+
+        Args:
+            event: As submitted.
+            lost: `None` where the server has it.
+            note: Why it was lost, "" where nobody said.
+        """
+        ...
+
+
 class Delivery(Protocol):
     """Takes capture events and brings each to exactly one recorded end. Safe in any thread; never raises."""
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
-        """Takes all of `events` or none (False: no room, or shut down). Never blocks, never does I/O."""
+    def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
+        """Takes all of `events` or none (False: no room, or shut down). Never blocks, never does I/O.
+
+        Args:
+            events: What to deliver.
+            receipt: Told what became of each; the events are never given up then, only refused by the server.
+        """
         ...
 
     def resume(self) -> None:

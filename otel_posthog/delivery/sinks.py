@@ -18,7 +18,7 @@ from typing import Any, Protocol, TextIO
 
 from otel_posthog.delivery.complaints import Complaints
 from otel_posthog.delivery.encoding import dumps, rfc3339
-from otel_posthog.delivery.protocols import DeliveryStats
+from otel_posthog.delivery.protocols import DeliveryStats, Receipt
 from otel_posthog.model import CaptureEvent, LossReason
 
 MEMORY_EVENTS = 10_000
@@ -28,7 +28,7 @@ QUEUE_EVENTS = 10_000
 class Onlooker(Protocol):
     """Sees every event that the primary took."""
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """As `Delivery.submit`; a refusal concerns nobody else."""
         ...
 
@@ -60,6 +60,14 @@ def readable(event: CaptureEvent) -> dict[str, Any]:
     }
 
 
+def _end(events: Sequence[CaptureEvent], receipt: Receipt | None) -> None:
+    """A sink for people makes no promise beyond having seen an event."""
+    if receipt is not None:
+        receipt.taken(len(events))
+        for event in events:
+            receipt.ended(event, None, "")
+
+
 class MemorySink:
     """Keeps the newest events, for tests and for looking.
 
@@ -81,12 +89,13 @@ class MemorySink:
         """Forgets all events."""
         self._events.clear()
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """Keeps `events`."""
         if self._closed:
             return False
         self._events.extend(events)
         self._seen += len(events)
+        _end(events, receipt)
         return True
 
     def resume(self) -> None:
@@ -230,7 +239,7 @@ class WriterSink:
         self._thread: threading.Thread | None = None
         self._captured = self._written = self._failed = self._writing = 0
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """See `Onlooker.submit`."""
         if self._pid != os.getpid():
             self._forget()
@@ -245,6 +254,7 @@ class WriterSink:
             changed.notify_all()
         if self._thread is None:
             self._start()
+        _end(events, receipt)
         return True
 
     def resume(self) -> None:

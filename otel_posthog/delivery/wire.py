@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from otel_posthog.delivery.protocols import Request, Response
+from otel_posthog.delivery.protocols import Receipt, Request, Response
 from otel_posthog.errors import RetryableError, ThrottledError
 from otel_posthog.model import CaptureEvent, LossReason
 from otel_posthog.version import __version__
@@ -33,6 +33,8 @@ class Parcel:
         since: Monotonic seconds when it was submitted.
         position: Where it lies in the spool; `None` where it does not.
         unanswered: Answers that should have named it and did not.
+        event: The event itself, where its submitter wants to be told about it.
+        receipt: Whom to tell.
     """
 
     uuid: str
@@ -43,6 +45,8 @@ class Parcel:
     since: float = 0.0
     position: Any = None
     unanswered: int = 0
+    event: CaptureEvent | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(slots=True, eq=False)

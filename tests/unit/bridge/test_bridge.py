@@ -72,7 +72,7 @@ class RecordingDelivery:
     log: list[str] = field(default_factory=list[str])
     own: DeliveryStats | None = None
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: object = None) -> bool:
         answer = self.answers.pop(0) if self.answers else True
         if isinstance(answer, Exception):
             raise answer

@@ -90,7 +90,7 @@ def test_an_onlooker_cannot_refuse_or_raise() -> None:
     """What it does is its own affair, and told to the guard."""
 
     class Broken(MemorySink):
-        def submit(self, events: Any) -> bool:
+        def submit(self, events: Any, receipt: object = None) -> bool:
             raise ZeroDivisionError
 
         def flush(self, timeout: float) -> bool:

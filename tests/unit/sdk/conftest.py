@@ -45,7 +45,7 @@ class RecordingDelivery:
         self.flushes = 0
         self.answers = True
 
-    def submit(self, events: Sequence[CaptureEvent]) -> bool:
+    def submit(self, events: Sequence[CaptureEvent], receipt: object = None) -> bool:
         """Takes all or none."""
         if len(self.events) + len(events) > self.room:
             return False

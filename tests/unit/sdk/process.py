@@ -32,7 +32,7 @@ class FileDelivery:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def submit(self, events: Sequence[Any]) -> bool:
+    def submit(self, events: Sequence[Any], receipt: object = None) -> bool:
         """Appends; one write for each call, so that processes do not mix."""
         lines = "".join(json.dumps({"event": event.event, "pid": os.getpid()}) + "\n" for event in events)
         with self.path.open("a") as file:
