@@ -41,7 +41,7 @@ def test_the_thread_delivers_by_itself(app: Any) -> None:
     """Nobody has to flush."""
     arrived = threading.Event()
     submit = app.delivery.submit
-    app.delivery.submit = lambda events: (submit(events), arrived.set())[0]
+    app.delivery.submit = lambda events, receipt=None: (submit(events), arrived.set())[0]
     emit(app, "one")
     assert arrived.wait(10)
 
@@ -59,7 +59,7 @@ def test_a_stream_of_items_wakes_the_thread_once(app: Any, monkeypatch: pytest.M
     worker = app.edge.worker
     arrived, woken = threading.Event(), list[str]()
     submit, wake = app.delivery.submit, worker._wake.set
-    app.delivery.submit = lambda events: (submit(events), arrived.set())[0]
+    app.delivery.submit = lambda events, receipt=None: (submit(events), arrived.set())[0]
     monkeypatch.setattr(worker._wake, "set", lambda: (woken.append("woken"), wake()))
     emit(app, "one")
     assert arrived.wait(10)
