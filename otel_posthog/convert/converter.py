@@ -26,6 +26,7 @@ from otel_posthog.convert.ids import canonical, hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
 from otel_posthog.convert.layout import Layout, Layouts
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
+from otel_posthog.convert.plain import PlainEvents
 from otel_posthog.convert.tags import Tags, promoted, read_tags
 from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.convert.updates import Updates, group_subject, read_updates
@@ -51,6 +52,7 @@ class Converter:
         self._layouts = Layouts()
         self._resources = ResourceContexts(config)
         self._user_agents = UserAgents()
+        self._plain = PlainEvents(config, self._user_agents)
         self._ownership = Ownership(config.in_app_include, config.in_app_exclude)
 
     def convert(self, signal: Signal) -> Decision:
@@ -60,6 +62,20 @@ class Converter:
             Events that are always valid to send: legal ids, valid JSON values, sizes within PostHog's limits.
         """
         layout = self._layouts.of(signal.attributes)
+        if layout.plain and signal.kind is not SignalKind.SPAN_EVENT and self._plain:
+            resource = self._resources.get(signal.resource)
+            event = self._plain.event(signal, layout, resource) if resource.plain else None
+            if event is not None:
+                return Decision((event,))
+        return self.convert_carefully(signal, layout)
+
+    def convert_carefully(self, signal: Signal, layout: Layout) -> Decision:
+        """As `convert`, which gives the same sooner where the item is a plain one.
+
+        Args:
+            signal: Any.
+            layout: Of its attributes.
+        """
         tags = read_tags(signal.attributes, layout)
         cleaner = Cleaner(self._config.max_value_bytes)
         if is_final(signal, tags):

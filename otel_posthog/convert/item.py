@@ -10,7 +10,7 @@ from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.deployment import deployment_properties, library_properties
 from otel_posthog.convert.identity import NO_SESSION, Session, Subject, find_groups, find_session, find_subject
 from otel_posthog.convert.ids import signal_key, uuid7_time_ns, valid_uuid
-from otel_posthog.convert.layout import Layout, Layouts
+from otel_posthog.convert.layout import STRUCTURAL, Layout, Layouts
 from otel_posthog.convert.request_context import has_request, request_properties
 from otel_posthog.convert.tags import NO_TAGS, Tags, promoted, read_tags, truth
 from otel_posthog.convert.text import cut_bytes
@@ -21,18 +21,12 @@ from otel_posthog.rules import Match
 from otel_posthog.semconv import posthog
 
 _MAX_RESOURCES: Final = 256
-_EARLIEST_NS: Final = 946_684_800_000_000_000
+EARLIEST_NS: Final = 946_684_800_000_000_000
 """2000-01-01: before it a time is a counter or another unit, not a moment."""
-_LATEST_NS: Final = (1 << 63) - 1
-
-_STRUCTURAL: Final = frozenset(
-    {
-        posthog.PERSON_SET, posthog.PERSON_SET_ONCE, posthog.PERSON_UNSET, posthog.GROUPS_PROPERTY,
-        posthog.SESSION_PROPERTY, posthog.WINDOW_PROPERTY, posthog.PERSON_PROFILE_PROPERTY, posthog.CUT_PROPERTY,
-        "$exception_list",
-    }
-) | posthog.SERVER_DERIVED  # fmt: skip
-"""Properties with a meaning of their own: they come from their tags, never from `posthog.properties.<name>`."""
+LATEST_NS: Final = (1 << 63) - 1
+PLAIN_WEIGHT: Final = 16_384
+"""Characters of what a resource gives to plain items (`plain.py`), at the most."""
+_MARK: Final = {"carrier"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +38,8 @@ class ResourceContext:
     base: Mapping[str, JsonValue]
     weight: int
     """Characters in `base` (see `Cleaner.weight`)."""
+    plain: bool
+    """It says nothing about events, persons, groups and sessions: its items may be plain."""
 
 
 class ResourceContexts:
@@ -67,7 +63,10 @@ class ResourceContexts:
         base = deployment_properties(attributes, self._config.static_properties, cleaner)
         base.update(library_properties())
         cleaner.properties(user_properties(tags.properties), base)
-        found = ResourceContext(resource, tags, base, cleaner.weight)
+        said = vars(tags)
+        quiet = not said or (said.keys() == _MARK and not self._config.honour_carrier)
+        plain = quiet and not cleaner.notices and cleaner.weight <= PLAIN_WEIGHT
+        found = ResourceContext(resource, tags, base, cleaner.weight, plain)
         if len(self._known) >= _MAX_RESOURCES:
             self._known = {}
         self._known[id(resource)] = found
@@ -158,7 +157,7 @@ class Item:
         """
         signal = self.signal
         wanted = signal.start_time_ns if start and signal.kind is SignalKind.SPAN else signal.time_ns
-        if _EARLIEST_NS <= wanted <= _LATEST_NS:
+        if EARLIEST_NS <= wanted <= LATEST_NS:
             return wanted
         self.cleaner.note(Notice.BAD_TIME)
         candidates = [wanted, signal.time_ns, signal.observed_time_ns, signal.start_time_ns]
@@ -167,9 +166,9 @@ class Item:
         if self.uuid and self.uuid[14] == "7":
             candidates.append(uuid7_time_ns(self.uuid))
         for candidate in candidates:
-            if _EARLIEST_NS <= candidate <= _LATEST_NS:
+            if EARLIEST_NS <= candidate <= LATEST_NS:
                 return candidate
-        return next((candidate for candidate in candidates if 0 < candidate <= _LATEST_NS), 0)
+        return next((candidate for candidate in candidates if 0 < candidate <= LATEST_NS), 0)
 
     def common(self) -> dict[str, JsonValue]:
         """The properties that also `$set`, `$identify` and the like carry: sender, session, groups, trace."""
@@ -232,7 +231,7 @@ class Item:
 
 def user_properties(values: Mapping[str, object]) -> Mapping[str, object]:
     """`values` without the properties that have a meaning of their own."""
-    return values if _STRUCTURAL.isdisjoint(values) else {k: v for k, v in values.items() if k not in _STRUCTURAL}
+    return values if STRUCTURAL.isdisjoint(values) else {k: v for k, v in values.items() if k not in STRUCTURAL}
 
 
 def _session(signal: Signal, layout: Layout, tags: Tags, owner: Tags, resource: Tags, cleaner: Cleaner) -> Session:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_posthog.convert.request_context import has_request
+from otel_posthog.convert.values import MAX_KEY_BYTES
 from otel_posthog.semconv import otel, posthog
 
 SESSIONS: Final = (posthog.POSTHOG_SESSION_ID, *otel.HEADER_SESSION_ID)
@@ -19,6 +20,19 @@ SESSIONS: Final = (posthog.POSTHOG_SESSION_ID, *otel.HEADER_SESSION_ID)
 _SESSION_KEYS: Final = frozenset((*SESSIONS, otel.SESSION_ID))
 _FIRST: Final = frozenset((posthog.EVENT, posthog.DISTINCT_ID, posthog.UUID))
 _PROPERTIES_AT: Final = len(posthog.PROPERTIES)
+
+STRUCTURAL: Final = frozenset(
+    {
+        posthog.PERSON_SET, posthog.PERSON_SET_ONCE, posthog.PERSON_UNSET, posthog.GROUPS_PROPERTY,
+        posthog.SESSION_PROPERTY, posthog.WINDOW_PROPERTY, posthog.PERSON_PROFILE_PROPERTY, posthog.CUT_PROPERTY,
+        "$exception_list",
+    }
+) | posthog.SERVER_DERIVED  # fmt: skip
+"""Properties with a meaning of their own: they come from their tags, never from `posthog.properties.<name>`."""
+
+_WHO: Final = (posthog.DISTINCT_ID, posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, otel.ENDUSER_ID)
+"""Keys that name the person, strongest first; those of headers come after them."""
+_CLAIMS: Final = frozenset(otel.HEADER_DISTINCT_ID)
 
 _MAX_LAYOUTS: Final = 1_024
 _MAX_CHARACTERS: Final = 4_096
@@ -36,9 +50,26 @@ class Layout:
         ai: Some key is one of the conventions for generative AI.
         request: They describe an HTTP request.
         session: Some key names a session, the tags apart.
+        who: The key that names the person, "" for none (or for that of a header alone).
+        plain: They are those of one product event and nothing else (`plain.py`).
     """
 
-    __slots__ = ("ai", "event", "others", "person", "properties", "request", "session", "tagged", "uuid")
+    __slots__ = (
+        "ai",
+        "event",
+        "others",
+        "person",
+        "plain",
+        "properties",
+        "request",
+        "session",
+        "tagged",
+        "uuid",
+        "who",
+    )
+
+    MAX_PLAIN: Final = 48
+    """Properties of a plain event, at the most."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         # Anything hashable can be a key, though only text is in normal form.
@@ -54,6 +85,20 @@ class Layout:
         self.ai = any(key.startswith(otel.GEN_AI_PREFIXES) for key in texts)
         self.request = has_request(dict.fromkeys(texts))
         self.session = not _SESSION_KEYS.isdisjoint(texts)
+        self.who = next((key for key in _WHO if key in texts), "")
+        self.plain = (
+            self.event
+            and not self.others
+            and not self.session
+            and (bool(self.who) or _CLAIMS.isdisjoint(texts))
+            and len(self.properties) <= self.MAX_PLAIN
+            and all(_is_plain_name(name) for _, name in self.properties)
+        )
+
+
+def _is_plain_name(name: str) -> bool:
+    """Whether a property of this name is written as it is."""
+    return name.isascii() and 0 < len(name) <= MAX_KEY_BYTES and "\x00" not in name and name not in STRUCTURAL
 
 
 class Layouts:

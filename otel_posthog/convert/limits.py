@@ -20,7 +20,7 @@ SMALL_BYTES: Final = 1_024
 """A value up to this size is left out whole, where cutting the larger ones was not enough."""
 MAX_LISTED: Final = 50
 
-_CONTEXT_BYTES: Final = 48 * 1024
+CONTEXT_BYTES: Final = 48 * 1024
 """More than the bridge's own properties (deployment, request, ids) can ever have."""
 _EXPANDED: Final = (posthog.PERSON_SET, posthog.PERSON_SET_ONCE, "$group_set")
 _KEPT: Final = frozenset(
@@ -43,7 +43,7 @@ def surely_fits(cleaner: Cleaner, limit: int) -> bool:
 
     Six bytes for a character is the most that JSON needs (`\u0000`).
     """
-    return cleaner.weight * 6 + _CONTEXT_BYTES <= limit
+    return cleaner.weight * 6 + CONTEXT_BYTES <= limit
 
 
 def list_cuts(properties: dict[str, JsonValue], names: dict[str, None]) -> None:

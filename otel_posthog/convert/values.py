@@ -39,7 +39,7 @@ _EXACT_DEPTH: Final = 200
 """In a finished event: JSON encoders give up at Python's recursion limit."""
 _MIN_INT64: Final = -(1 << 63)
 _MAX_INT64: Final = (1 << 63) - 1
-_PLAIN_NUMBER: Final = 1 << 53
+PLAIN_NUMBER: Final = 1 << 53
 """Numbers up to here are finite, within 64 bits, and themselves in every JSON parser."""
 _MARK_BYTES: Final = len(CUT_MARK.encode())
 
@@ -109,8 +109,8 @@ class Cleaner:
                 cleaned = value
             elif (
                 kind is bool
-                or (kind is int and -_PLAIN_NUMBER < value < _PLAIN_NUMBER)
-                or (kind is float and -_PLAIN_NUMBER < value < _PLAIN_NUMBER)
+                or (kind is int and -PLAIN_NUMBER < value < PLAIN_NUMBER)
+                or (kind is float and -PLAIN_NUMBER < value < PLAIN_NUMBER)
             ):
                 weight += 4
                 cleaned = value

@@ -28,6 +28,8 @@ from tests.bench.setting import (
 
 SPANS = 1_000
 CALLS = 1_000
+END = 1_800_000_000_000_000_000
+"""Nanoseconds; a span without an end would be an event with an absurd time."""
 
 
 def rows(url: str, rounds: int) -> Iterator[Row]:
@@ -123,6 +125,7 @@ def annotating(made: Runtime) -> Iterator[tuple[Callable[[Any], None], Callable[
 
     def annotate(span: Any) -> None:
         span.set_attributes(TAGS)
+        span._end_time = END  # what `span.end()` does before it calls the processors
         on_end(span)
 
     def drain() -> None:

@@ -1,0 +1,129 @@
+"""The short way for the commonest item: one product event, tagged, with a person and plain properties.
+
+`Converter` asks here first. What the keys of an item say is known from its `Layout`, what its resource gives from its
+`ResourceContext`; what is left is to look at each value once and to put it into place, without the tags, the item and
+the cleaner between, which cost twice as much as all the rest.
+
+It is the careful way with everything unusual left out, so it makes exactly the same event or none at all: whatever is
+not as expected (a value to be cut, an id to be mended, a name with a meaning, a time that is absurd) is left to the
+careful way, which begins anew. `tests/unit/convert/test_plain.py` holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from otel_posthog.config.settings import ConvertConfig
+from otel_posthog.convert.exception import is_exception
+from otel_posthog.convert.ids import hashed_uuid, signal_key, valid_uuid
+from otel_posthog.convert.item import EARLIEST_NS, LATEST_NS, PLAIN_WEIGHT, ResourceContext
+from otel_posthog.convert.layout import Layout
+from otel_posthog.convert.limits import CONTEXT_BYTES
+from otel_posthog.convert.request_context import request_properties
+from otel_posthog.convert.user_agent import UserAgents
+from otel_posthog.convert.values import PLAIN_NUMBER
+from otel_posthog.model import Attributes, AttributeValue, CaptureEvent, JsonValue, Signal, SignalKind
+from otel_posthog.semconv import posthog
+
+_MAX_VALUE: Final = 1_024
+"""Characters of a text; longer ones are rare enough for the careful way."""
+_HEAVIEST: Final = PLAIN_WEIGHT + Layout.MAX_PLAIN * (_MAX_VALUE + posthog.MAX_NAME_BYTES + 4)
+"""The most characters that an event of ours can have, as `Cleaner.weight` counts them."""
+
+_LOG: Final = SignalKind.LOG
+_SPAN: Final = SignalKind.SPAN
+
+
+class PlainEvents:
+    """Makes the event of a plain item.
+
+    Args:
+        config: What may be read and how much may be written.
+        user_agents: Reads user agents.
+    """
+
+    __slots__ = ("_config", "_limit", "_requests", "_user_agents")
+
+    def __init__(self, config: ConvertConfig, user_agents: UserAgents) -> None:
+        self._config = config
+        self._user_agents = user_agents
+        self._requests = config.request_context
+        # So small that nothing can be too big altogether; 0 where the limits are set lower.
+        fits = min(config.max_event_bytes, posthog.MAX_EVENT_BYTES) >= _HEAVIEST * 6 + CONTEXT_BYTES
+        self._limit = min(_MAX_VALUE, config.max_value_bytes // 4) if fits else 0
+
+    def __bool__(self) -> bool:
+        """Whether there can be any: the limits leave room for everything that is plain."""
+        return self._limit > 0
+
+    def event(self, signal: Signal, layout: Layout, resource: ResourceContext) -> CaptureEvent | None:
+        """The one event of `signal`; `None` where the careful way is needed.
+
+        Args:
+            signal: Not a span event.
+            layout: Of its attributes; `plain`.
+            resource: Of its resource; `plain`.
+        """
+        attributes, local = signal.attributes, signal.local
+        name = _name(attributes[posthog.EVENT])
+        person = _person(attributes[layout.who] if layout.who else local.distinct_id if local is not None else "")
+        time_ns, kind = signal.time_ns, signal.kind
+        if not name or not person or not EARLIEST_NS <= time_ns <= LATEST_NS or (kind is _LOG and is_exception(signal)):
+            return None
+
+        properties: dict[str, JsonValue] = {**resource.base}
+        if layout.request and self._requests:
+            properties.update(request_properties(attributes, signal.span_kind, self._config, self._user_agents))
+        trace_id, span_id = signal.trace_id, signal.span_id
+        if trace_id:
+            properties[posthog.TRACE_PROPERTY] = trace_id
+            if local is not None and local.sampled is not None:
+                properties["trace_sampled"] = local.sampled
+        if span_id:
+            properties[posthog.SPAN_PROPERTY] = span_id
+        if not _put(attributes, layout, self._limit, properties):
+            return None
+        if "$ip" not in properties:
+            properties["$geoip_disable"] = True
+        if kind is _SPAN and 0 < signal.start_time_ns < time_ns:
+            properties.setdefault("duration_ms", round((time_ns - signal.start_time_ns) / 1e6, 3))
+
+        if layout.uuid:
+            uuid = valid_uuid(attributes[posthog.UUID])
+        elif kind is _SPAN and trace_id and span_id:
+            uuid = hashed_uuid("span", trace_id, span_id, "", name)  # `signal_key`, without the way there
+        else:
+            uuid = hashed_uuid(*signal_key(signal), name)
+        return CaptureEvent(name, person, uuid, time_ns, properties) if uuid else None
+
+
+def _put(attributes: Attributes, layout: Layout, limit: int, properties: dict[str, JsonValue]) -> bool:
+    """Puts the item's own properties among `properties`; False where one of them is not plain."""
+    for key, name in layout.properties:
+        value = attributes[key]
+        kind = type(value)  # pyright: ignore[reportUnknownVariableType] - as in `Cleaner.properties`
+        if kind is str:
+            if len(value) > limit or not value.isascii() or "\x00" in value:
+                return False
+        elif kind is not bool and not ((kind is int or kind is float) and -PLAIN_NUMBER < value < PLAIN_NUMBER):
+            return False
+        properties[name] = value
+    return True
+
+
+def _name(value: AttributeValue) -> str:
+    """`value` as the name of the event, "" where it has to be mended or means something."""
+    if not (type(value) is str and value.isascii() and len(value) <= posthog.MAX_NAME_BYTES and "\x00" not in value):
+        return ""
+    name = value.strip()
+    return name if name != posthog.EVENT_EXCEPTION else ""
+
+
+def _person(value: AttributeValue) -> str:
+    """`value` as a distinct id, "" where it has to be mended or is none."""
+    if not (type(value) is str and value.isascii() and "\x00" not in value):
+        return ""
+    text = value.strip()
+    return (
+        text if len(text) <= posthog.MAX_DISTINCT_ID_BYTES and text.lower() not in posthog.ILLEGAL_DISTINCT_IDS else ""
+    )
