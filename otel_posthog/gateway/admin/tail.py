@@ -1,0 +1,187 @@
+"""`Tail`: what becomes of signals, live, for people who look; it costs nothing while nobody does.
+
+    Bridge ── tap ─► Tail ─► Viewer (bounded) ─► lines of JSON
+
+The bridge's thread only compares and appends; the viewer's thread makes the lines. A viewer that cannot keep up misses
+the oldest and is told how many. Neither the signal nor its request is kept: an event and a few words are.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from otel_posthog.model import CaptureEvent, Decision, Signal
+from otel_posthog.model.frozen import frozen
+
+CAPACITY = 1_000
+MAX_VIEWERS = 16
+"""Viewers at a time; each costs every signal a comparison."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@frozen
+class TailFilter:
+    """What a viewer wants to see.
+
+    Args:
+        event: Name of the capture event, or of a dropped item; "" for all.
+        distinct_id: Whose; "" for everybody's. Drops have none.
+        project: Of one project; "" for all.
+        drops: Also what became no event, and what was refused.
+    """
+
+    event: str = ""
+    distinct_id: str = ""
+    project: str = ""
+    drops: bool = False
+
+
+@frozen
+class Seen:
+    """One line to be.
+
+    Args:
+        project: Name of the project.
+        kind: Of the signal.
+        name: Of the signal.
+        trace_id: Of the signal.
+        rule: Which rule decided.
+        reason: Why there is no event; "" where there is one.
+        event: The event; `None` for a drop.
+    """
+
+    project: str
+    kind: str
+    name: str
+    trace_id: str
+    rule: str
+    reason: str
+    event: CaptureEvent | None
+
+    def document(self) -> dict[str, Any]:
+        """As JSON shows it."""
+        about = {"kind": self.kind, "name": self.name, "trace_id": self.trace_id, "rule": self.rule}
+        shown = {key: value for key, value in about.items() if value}
+        event = self.event
+        if event is None:
+            return {"type": "drop", "project": self.project, "reason": self.reason, "signal": shown}
+        return {
+            "type": "refused" if self.reason else "event",
+            "project": self.project,
+            "event": event.event,
+            "distinct_id": event.distinct_id,
+            "timestamp": _rfc3339(event.timestamp_ns),
+            "uuid": event.uuid,
+            "properties": dict(event.properties),
+            "signal": shown,
+        }
+
+
+class Viewer:
+    """One who looks. `take` belongs to one thread."""
+
+    def __init__(self, tail: Tail, wanted: TailFilter, capacity: int, wake: Callable[[], object]) -> None:
+        self._tail = tail
+        self._wanted = wanted
+        self._wake = wake
+        self._lock = threading.Lock()
+        self._waiting: deque[Seen] = deque(maxlen=capacity)
+        self._missed = 0
+
+    def offer(self, project: str, signal: Signal, decision: Decision, refused: bool) -> None:
+        """Takes what the viewer wants of it; called by the bridge's thread."""
+        wanted = self._wanted
+        if wanted.project and wanted.project != project:
+            return
+        if (not decision.events or refused) and not wanted.drops:
+            return
+        if not decision.events:
+            if wanted.distinct_id or (wanted.event and wanted.event != signal.name):
+                return
+            reason = decision.reason.value if decision.reason is not None else "invalid"
+            self._put(Seen(project, signal.kind.value, signal.name, signal.trace_id, decision.rule, reason, None))
+            return
+        for event in decision.events:
+            if wanted.event and wanted.event != event.event:
+                continue
+            if wanted.distinct_id and wanted.distinct_id != event.distinct_id:
+                continue
+            reason = "refused" if refused else ""
+            self._put(Seen(project, signal.kind.value, signal.name, signal.trace_id, decision.rule, reason, event))
+
+    def _put(self, seen: Seen) -> None:
+        with self._lock:
+            first = not self._waiting
+            if len(self._waiting) == self._waiting.maxlen:
+                self._missed += 1
+            self._waiting.append(seen)
+        if first:
+            self._wake()
+
+    def take(self, most: int = 100) -> tuple[int, list[Seen]]:
+        """How many were missed since the last call, and the oldest `most` that wait."""
+        with self._lock:
+            missed, self._missed = self._missed, 0
+            waiting = self._waiting
+            return missed, [waiting.popleft() for _ in range(min(most, len(waiting)))]
+
+    def close(self) -> None:
+        """Looks no more; idempotent."""
+        self._tail.leave(self)
+
+
+class Tail:
+    """Where viewers come and go. Safe in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._viewers: tuple[Viewer, ...] = ()
+
+    def of(self, project: str) -> Callable[[Signal, Decision, bool], None]:
+        """The tap for the bridge of `project`."""
+
+        def tap(signal: Signal, decision: Decision, refused: bool) -> None:
+            for viewer in self._viewers:
+                viewer.offer(project, signal, decision, refused)
+
+        return tap
+
+    def view(
+        self, wanted: TailFilter, wake: Callable[[], object] = lambda: None, capacity: int = CAPACITY
+    ) -> Viewer | None:
+        """A new viewer, from now on; `None` where `MAX_VIEWERS` look already.
+
+        Args:
+            wanted: What it wants to see.
+            wake: Called, from the bridge's thread, when the first line waits; must be quick.
+            capacity: Lines that may wait.
+        """
+        viewer = Viewer(self, wanted, capacity, wake)
+        with self._lock:
+            if len(self._viewers) >= MAX_VIEWERS:
+                return None
+            self._viewers = (*self._viewers, viewer)
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        """Shows nothing more to `viewer`."""
+        with self._lock:
+            self._viewers = tuple(each for each in self._viewers if each is not viewer)
+
+    @property
+    def viewers(self) -> int:
+        """How many look."""
+        return len(self._viewers)
+
+
+def _rfc3339(timestamp_ns: int) -> str:
+    try:
+        moment = _EPOCH + timedelta(microseconds=timestamp_ns // 1_000)
+    except OverflowError:
+        return str(timestamp_ns)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
