@@ -77,6 +77,10 @@ test-floor: .envs/floor/.made #: unit, golden and parity tests on the oldest Pyt
 	@echo "On the floor: $$(.envs/floor/bin/python --version), OpenTelemetry 1.39"
 	@.envs/floor/bin/python -m pytest $(PYTEST_FLAGS) --hypothesis-profile few -p no:cacheprovider $(FLOOR_TESTS)
 
+.PHONY: clients
+clients: #: fetch and build the OpenTelemetry clients of other languages that the tests use (JavaScript, Go, Java)
+	@tests/clients/build.sh .cache/clients
+
 .PHONY: lint
 lint: dev-env #: ruff, pyright strict, the floors, docstrings of tests, dead links
 	@$(BIN)/ruff check .
