@@ -28,10 +28,12 @@ ADA = "python-ada"
 
 
 def charge() -> None:
+    """Fails, as cards do."""
     raise ValueError("card declined")
 
 
 def main() -> None:
+    """Tells the story and prints what was sent."""
     logging.basicConfig()
     resource = Resource({"service.name": "shop-python", "service.version": "1.2.3"})
     traces = TracerProvider(resource=resource)
