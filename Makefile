@@ -81,6 +81,10 @@ test-floor: .envs/floor/.made #: unit, golden and parity tests on the oldest Pyt
 clients: #: fetch and build the OpenTelemetry clients of other languages that the tests use (JavaScript, Go, Java)
 	@tests/clients/build.sh .cache/clients
 
+.PHONY: soak
+soak: dev-env #: the long tests (minutes to hours): hundreds of kills, load, an hour of faults
+	@$(BIN)/python -m pytest -m soak --timeout 7200 $(TESTS)
+
 .PHONY: lint
 lint: dev-env #: ruff, pyright strict, the floors, docstrings of tests, dead links
 	@$(BIN)/ruff check .
@@ -98,6 +102,16 @@ format: dev-env #: mend what can be mended by a tool
 .PHONY: bench
 bench: dev-env #: the in-process budgets, as ratios against peers in one run
 	@$(BIN)/python -m tests.bench $(BENCH_FLAGS)
+
+# --- what tests and users need that takes long to build; the cache survives (OTEL_POSTHOG_CACHE names another) -------
+
+CACHE := $(or $(OTEL_POSTHOG_CACHE),.cache)
+
+.PHONY: collector collector-kafka
+collector: #: a real OpenTelemetry Collector, built from Go modules (needs Go 1.25; minutes the first time)
+	@collector/build.sh collector/builder-config.yaml $(CACHE)/collector
+collector-kafka: #: the same with Kafka and the load-balancing exporter
+	@BUILDER_VERSION=v0.158.0 collector/build.sh collector/builder-config-kafka.yaml $(CACHE)/collector
 
 .PHONY: lock
 lock: $(UV) #: write the hash-pinned requirements anew
