@@ -9,7 +9,7 @@ look at the live exception, since it is gone a moment later.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.sdk.trace import SpanProcessor
@@ -21,7 +21,7 @@ from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_excepti
 from otel_posthog.sdk.candidates import Candidates
 from otel_posthog.sdk.edge import runtime_from_arguments
 from otel_posthog.sdk.exceptions import LiveException
-from otel_posthog.sdk.identity import LINKING, inherited
+from otel_posthog.sdk.identity import LINKING, InheritedId, inherited
 from otel_posthog.sdk.internals import (
     Context,
     attributes_of,
@@ -249,6 +249,24 @@ class PostHogSpanProcessor(SpanProcessor):
     # --- on the worker's thread --------------------------------------------------------------------------------------
 
     def _expand_end(
+        self, payload: tuple[Any, tuple[LiveException, tuple[int, ...]] | None, bool]
+    ) -> Iterable[Item | RootEnded]:
+        span, _, begun = payload
+        try:
+            attributes = span._attributes._dict
+            if posthog.EVENT in attributes and not begun and not span._events._dq:
+                # The commonest case, without asking what it is once more: tagged, and nothing else.
+                sampled, parent = bool(span._context.trace_flags & 1), span._parent
+                signal = self._edge.reader.span(span, local=plain_local(sampled))
+                item = Item(signal, type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId, True, sampled)
+                if parent is None or parent.is_remote:
+                    item.ends = parent is None
+                return (item,)
+        except AttributeError:
+            pass  # no span of the SDK's own class, see `internals.py`
+        return self._expand_carefully(payload)
+
+    def _expand_carefully(
         self, payload: tuple[Any, tuple[LiveException, tuple[int, ...]] | None, bool]
     ) -> Iterator[Item | RootEnded]:
         span, seen, begun = payload

@@ -19,8 +19,12 @@ _MAX_DEPTH: Final = 64
 """Deeper values are cut: protobuf stops at 100 messages, and a list may contain itself."""
 _CACHE_SIZE: Final = 512
 _TRACE_DIGITS: Final = 32
+# `%` is twice as fast as `format`, which reads its specification each time; and there are three ids to a span.
+_TRACE_ID: Final = "%032x"
+_SPAN_ID: Final = "%016x"
 
 _NO_SCOPE: Final = Scope()
+_SPAN: Final = SignalKind.SPAN
 
 
 class _ByIdentity:
@@ -59,6 +63,8 @@ class Reader:
     def __init__(self, resource_defaults: Attributes | None = None, *, unread: frozenset[str] = frozenset()) -> None:
         self._defaults: Attributes = resource_defaults or {}
         self._unread = tuple(unread)
+        # Nearly every process has one. A pair, so that other threads see both or neither.
+        self._newest_resource: tuple[object, Resource] = (self, Resource({}))
         self._resources = _ByIdentity()
         self._scopes = _ByIdentity()
 
@@ -69,6 +75,43 @@ class Reader:
             span: A `ReadableSpan`, SDK 1.39 or newer.
             local: What only the process knows.
         """
+        try:
+            # What is behind the properties of the SDK's class, which are a call each. In the order of `Signal`: twenty
+            # keywords cost as much as the object.
+            context, parent, status, name = span._context, span._parent, span._status, span._name
+            attributes = normal_attributes(span._attributes._dict)
+            if self._unread:
+                self._forget(attributes)
+            trace_id, span_id, description = context.trace_id, context.span_id, status._description
+            resource, made = self._newest_resource
+            return Signal(
+                _SPAN,
+                name if type(name) is str else _text(name),
+                attributes,
+                made if resource is span._resource else self.resource(span._resource),
+                self.scope(span._instrumentation_scope),
+                _TRACE_ID % trace_id if trace_id else "",
+                _SPAN_ID % span_id if span_id else "",
+                "" if parent is None else _hex(parent.span_id, 16),
+                span._kind._name_.lower(),
+                span._start_time or 0,
+                span._end_time or 0,
+                0,
+                status._status_code._name_.lower(),
+                _text(description) if description else "",
+                0,
+                "",
+                None,
+                0,
+                None,
+                tuple(_link(link) for link in span._links) if span._links._dq else (),
+                local,
+            )
+        except AttributeError:  # no span of the SDK's own class
+            return self._foreign_span(span, local)
+
+    def _foreign_span(self, span: Any, local: LocalContext | None) -> Signal:
+        """As `span`, by what is public."""
         context = span.get_span_context() if hasattr(span, "get_span_context") else getattr(span, "context", None)
         parent = span.parent
         status = getattr(span, "status", None)
@@ -132,9 +175,12 @@ class Reader:
 
     def _attributes(self, item: Any) -> dict[str, AttributeValue]:
         copy = normal_attributes(attributes_of(item))
-        for key in self._unread:
-            copy.pop(key, None)
+        self._forget(copy)
         return copy
+
+    def _forget(self, attributes: dict[str, AttributeValue]) -> None:
+        for key in self._unread:
+            attributes.pop(key, None)
 
     def resource(self, resource: Any) -> Resource:
         """The Signal form of an SDK resource, with the defaults below it; made once for each."""
@@ -143,6 +189,7 @@ class Reader:
             own = normal_attributes(resource.attributes if resource is not None else {})
             made = Resource({**self._defaults, **own} if self._defaults else own)
             self._resources.put(resource, self._defaults, made)
+        self._newest_resource = (resource, made)
         return cast("Resource", made)
 
     def scope(self, scope: Any) -> Scope:
@@ -195,9 +242,10 @@ def normal_attributes(attributes: Mapping[str, Any]) -> dict[str, AttributeValue
     """A copy in normal form."""
     # One C-level copy, then only what is not plain already is looked at: nearly every value is.
     copy = dict(attributes)
-    for key, value in copy.items():
-        if type(value) not in _PLAIN:
-            copy[key] = normal_value(value)
+    if not _PLAIN.issuperset(map(type, copy.values())):
+        for key, value in copy.items():
+            if type(value) not in _PLAIN:
+                copy[key] = normal_value(value)
     return copy
 
 
@@ -241,8 +289,7 @@ def _text(value: Any) -> str:
 
 
 def _hex(number: int, width: int) -> str:
-    # `%` is twice as fast as `format`, which reads its specification each time; and there are three ids to a span.
-    return ("%032x" if width == _TRACE_DIGITS else "%016x") % number if number else ""
+    return (_TRACE_ID if width == _TRACE_DIGITS else _SPAN_ID) % number if number else ""
 
 
 def _word(member: Any) -> str:

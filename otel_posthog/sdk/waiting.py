@@ -11,7 +11,7 @@ its `handled` is known. No thread, no clock: time is handed in.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -39,6 +39,8 @@ class Item:
         live: The live exception behind it.
         unhandled: Nobody in the app handled the exception: it left the local root span, or a framework says so.
         mechanism: PostHog mechanism of the exception.
+        ends: It is a local root itself, without an exception, and with its end the trace has nothing to wait for:
+            whether the trace began in this process. `None` for all others.
     """
 
     signal: Signal
@@ -48,6 +50,7 @@ class Item:
     live: LiveException | None = None
     unhandled: bool | None = None
     mechanism: str = ""
+    ends: bool | None = None
     # Found out once: who waits is asked for when the trace is settled, and again for each item of it.
     own: Signal | None = None
     states: str | None = None
@@ -88,9 +91,11 @@ class Waiting:
     def __len__(self) -> int:
         return self._count
 
-    def add(self, item: Item, now: float) -> list[Signal]:
+    def add(self, item: Item, now: float) -> Sequence[Signal]:
         """Takes `item`; gives what is settled by that."""
         trace_id = item.signal.trace_id
+        if item.ends is not None:
+            return self._add_root(item, trace_id, now, only_root=item.ends)
         if not trace_id or self._wait <= 0:
             return self._settle([item])
         trace = self._traces.get(trace_id)
@@ -106,6 +111,28 @@ class Waiting:
             settled += self._release(next(iter(self._traces)))
         return settled
 
+    def _add_root(self, item: Item, trace_id: str, now: float, *, only_root: bool) -> Sequence[Signal]:
+        """As `add` and `root_ended` in one.
+
+        Most tagged items are the root of their trace and the only one of it: nobody waits for them, and they for
+        nobody.
+        """
+        signal = item.signal
+        if (
+            item.inherited
+            or not trace_id
+            or self._wait <= 0
+            or trace_id in self._traces
+            or trace_id in self._known
+            or trace_id in self._said
+            or not WIRE.isdisjoint(signal.attributes)
+        ):
+            item.ends = None
+            return [*self.add(item, now), *self.root_ended(trace_id, only_root=only_root)]
+        if only_root:
+            self._keep(trace_id, "" if self._shared(trace_id) else self._identify(signal))
+        return (signal,)
+
     def root_ended(self, trace_id: str, *, only_root: bool) -> list[Signal]:
         """The local root of `trace_id` ended: settles its items.
 
@@ -119,11 +146,14 @@ class Waiting:
             return []
         person = self._person(trace_id, trace.items if trace is not None else [])
         if only_root:
-            self._known[trace_id] = person
-            if len(self._known) > _REMEMBERED:
-                self._known.popitem(last=False)
+            self._keep(trace_id, person)
         self._said.pop(trace_id, None)
         return self._release(trace_id, person, root_ended=True) if trace is not None else []
+
+    def _keep(self, trace_id: str, person: str) -> None:
+        self._known[trace_id] = person
+        if len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
 
     def due(self, now: float) -> list[Signal]:
         """What has waited long enough; traces are in the order of their deadlines."""
