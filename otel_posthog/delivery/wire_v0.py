@@ -62,7 +62,7 @@ class WireV0:
 
     def request(self, batch: Batch, now: float) -> Request:
         """See `Wire.request`."""
-        events = b",".join(map(json_event.v0_event, batch.parcels))
+        events = json_event.v0_batch(batch.parcels)
         body = b'%b%b","batch":[%b]}' % (self._head, rfc3339(int(now * 1e9)).encode(), events)
         return Request(self._url, self._headers, self._compress(body) if self._compress else body)
 

@@ -83,8 +83,8 @@ class WireV1:
             "PostHog-Request-Id": batch.request_id,
             "PostHog-Request-Timestamp": rfc3339(int(now * 1e9)),
         }
-        events = b",".join(map(json_event.v1_event, batch.parcels))
-        body = b'{"created_at":"%b","batch":[%b]}' % (rfc3339(batch.created_ns).encode(), events)
+        before = b'{"created_at":"%b","batch":[' % rfc3339(batch.created_ns).encode()
+        body = json_event.v1_batch(before, batch.parcels, b"]}")
         return Request(self._url, headers, self._compress(body) if self._compress else body)
 
     def read(self, batch: Batch, response: Response, now: float) -> Verdicts:
