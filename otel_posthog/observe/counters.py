@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import field
+from types import MappingProxyType
+from typing import Final
 
-from otel_posthog.model import DropReason, Notice, SignalKind
+from otel_posthog.model import AcceptResult, Decision, DropReason, Notice, Signal, SignalKind
 from otel_posthog.model.frozen import frozen
 
 _CAPTURED = "captured"
@@ -80,6 +83,17 @@ class Tally:
             for notice in notices:
                 found[notice._value_] = found.get(notice._value_, 0) + 1
 
+    def captured_together(self, decided: Iterable[tuple[Signal, Decision]]) -> None:
+        """Each of these signals became one event that delivery took."""
+        outcomes = self.outcomes
+        for signal, decision in decided:
+            if decision.rule or decision.notices:
+                self.captured(signal.kind, 1, decision.rule, decision.notices)
+            else:
+                key = (signal.kind._value_, _CAPTURED)
+                outcomes[key] = outcomes.get(key, 0) + 1
+                self.events_captured += 1
+
     def dropped(self, kind: SignalKind, reason: DropReason, rule: str = "") -> None:
         """One signal is final without an event."""
         key = (kind._value_, reason._value_)
@@ -93,9 +107,28 @@ class Tally:
         self.outcomes[key] = self.outcomes.get(key, 0) + 1
         self.events_refused += events
 
+    def result(self) -> AcceptResult:
+        """The answer to whoever handed the batch in."""
+        captured = refused = 0
+        dropped: dict[DropReason, int] = {}
+        if self.received == 1 == self.events_captured:
+            return _ONE_CAPTURED  # making a frozen object costs a third of all this
+        for (_, outcome), count in self.outcomes.items():
+            if outcome == _CAPTURED:
+                captured += count
+            elif outcome == _REFUSED:
+                refused += count
+            else:
+                reason = DropReason(outcome)
+                dropped[reason] = dropped.get(reason, 0) + count
+        return AcceptResult(self.received, captured, dropped, refused)
+
     def _ruled(self, rule: str) -> None:
         found = self.by_rule = self.by_rule or {}
         found[rule] = found.get(rule, 0) + 1
+
+
+_ONE_CAPTURED: Final = AcceptResult(1, 1, MappingProxyType({}), 0)
 
 
 class SignalCounters:

@@ -51,7 +51,8 @@ class Policy:
             ExceptionsOnce(capacity=limits.exceptions, window=limits.exceptions_window),
             GroupsOnce(capacity=limits.groups, window=limits.groups_window),
         )
-        self._stateful = frozenset(name for step in self._steps for name in step.events)
+        self.stateful = frozenset(name for step in self._steps for name in step.events)
+        """Names of the events that policy has an opinion on; all others are admitted, and need no commit."""
 
     def admit(self, signal: Signal, decision: Decision) -> Decision:
         """`decision`, with fewer events where policy forbids some, or with a reason where it forbids all.
@@ -60,14 +61,14 @@ class Policy:
         then captured, not dropped.
         """
         for event in decision.events:
-            if event.event in self._stateful:
+            if event.event in self.stateful:
                 return self._thin(signal, decision)
         return decision
 
     def commit(self, signal: Signal, decision: Decision) -> None:
         """Delivery took `decision`: remember what must not be captured again."""
         for event in decision.events:
-            if event.event in self._stateful:
+            if event.event in self.stateful:
                 with self._lock:
                     now = self._monotonic()
                     for step in self._steps:

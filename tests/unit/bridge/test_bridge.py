@@ -97,6 +97,7 @@ class BrokenPolicy(Policy):
 
     def __init__(self, where: str) -> None:
         super().__init__()
+        self.stateful = frozenset({"order"})
         self._where = where
 
     def admit(self, signal: Signal, decision: Decision) -> Decision:
@@ -235,10 +236,59 @@ def test_a_failing_policy_is_contained(where: str, answer: AcceptResult, place: 
 @pytest.mark.usefixtures("production")
 def test_a_failing_delivery_refuses() -> None:
     """Nothing is known about the events, so the sender may try again; the uuid keeps that from counting twice."""
-    bridge, _ = build({"a": Decision(events=events(1))}, delivery=RecordingDelivery(answers=[BugError()]))
+    # Both together, then each alone.
+    failing = RecordingDelivery(answers=[BugError(), BugError()])
+    bridge, _ = build({"a": Decision(events=events(1))}, delivery=failing)
 
     assert bridge.accept([signal("a"), signal("a")]) == AcceptResult(received=2, captured=1, refused=1)
-    assert bridge.metrics()["otel_posthog.internal.errors"] == {"submit": 1}
+    assert bridge.metrics()["otel_posthog.internal.errors"] == {"submit": 2}
+
+
+@dataclass
+class NarrowDelivery(RecordingDelivery):
+    """Has room for `room` events, and remembers what came together."""
+
+    room: int = 0
+    together: list[list[str]] = field(default_factory=list[list[str]])
+
+    def submit(self, events: Sequence[CaptureEvent], receipt: object = None) -> bool:
+        if len(self.taken) + len(events) > self.room:
+            return False
+        self.taken += events
+        self.together.append([event.event for event in events])
+        return True
+
+
+def named(name: str) -> Decision:
+    """One event of this name."""
+    return Decision(events=(CaptureEvent(name, "ada", "00000000-0000-4000-8000-000000000000", 1, {}),))
+
+
+@pytest.mark.parametrize("room", [0, 1, 3, 70, 99, 100])
+def test_what_has_no_room_together_goes_one_by_one(room: int) -> None:
+    """As much is taken as there is room for, in order; the rest is left in order, and the books balance."""
+    narrow = NarrowDelivery(room=room)
+    names = [str(number) for number in range(100)]
+    bridge, _ = build({name: named(name) for name in names}, delivery=narrow)
+    left: list[Signal] = []
+
+    answer = bridge.accept([signal(name) for name in names], left)
+
+    assert answer == AcceptResult(received=100, captured=room, refused=100 - room)
+    assert [event.event for event in narrow.taken] == names[:room]
+    assert [one.name for one in left] == names[room:]
+    assert bridge.signal_stats().balanced
+
+
+def test_what_policy_looks_at_goes_alone_and_in_its_turn() -> None:
+    """What came before it is on its way when policy is asked, and so is it before what comes after."""
+    delivery = NarrowDelivery(room=100)
+    answers = {name: named(name) for name in ("a", "b", "$groupidentify", "c")}
+    bridge, _ = build({**answers, "two": Decision(events=events(2))}, delivery=delivery)
+
+    bridge.accept([signal(name) for name in ("a", "b", "x", "$groupidentify", "c", "two", "a")])
+
+    assert delivery.together == [["a", "b"], ["$groupidentify"], ["c"], ["order", "order"], ["a"]]
 
 
 @pytest.mark.usefixtures("production")
