@@ -11,17 +11,19 @@ pay for it before it starts.
 
 from __future__ import annotations
 
-import io
 import os
-import socket
+import re
 import ssl
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
+from otel_posthog.delivery.deadline import Deadline, pool_classes
+from otel_posthog.delivery.exchange import Answer, exchange, request_head
+from otel_posthog.delivery.failures import classify
 from otel_posthog.delivery.protocols import Request, Response
 from otel_posthog.errors import PermanentError, RetryableError
 
@@ -30,117 +32,25 @@ if TYPE_CHECKING:
     from urllib3.response import BaseHTTPResponse
 
 MAX_ANSWER_BYTES = 64 * 1024
-_READ_BYTES = 16 * 1024
-_SEND_BYTES = 64 * 1024
+
+_MAX_ROUTES = 16
+_PLAIN_HOST = re.compile(r"[a-z0-9._-]+(?::[0-9]+)?\Z")
 
 
-class _Deadline(threading.local):
-    """The moment at which the exchange of this thread must be over."""
+class _Route(NamedTuple):
+    """The way to one URL.
 
-    at: float = 0.0
+    Args:
+        pool: Its connections.
+        target: What is asked for, as the next hop wants it.
+        host: For the `Host` header; "" where every request is urllib3's to write.
+        failures: What an exchange may raise.
+    """
 
-    def left(self) -> float:
-        """Seconds left.
-
-        Raises:
-            TimeoutError: None.
-        """
-        left = self.at - time.monotonic()
-        if left <= 0:
-            raise TimeoutError("deadline passed")
-        return left
-
-
-class _DeadlineReader(io.RawIOBase):
-    """Reads from a socket, each read bounded by what is left of the deadline."""
-
-    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
-        super().__init__()
-        self._sock = sock
-        self._deadline = deadline
-        # The socket's own file keeps it open while it is read: http.client closes the connection as soon as it knows
-        # that the answer is the last one on it (`Connection: close`, HTTP/1.0), its body still to come.
-        self._file = sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        """Always."""
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        """One `recv_into`."""
-        self._sock.settimeout(self._deadline.left())
-        return self._file.readinto(buffer)
-
-    def close(self) -> None:
-        """Lets go of the socket, which closes where nobody else keeps it."""
-        self._file.close()
-        super().close()
-
-
-class _DeadlineSocket:
-    """What `http.client.HTTPResponse` wants of a socket: a file to read from."""
-
-    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-
-    def makefile(self, *_: Any, **__: Any) -> io.BufferedReader:
-        """A buffered reader that knows the deadline; closing it leaves the socket open."""
-        return io.BufferedReader(_DeadlineReader(self._sock, self._deadline), _READ_BYTES)
-
-
-def _pool_classes(deadline: _Deadline) -> dict[str, type[HTTPConnectionPool]]:
-    """urllib3's pools, with connections that look at `deadline`."""
-    from http.client import HTTPResponse
-
-    from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-    from urllib3.connection import HTTPConnection, HTTPSConnection
-    from urllib3.exceptions import NameResolutionError, NewConnectionError
-    from urllib3.util.connection import create_connection
-
-    class BoundedResponse(HTTPResponse):
-        def __init__(self, sock: Any, *args: Any, **kwargs: Any) -> None:
-            super().__init__(_DeadlineSocket(sock, deadline), *args, **kwargs)  # pyright: ignore[reportArgumentType]
-
-    def new_conn(self: Any) -> socket.socket:
-        # One address after the other, each with the time that is left (urllib3 grants each the whole of it). The
-        # socket keeps that limit for a proxy's CONNECT and the TLS handshake.
-        try:
-            found = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError) as error:
-            raise NameResolutionError(self._dns_host, self, socket.gaierror(str(error))) from error
-        failed = OSError("no address")
-        for *_, address in found:
-            try:
-                return create_connection(
-                    (str(address[0]), self.port), deadline.left(), self.source_address, self.socket_options
-                )
-            except OSError as error:  # noqa: PERF203 - each address is tried
-                failed = error
-        raise NewConnectionError(self, f"no connection: {failed}") from failed
-
-    def send(self: Any, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        sock: Any = self.sock
-        view = memoryview(data)
-        while view:
-            # `send`, not `sendall`: over TLS the latter would grant every 16 KiB record the whole time again.
-            sock.settimeout(deadline.left())
-            view = view[sock.send(view[:_SEND_BYTES]) :]
-
-    # http.client's and urllib3's own extension points: what a response reads from, how a connection is made and fed.
-    bounded = {"response_class": BoundedResponse, "_new_conn": new_conn, "send": send}
-    plain: Any = type("BoundedHTTP", (HTTPConnection,), bounded)
-    secure: Any = type("BoundedHTTPS", (HTTPSConnection,), bounded)
-
-    class PoolHTTP(HTTPConnectionPool):
-        ConnectionCls = plain
-
-    class PoolHTTPS(HTTPSConnectionPool):
-        ConnectionCls = secure
-
-    return {"http": PoolHTTP, "https": PoolHTTPS}
+    pool: HTTPConnectionPool
+    target: str
+    host: str
+    failures: tuple[type[Exception], ...]
 
 
 def trusted_roots(ca_file: str = "") -> ssl.SSLContext:
@@ -198,49 +108,76 @@ class Urllib3Transport:
         self._client_key = client_key
         self._max_answer_bytes = max_answer_bytes
         self._environ = environ
-        self._deadline = _Deadline()
+        self._deadline = Deadline()
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._pools: dict[str, HTTPConnectionPool] = {}
+        self._routes: dict[str, _Route] = {}
 
     def post(self, request: Request, *, timeout: float) -> Response:
         """See `Transport.post`; an answer whose head arrived is an answer, its body what came in time."""
-        from http.client import HTTPException
-
-        from urllib3 import Timeout
-        from urllib3.exceptions import HTTPError
-
         if timeout <= 0:
             raise RetryableError("no time left for an attempt")
         self._deadline.at = time.monotonic() + timeout
-        pool = self._pool(request.url)
+        route = self._route(request.url)
         try:
-            answer = pool.urlopen(
-                "POST",
-                # A forwarding proxy wants the absolute URL; everybody else takes it too, but some do not route it.
-                request.url if _forwarded(pool) else _target(request.url),
-                body=request.body,
-                headers=dict(request.headers),
-                timeout=Timeout(connect=timeout, read=timeout),
-                retries=False,
-                redirect=False,
-                preload_content=False,
-                decode_content=False,
-                assert_same_host=False,
-            )
-        except (HTTPError, HTTPException, OSError, ValueError) as error:
+            answer = self._again(route, request) or self._first(route, request, timeout)
+        except route.failures as error:
             failure = classify(error, request.url)
             if self._ca_file or self._client_cert:
                 # Certificates are renewed in place, and a pool keeps what it read: the next attempt reads anew.
                 # After any failure, since a server that refuses a certificate may just hang up.
-                self._forget(pool)
+                self._forget(route.pool)
             raise failure from error
+        return Response(answer.status, answer.headers, _inflated(answer.body, answer.headers, self._max_answer_bytes))
+
+    def _again(self, route: _Route, request: Request) -> Answer | None:
+        """By a connection that is open; `None` where there is none, or the request is for urllib3 to write."""
+        if not route.host:
+            return None
+        head = request_head(route.target, route.host, request.headers, len(request.body))
+        if not head:
+            return None
+        pool = route.pool
+        # urllib3's own, as `requests` used them for ten years: it also looks whether the server has hung up.
+        connection: Any = pool._get_conn()
+        sock = connection.sock
+        if sock is None:
+            pool._put_conn(connection)
+            return None
+        try:
+            answer = exchange(sock, head, request.body, self._deadline, self._max_answer_bytes)
+            if not answer.kept:
+                connection.close()
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            pool._put_conn(connection)
+        return answer
+
+    def _first(self, route: _Route, request: Request, timeout: float) -> Answer:
+        from urllib3 import Timeout
+
+        pool = route.pool
+        answer = pool.urlopen(
+            "POST",
+            route.target,
+            body=request.body,
+            headers=dict(request.headers),
+            timeout=Timeout(connect=timeout, read=timeout),
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            decode_content=False,
+            assert_same_host=False,
+        )
         headers = {name.lower(): value for name, value in answer.headers.items()}
         body, whole = self._read(answer)
         if not whole:
             answer.close()  # only a connection that gave all it announced is in a known state
         answer.release_conn()
-        return Response(answer.status, headers, _inflated(body, headers, self._max_answer_bytes))
+        return Answer(answer.status, headers, body, whole)
 
     def load(self) -> None:
         """Imports all that a post needs, in one go and at a moment of the caller's choice."""
@@ -257,25 +194,27 @@ class Urllib3Transport:
 
             assert certifi  # for systems without roots of their own
         assert encodings.idna and urllib.request and urllib3  # imported for what follows
-        _pool_classes(self._deadline)
+        pool_classes(self._deadline)
 
     def close(self) -> None:
         """Closes kept connections; a later `post` opens new ones."""
         with self._lock:
-            pools, self._pools = self._pools, {}
+            pools, self._pools, self._routes = self._pools, {}, {}
         for pool in pools.values():
             pool.close()
 
     def after_fork(self) -> None:
         """Forgets the parent's connections without a word on them, and every lock."""
         self._lock = threading.Lock()
-        self._deadline = _Deadline()
+        self._deadline = Deadline()
         self._pools = {}
+        self._routes = {}
         self._pid = os.getpid()
 
     def _forget(self, pool: HTTPConnectionPool) -> None:
         with self._lock:
             self._pools = {origin: each for origin, each in self._pools.items() if each is not pool}
+            self._routes = {url: each for url, each in self._routes.items() if each.pool is not pool}
         pool.close()
 
     def _read(self, answer: BaseHTTPResponse) -> tuple[bytes, bool]:
@@ -298,14 +237,35 @@ class Urllib3Transport:
             pass
         return b"".join(pieces)[: self._max_answer_bytes], False
 
-    def _pool(self, url: str) -> HTTPConnectionPool:
+    def _route(self, url: str) -> _Route:
         if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
             self.after_fork()
+        route = self._routes.get(url)
+        if route is None:
+            from http.client import HTTPException
+
+            from urllib3.exceptions import HTTPError
+
+            pool = self._pool(url)
+            forwarded = pool.proxy is not None and pool.scheme == "http"
+            route = _Route(
+                pool,
+                # A forwarding proxy wants the absolute URL; everybody else takes it too, but some do not route it.
+                url if forwarded else _target(url),
+                # Such a proxy wants its credentials with each request, too.
+                "" if forwarded else _host(url),
+                (HTTPError, HTTPException, OSError, ValueError),
+            )
+            with self._lock:
+                if len(self._routes) < _MAX_ROUTES and self._pools.get(_origin(url)) is pool:
+                    self._routes[url] = route
+        return route
+
+    def _pool(self, url: str) -> HTTPConnectionPool:
         try:
-            parts = urlsplit(url)
+            origin = _origin(url)
         except ValueError:
             raise PermanentError("not a URL") from None
-        origin = f"{parts.scheme}://{parts.netloc}"
         pool = self._pools.get(origin)
         if pool is None:
             with self._lock:
@@ -340,7 +300,7 @@ class Urllib3Transport:
                 manager: PoolManager = ProxyManager(_without_user(proxy), proxy_headers=auth, **options)
             else:
                 manager = PoolManager(**options)
-            manager.pool_classes_by_scheme = _pool_classes(self._deadline)
+            manager.pool_classes_by_scheme = pool_classes(self._deadline)
             return manager.connection_from_host(host, port, parts.scheme)
         except (HTTPError, ValueError) as error:
             where_to = "proxy of the environment" if proxy else "URL"
@@ -379,8 +339,16 @@ class Urllib3Transport:
         return proxy if not proxy or "://" in proxy else f"http://{proxy}"
 
 
-def _forwarded(pool: HTTPConnectionPool) -> bool:
-    return pool.proxy is not None and pool.scheme == "http"
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _host(url: str) -> str:
+    """The `Host` header for `url`; "" where urllib3 has to find the words for it."""
+    parts = urlsplit(url)
+    name = parts.netloc.rpartition("@")[2].lower()
+    return name.removesuffix(":443" if parts.scheme == "https" else ":80") if _PLAIN_HOST.match(name) else ""
 
 
 def _target(url: str) -> str:
@@ -409,64 +377,3 @@ def _inflated(body: bytes, headers: Mapping[str, str], limit: int) -> bytes:
         return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, limit)
     except zlib.error:
         return b""
-
-
-def classify(error: BaseException, url: str = "") -> RetryableError | PermanentError:
-    """Our class for what urllib3, http.client, ssl or a socket raised; the text never holds payload or secrets.
-
-    A failed TLS check is retryable, although it looks like a wrong set-up: certificates are renewed and clocks set
-    while we wait, and the data is not at fault.
-    """
-    from urllib3 import exceptions
-
-    host = (urlsplit(url).hostname if url else None) or "the server"
-    chain = _chain(error)
-
-    def has(*kinds: type[BaseException]) -> bool:
-        return any(isinstance(link, kinds) for link in chain)
-
-    if has(exceptions.LocationValueError, exceptions.InvalidHeader, exceptions.UnrewindableBodyError) or (
-        isinstance(error, ValueError) and not isinstance(error, OSError)
-    ):
-        # A header value with a line break in it, a URL that is none: the same for every attempt.
-        return PermanentError(f"the request to {host} cannot be sent ({type(error).__name__})")
-    if has(exceptions.ProxyError):
-        return RetryableError(f"the proxy on the way to {host} failed: check HTTPS_PROXY")
-    if has(socket.gaierror):
-        return RetryableError(f"{host} cannot be resolved to an address")
-    if refused := next((link for link in chain if isinstance(link, ssl.SSLCertVerificationError)), None):
-        why = getattr(refused, "verify_message", "") or "no reason given"
-        return RetryableError(f"the certificate of {host} cannot be verified ({why}): check the CA file and the clock")
-    if has(ssl.SSLError, exceptions.SSLError):
-        return RetryableError(f"TLS with {host} failed{_alert(chain)}")
-    if has(ConnectionRefusedError):
-        return RetryableError(f"{host} refuses connections")
-    if has(TimeoutError, exceptions.TimeoutError):
-        return RetryableError(f"{host} did not answer in time")
-    return RetryableError(f"the connection to {host} failed ({type(chain[-1]).__name__})")
-
-
-# What servers say of a client's certificate, in OpenSSL's words; TLS 1.2 has only the last for one that is missing.
-_CLIENT_ALERTS = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN")
-_MISSING_BY_TLS_1_2 = "HANDSHAKE_FAILURE"
-
-
-def _alert(chain: Sequence[BaseException]) -> str:
-    """OpenSSL's name of what went wrong, and the way out where it is about our certificate."""
-    reason = next((link.reason for link in chain if isinstance(link, ssl.SSLError) and link.reason), "")
-    if "ALERT" in reason and reason.endswith((*_CLIENT_ALERTS, _MISSING_BY_TLS_1_2)):
-        return f" ({reason}): check the client certificate, which the server may ask for"
-    return f" ({reason})" if reason else ""
-
-
-def _chain(error: BaseException) -> list[BaseException]:
-    """`error` and what is behind it; urllib3 keeps that in attributes, arguments or the cause, by turns."""
-    chain = [error]
-    while len(chain) < 8:
-        last = chain[-1]
-        inner = next((item for item in last.args if isinstance(item, BaseException)), None)
-        inner = inner or getattr(last, "original_error", None) or last.__cause__ or last.__context__
-        if not isinstance(inner, BaseException):
-            break
-        chain.append(inner)
-    return chain
