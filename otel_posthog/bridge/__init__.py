@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Parts = tuple[Converter, Policy, Delivery]
 
 Tap = Callable[["Signal", "Decision", bool], None]
-"""Called with each signal, its decision, and whether delivery refused it."""
+"""Called with each signal, its decision, and whether delivery refused it; not while it is false (`__bool__`)."""
 
 
 class Bridge:

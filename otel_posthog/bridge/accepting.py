@@ -49,7 +49,8 @@ class Accepting:
         tally = Tally(len(signals))
         failures: list[tuple[str, Exception]] = []
         waiting: list[tuple[Signal, Decision]] = []
-        convert, tap, stateful = self.converter.convert, self._tap, self.policy.stateful
+        # A tap that is false has nobody looking through it now.
+        convert, tap, stateful = self.converter.convert, self._tap or None, self.policy.stateful
         together = tap is None and len(signals) > 1
         for signal in signals:
             try:

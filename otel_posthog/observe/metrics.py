@@ -24,6 +24,8 @@ class Instrument(str, Enum):
     COUNTER = "counter"
     """Only grows; starts at 0 in every process, a forked one too."""
     GAUGE = "gauge"
+    HISTOGRAM = "histogram"
+    """Durations by bucket; in the gateway alone."""
 
 
 @frozen

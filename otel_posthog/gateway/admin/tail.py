@@ -11,17 +11,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from otel_posthog.delivery.encoding import rfc3339
 from otel_posthog.model import CaptureEvent, Decision, Signal
 from otel_posthog.model.frozen import frozen
 
 CAPACITY = 1_000
 MAX_VIEWERS = 16
 """Viewers at a time; each costs every signal a comparison."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @frozen
@@ -143,13 +141,13 @@ class Tail:
         self._viewers: tuple[Viewer, ...] = ()
 
     def of(self, project: str) -> Callable[[Signal, Decision, bool], None]:
-        """The tap for the bridge of `project`."""
+        """The tap for the bridge of `project`; false, and so not asked, while nobody looks."""
+        return _ProjectTap(self, project)
 
-        def tap(signal: Signal, decision: Decision, refused: bool) -> None:
-            for viewer in self._viewers:
-                viewer.offer(project, signal, decision, refused)
-
-        return tap
+    def offer(self, project: str, signal: Signal, decision: Decision, refused: bool) -> None:
+        """Shows everybody what became of `signal`."""
+        for viewer in self._viewers:
+            viewer.offer(project, signal, decision, refused)
 
     def view(
         self, wanted: TailFilter, wake: Callable[[], object] = lambda: None, capacity: int = CAPACITY
@@ -179,9 +177,22 @@ class Tail:
         return len(self._viewers)
 
 
+class _ProjectTap:
+    """The tap of one project's bridge."""
+
+    def __init__(self, tail: Tail, project: str) -> None:
+        self._tail = tail
+        self._project = project
+
+    def __bool__(self) -> bool:
+        return bool(self._tail.viewers)
+
+    def __call__(self, signal: Signal, decision: Decision, refused: bool) -> None:
+        self._tail.offer(self._project, signal, decision, refused)
+
+
 def _rfc3339(timestamp_ns: int) -> str:
     try:
-        moment = _EPOCH + timedelta(microseconds=timestamp_ns // 1_000)
-    except OverflowError:
-        return str(timestamp_ns)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return rfc3339(timestamp_ns)
+    except ValueError:
+        return f"{timestamp_ns} ns"

@@ -1,0 +1,112 @@
+"""All numbers of a gateway at one moment, by metric: what `/metrics` and the OTLP self-metrics are made of.
+
+A counter that first appears with its first count is invisible to `increase()` and `rate()`, and with it to an alert:
+what an alert may ask for is there from the start, with 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from otel_posthog.gateway.admin import names
+from otel_posthog.gateway.admin.health import why_not_ready
+from otel_posthog.gateway.admin.sources import AdminSources
+from otel_posthog.gateway.books import Histogram, Labels
+from otel_posthog.model import LossReason, SignalKind
+from otel_posthog.model.frozen import frozen
+from otel_posthog.observe import metrics as bridge_metrics
+from otel_posthog.observe.metrics import METRICS, Instrument, Metric
+from otel_posthog.version import __version__
+
+Value = float | Histogram
+
+_KINDS: Final = tuple(kind.value for kind in SignalKind)
+_LOSSES: Final = tuple(reason.value for reason in LossReason)
+_ALARMING_DROPS: Final = ("invalid", "rate_cap", "too_big")
+
+_FROM_THE_START: Final[Mapping[str, Mapping[str, Any]]] = {
+    bridge_metrics.SIGNALS_CAPTURED.name: dict.fromkeys(_KINDS, 0),
+    bridge_metrics.SIGNALS_REFUSED.name: dict.fromkeys(_KINDS, 0),
+    bridge_metrics.SIGNALS_DROPPED.name: {kind: dict.fromkeys(_ALARMING_DROPS, 0) for kind in _KINDS},
+    bridge_metrics.EVENTS_DEAD_LETTERED.name: dict.fromkeys(_LOSSES, 0),
+    bridge_metrics.EVENTS_LOST.name: dict.fromkeys(_LOSSES, 0),
+}
+
+
+@frozen
+class Family:
+    """One metric with all its points.
+
+    Args:
+        metric: Name, unit, meaning, instrument.
+        points: Value by labels; a `Histogram` for that instrument, a number for others.
+    """
+
+    metric: Metric
+    points: tuple[tuple[Labels, Value], ...]
+
+
+def gather(sources: AdminSources) -> tuple[Family, ...]:
+    """Every metric at this moment."""
+    return (*_own(sources), *_of_books(sources), *_of_projects(sources))
+
+
+def _own(sources: AdminSources) -> Iterator[Family]:
+    yield Family(names.INFO, (((("version", __version__),), 1),))
+    yield Family(names.READY, (((), int(not why_not_ready(sources))),))
+    blocked = ((project.name, project.bridge.delivery_stats().blocked) for project in sources.projects())
+    yield Family(names.BLOCKED, tuple(((("project", name),), int(bool(why))) for name, why in blocked))
+    yield Family(names.VIEWERS, (((), sources.tail.viewers),))
+
+
+def _of_books(sources: AdminSources) -> Iterator[Family]:
+    snapshot = sources.books()
+    found: dict[tuple[str, Instrument], list[tuple[Labels, Value]]] = {}
+    for metric in names.BOOK_METRICS:
+        found[metric.name, metric.instrument] = []
+    every: tuple[tuple[Instrument, Mapping[tuple[str, Labels], Value]], ...] = (
+        (Instrument.COUNTER, snapshot.counters),
+        (Instrument.HISTOGRAM, snapshot.durations),
+        (Instrument.GAUGE, sources.gauges()),
+    )
+    for instrument, values in every:
+        for (name, labels), value in values.items():
+            found.setdefault((names.otel_name(name), instrument), []).append((labels, value))
+    for (name, instrument), points in found.items():
+        yield Family(_metric(name, instrument), tuple(points))
+
+
+def _metric(name: str, instrument: Instrument) -> Metric:
+    known = names.KNOWN.get(name)
+    if known is not None and known.instrument is instrument:
+        return known
+    return Metric(name, "s" if instrument is Instrument.HISTOGRAM else "1", name, (), instrument)
+
+
+def _of_projects(sources: AdminSources) -> Iterator[Family]:
+    by_project = {project.name: project.bridge.metrics() for project in sources.projects()}
+    for metric in METRICS:
+        points: list[tuple[Labels, Value]] = []
+        for project, values in by_project.items():
+            value = values[metric.name]
+            if metric.name in _FROM_THE_START:
+                value = _merged(_FROM_THE_START[metric.name], value)
+            points += _flattened((("project", project),), metric.attributes, value)
+        yield Family(metric, tuple(points))
+
+
+def _merged(start: Mapping[str, Any], value: Mapping[str, Any]) -> Mapping[str, Any]:
+    merged = dict(start)
+    for key, below in value.items():
+        above = start.get(key)
+        merged[key] = {**above, **below} if isinstance(above, dict) else below
+    return merged
+
+
+def _flattened(labels: Labels, attributes: tuple[str, ...], value: Any) -> Iterator[tuple[Labels, float]]:
+    if not attributes:
+        yield labels, value
+        return
+    for key, below in value.items():
+        yield from _flattened((*labels, (attributes[0], str(key))), attributes[1:], below)
