@@ -41,14 +41,14 @@ def decode_traces_protobuf(body: bytes) -> Decoded:
     try:
         request = ExportTraceServiceRequest.FromString(body)
     except DecodeError:
-        return _salvage(body, Span, _append_span)
+        return _salvage(body, Span, append_span)
     signals: list[Signal] = []
     for resource_spans in request.resource_spans:
         resource = Resource(_attributes(resource_spans.resource.attributes))
         for scope_spans in resource_spans.scope_spans:
             scope = _scope(scope_spans.scope)
             for span in scope_spans.spans:
-                _append_span(signals, span, resource, scope)
+                append_span(signals, span, resource, scope)
     return Decoded(tuple(signals))
 
 
@@ -61,21 +61,56 @@ def decode_logs_protobuf(body: bytes) -> Decoded:
     try:
         request = ExportLogsServiceRequest.FromString(body)
     except DecodeError:
-        return _salvage(body, LogRecord, _append_log)
+        return _salvage(body, LogRecord, append_log)
     signals: list[Signal] = []
     for resource_logs in request.resource_logs:
         resource = Resource(_attributes(resource_logs.resource.attributes))
         for scope_logs in resource_logs.scope_logs:
             scope = _scope(scope_logs.scope)
             for record in scope_logs.log_records:
-                _append_log(signals, record, resource, scope)
+                append_log(signals, record, resource, scope)
     return Decoded(tuple(signals))
 
 
 # --- messages to signals -------------------------------------------------------------------------------------------
 
 
-def _append_span(signals: list[Signal], span: Span, resource: Resource, scope: Scope) -> None:
+def span_head(span: Span, resource: Resource, scope: Scope) -> Signal:
+    """`span` without attributes, events and links: what the rules can be asked of it at a small price."""
+    return Signal(
+        kind=SignalKind.SPAN,
+        name=span.name,
+        attributes={},
+        resource=resource,
+        scope=scope,
+        trace_id=_id(span.trace_id, 16),
+        span_id=_id(span.span_id, 8),
+        parent_span_id=_id(span.parent_span_id, 8),
+        span_kind=at(SPAN_KINDS, span.kind),
+        start_time_ns=span.start_time_unix_nano,
+        time_ns=span.end_time_unix_nano,
+        status_code=at(STATUS_CODES, span.status.code),
+        status_description=span.status.message,
+    )
+
+
+def log_head(record: LogRecord, resource: Resource, scope: Scope) -> Signal:
+    """`record` without attributes and body, as `span_head`."""
+    return Signal(
+        kind=SignalKind.LOG,
+        name=record.event_name,
+        attributes={},
+        resource=resource,
+        scope=scope,
+        trace_id=_id(record.trace_id, 16),
+        span_id=_id(record.span_id, 8),
+        severity_number=record.severity_number,
+        severity_text=record.severity_text,
+    )
+
+
+def append_span(signals: list[Signal], span: Span, resource: Resource, scope: Scope) -> None:
+    """Appends the signals of `span`: itself, then its span events."""
     trace_id = _id(span.trace_id, 16)
     span_id = _id(span.span_id, 8)
     owner = Signal(
@@ -114,7 +149,8 @@ def _append_span(signals: list[Signal], span: Span, resource: Resource, scope: S
         )
 
 
-def _append_log(signals: list[Signal], record: LogRecord, resource: Resource, scope: Scope) -> None:
+def append_log(signals: list[Signal], record: LogRecord, resource: Resource, scope: Scope) -> None:
+    """Appends the signal of `record`."""
     signals.append(
         Signal(
             kind=SignalKind.LOG,
@@ -175,16 +211,17 @@ def _salvage(
 ) -> Decoded:
     signals: list[Signal] = []
     complaints = Complaints()
-    what = "span" if message is Span else "log record"
     try:
         for resource_items in children(body, 1):
-            resource = _salvaged_resource(resource_items, complaints)
+            resource = resource_from(b"".join(children(resource_items, 1)), complaints)
             for scope_items in children(resource_items, 2):
-                scope = _salvaged_scope(scope_items, complaints)
+                scope = scope_from(b"".join(children(scope_items, 1)), complaints)
                 for raw in children(scope_items, 2):
-                    item = _parsed(message, raw)
+                    item = item_from(message, raw, complaints)
                     if item is None:
-                        complaints.reject(f"a {what} holds invalid UTF-8, a value nested too deep, or broken protobuf")
+                        continue
+                    if resource is None or scope is None:
+                        complaints.reject(UNREADABLE_OWNER)
                     else:
                         append(signals, item, resource, scope)
     except BrokenWireError as error:
@@ -194,42 +231,64 @@ def _salvage(
     return complaints.decoded(signals)
 
 
-def _salvaged_resource(raw: bytes, complaints: Complaints) -> Resource:
+UNREADABLE_OWNER: Final = "the resource or scope of some items is broken protobuf"
+_MENDED: Final = "invalid UTF-8 was replaced by U+FFFD"
+
+
+def item_from(message: type[ItemT], raw: bytes, complaints: Complaints) -> ItemT | None:
+    """One span or log record; `None` where it can never be read, which is counted."""
+    item = _parsed(message, raw, complaints)
+    if item is None:
+        what = "span" if message is Span else "log record"
+        complaints.reject(f"a {what} holds a value nested too deep, or broken protobuf")
+    return item
+
+
+def resource_from(raw: bytes, complaints: Complaints) -> Resource | None:
+    """A resource by its bytes (several occurrences of it, one after the other, merge); `None` where they are broken."""
+    message = _parsed(ProtoResource, raw, complaints)
+    if message is not None:
+        return Resource(_attributes(message.attributes))
+    attributes = _salvaged_attributes(raw, 1, complaints, "resource")
+    return None if attributes is None else Resource(attributes)
+
+
+def scope_from(raw: bytes, complaints: Complaints) -> Scope | None:
+    """A scope by its bytes, as `resource_from`."""
+    message = _parsed(InstrumentationScope, raw, complaints)
+    if message is not None:
+        return _scope(message)
+    attributes = _salvaged_attributes(raw, 3, complaints, "scope")
+    if attributes is None:
+        return None
+    name, version = ((list(children(raw, field)) or [b""])[-1].decode("utf-8", "replace") for field in (1, 2))
+    return Scope(name, version, attributes)
+
+
+def _salvaged_attributes(
+    raw: bytes, field: int, complaints: Complaints, where: str
+) -> dict[str, AttributeValue] | None:
     attributes: dict[str, AttributeValue] = {}
-    for part in children(raw, 1):
-        resource = _parsed(ProtoResource, part)
-        if resource is None:
-            attributes.update(_salvaged_attributes(part, 1, complaints, "resource"))
-        else:
-            attributes.update(_attributes(resource.attributes))
-    return Resource(attributes)
-
-
-def _salvaged_scope(raw: bytes, complaints: Complaints) -> Scope:
-    scope = Scope()
-    for part in children(raw, 1):
-        message = _parsed(InstrumentationScope, part)
-        if message is None:
-            name, version = (b"".join(children(part, field)).decode("utf-8", "replace") for field in (1, 2))
-            scope = Scope(name, version, _salvaged_attributes(part, 3, complaints, "scope"))
-        else:
-            scope = _scope(message)
-    return scope
-
-
-def _salvaged_attributes(raw: bytes, field: int, complaints: Complaints, where: str) -> dict[str, AttributeValue]:
-    attributes: dict[str, AttributeValue] = {}
-    for raw_pair in children(raw, field):
-        pair = _parsed(KeyValue, raw_pair)
-        if pair is None:
-            complaints.note(f"an attribute of a {where} was left out: invalid UTF-8, or a value nested too deep")
-        else:
-            attributes.update(_attributes([pair]))
+    try:
+        for raw_pair in children(raw, field):
+            pair = _parsed(KeyValue, raw_pair, complaints)
+            if pair is None:
+                complaints.note(f"an attribute of a {where} was left out: a value nested too deep, or broken protobuf")
+            else:
+                attributes.update(_attributes([pair]))
+    except BrokenWireError:
+        return None
     return attributes
 
 
-def _parsed(message: type[MessageT], raw: bytes) -> MessageT | None:
+def _parsed(message: type[MessageT], raw: bytes, complaints: Complaints) -> MessageT | None:
     try:
         return message.FromString(raw)
     except DecodeError:
-        return None
+        # Most often it is one string that is no UTF-8.
+        from otel_posthog.gateway.decode_mended import mended
+
+        found = mended(message, raw)
+        if found is not None:
+            complaints.note(_MENDED)
+        return found

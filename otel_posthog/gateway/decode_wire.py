@@ -48,6 +48,31 @@ def wire_fields(raw: bytes) -> Iterator[tuple[int, int, Any]]:
             raise BrokenWireError(f"wire type {wire} is not in use")
 
 
+def field_at(raw: bytes, at: int, end: int) -> tuple[int, int, int, int]:
+    """The field at `at`: its number, its wire type, where its value starts, and where it ends.
+
+    Raises:
+        BrokenWireError: The framing is broken, or the field goes beyond `end`.
+        IndexError: `raw` ends within it.
+    """
+    tag, start = _varint(raw, at)
+    field, wire = tag >> 3, tag & 7
+    if wire == LEN:
+        size, start = _varint(raw, start)
+        stop = start + size
+    elif wire == VARINT:
+        _, stop = _varint(raw, start)
+    elif wire in (I64, I32):
+        stop = start + (8 if wire == I64 else 4)
+    else:
+        raise BrokenWireError(f"wire type {wire} is not in use")
+    if stop > end:
+        raise BrokenWireError("it ends in the middle of a field")
+    if field == 0:
+        raise BrokenWireError("a field has number 0")
+    return field, wire, start, stop
+
+
 def children(raw: bytes, field: int) -> Iterator[bytes]:
     """The length-delimited values of one field.
 

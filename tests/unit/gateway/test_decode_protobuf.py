@@ -11,7 +11,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from otel_posthog.errors import SignalError
 from otel_posthog.gateway.decode_protobuf import decode_logs_protobuf, decode_traces_protobuf
 
-MARK, BROKEN = "BROKENTEXT", b"BROKEN\xff\xfe\xfd\xfc"
+MARK, BROKEN, MENDED = "BROKENTEXT", b"BROKEN\xff\xfe\xfd\xfc", "BROKEN\ufffd\ufffd\ufffd\ufffd"
 
 
 def traces(*spans: Span, resource: Resource | None = None, scope: InstrumentationScope | None = None) -> bytes:
@@ -49,15 +49,20 @@ def field(number: int, content: bytes) -> bytes:
 
 def deep_span(name: str, depth: int) -> bytes:
     """A span with a value in `depth` arrays."""
+    return field(5, name.encode()) + field(9, deep_pair(depth))
+
+
+def deep_pair(depth: int) -> bytes:
+    """An attribute with a value in `depth` arrays."""
     value = AnyValue(string_value="x").SerializeToString()
     for _ in range(depth):
         value = field(5, field(1, value))
-    return field(5, name.encode()) + field(9, field(1, b"k") + field(2, value))
+    return field(1, b"k") + field(2, value)
 
 
 @pytest.mark.parametrize("where", ["name", "key", "value", "event", "status"])
 def test_invalid_utf8_in_a_span(where: str) -> None:
-    """99 of 100 spans survive one with invalid UTF-8, wherever it is."""
+    """All of 100 spans survive one with invalid UTF-8, wherever it is; it is replaced, and that is said."""
     spans = [Span(name=f"span {number}") for number in range(100)]
     bad = spans[50]
     if where == "name":
@@ -70,11 +75,15 @@ def test_invalid_utf8_in_a_span(where: str) -> None:
         bad.attributes.append(text(MARK, "x") if where == "key" else text("x", MARK))
     result = decode_traces_protobuf(broken(traces(*spans)))
 
-    assert [signal.name for signal in result.signals] == [f"span {number}" for number in range(100) if number != 50]
+    named = [signal.name for signal in result.signals if signal.span is None]
+    assert named == [MENDED if where == "name" and number == 50 else f"span {number}" for number in range(100)]
+    mended = [signal for signal in result.signals if MENDED in repr(signal)]
+    assert {signal.name for signal in mended} <= {"span 50", MENDED}
+    assert mended
     assert {signal.resource.attributes["service.name"] for signal in result.signals} == {"shop"}
     assert {(signal.scope.name, signal.scope.version) for signal in result.signals} == {("s", "1")}
-    assert result.rejected == 1
-    assert result.error_messages == ("a span holds invalid UTF-8, a value nested too deep, or broken protobuf",)
+    assert result.rejected == 0
+    assert result.error_messages == ("invalid UTF-8 was replaced by U+FFFD",)
 
 
 def test_survivors_are_the_same_as_on_the_fast_way() -> None:
@@ -84,7 +93,7 @@ def test_survivors_are_the_same_as_on_the_fast_way() -> None:
     )
 
     assert (
-        decode_traces_protobuf(broken(traces(good, Span(name=MARK)))).signals
+        decode_traces_protobuf(broken(traces(good, Span(name=MARK)))).signals[:2]
         == decode_traces_protobuf(traces(good)).signals
     )
 
@@ -119,12 +128,12 @@ def test_invalid_utf8_in_a_log_record() -> None:
     ).SerializeToString()
     result = decode_logs_protobuf(broken(body))
 
-    assert [signal.name for signal in result.signals] == ["a", "c"]
-    assert result.error_messages == ("a log record holds invalid UTF-8, a value nested too deep, or broken protobuf",)
+    assert [(signal.name, signal.body) for signal in result.signals] == [("a", None), ("", MENDED), ("c", None)]
+    assert (result.rejected, result.error_messages) == (0, ("invalid UTF-8 was replaced by U+FFFD",))
 
 
 def test_invalid_utf8_in_resource_and_scope() -> None:
-    """A bad resource or scope attribute is left out and noted; no item is lost."""
+    """They are mended as items are; a value nested too deep is left out, and no item is lost."""
     body = traces(
         Span(name="x"),
         resource=Resource(attributes=[text("service.name", "shop"), text("bad", MARK)]),
@@ -133,24 +142,38 @@ def test_invalid_utf8_in_resource_and_scope() -> None:
     result = decode_traces_protobuf(broken(body))
     (signal,) = result.signals
 
-    assert signal.resource.attributes == {"service.name": "shop"}
-    assert (signal.scope.name, signal.scope.version, signal.scope.attributes) == (
-        "BROKEN\ufffd\ufffd\ufffd\ufffd",
-        "1",
-        {"ok": "1"},
-    )
-    assert result.rejected == 0
+    assert signal.resource.attributes == {"service.name": "shop", "bad": MENDED}
+    assert (signal.scope.name, signal.scope.version, signal.scope.attributes) == (MENDED, "1", {"ok": "1", MENDED: "x"})
+    assert (result.rejected, result.error_messages) == (0, ("invalid UTF-8 was replaced by U+FFFD",))
+
+
+def test_a_resource_with_an_absurd_value_or_broken_bytes() -> None:
+    """A value nested too deep is left out of a resource; where a resource is no protobuf, its items are rejected."""
+    span = traces(Span(name="x"))
+    deep = field(1, field(1, deep_pair(2_000)) + field(1, text("service.name", "cart").SerializeToString()))
+    result = decode_traces_protobuf(field(1, deep + field(2, field(2, field(5, b"y")))) + span)
+
+    assert [(signal.name, signal.resource.attributes) for signal in result.signals] == [
+        ("y", {"service.name": "cart"}),
+        ("x", {"service.name": "shop"}),
+    ]
     assert result.error_messages == (
-        "an attribute of a resource was left out: invalid UTF-8, or a value nested too deep",
-        "an attribute of a scope was left out: invalid UTF-8, or a value nested too deep",
+        "an attribute of a resource was left out: a value nested too deep, or broken protobuf",
     )
+
+    broken_resource = field(1, b"\x0a\x7fshort")
+    result = decode_traces_protobuf(field(1, broken_resource + field(2, field(2, b"") + field(2, b""))) + span)
+
+    assert ([signal.name for signal in result.signals], result.rejected) == (["x"], 2)
+    assert result.error_messages == ("the resource or scope of some items is broken protobuf",)
 
 
 def test_nothing_but_bad_items() -> None:
     """A request of bad spans alone is answered by their number, not by an error."""
-    result = decode_traces_protobuf(broken(traces(Span(name=MARK), Span(name=MARK))))
+    result = decode_traces_protobuf(field(1, field(2, field(2, b"\x0b") + field(2, b"\x2a\x09x"))))
 
     assert (result.signals, result.rejected) == ((), 2)
+    assert result.error_messages == ("a span holds a value nested too deep, or broken protobuf",)
 
 
 @pytest.mark.parametrize(
@@ -179,4 +202,4 @@ def test_unknown_fields_are_skipped() -> None:
     good, bad = traces(Span(name="good")) + unknown, broken(traces(Span(name="good"), Span(name=MARK))) + unknown
 
     assert [signal.name for signal in decode_traces_protobuf(good).signals] == ["good"]
-    assert [signal.name for signal in decode_traces_protobuf(bad).signals] == ["good"]
+    assert [signal.name for signal in decode_traces_protobuf(bad).signals] == ["good", MENDED]

@@ -1,0 +1,123 @@
+"""Needles in a haystack: where the bytes of a request hold what makes an item worth reading.
+
+`memmem` of the C library searches 8 GB/s where `bytes.find` searches 3: with a request of which nothing is wanted, the
+search is half of all that is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from otel_posthog.gateway.wanted import Needle, Place
+
+NEVER: Final = 1 << 62
+"""A position beyond every body."""
+
+_NEAR: Final = 1_024
+"""Bytes that `bytes.find` looks at first: a call of `memmem` costs as much as reading 2 KB."""
+_KEY_BEFORE: Final = frozenset({0x0A, 0x00, *range(0x80, 0x100)})
+"""What stands before the last byte of a key's length: the tag of `KeyValue.key`, or the length's earlier bytes.
+
+0x00 ends a tag that is written longer than it need be, which is legal.
+"""
+
+Find = Callable[[bytes, int], int]
+
+
+class Hits:
+    """The places of some needles in one haystack, found as one goes on.
+
+    Args:
+        haystack: A protobuf message.
+        needles: What to look for.
+    """
+
+    def __init__(self, haystack: bytes, needles: Iterable[Needle]) -> None:
+        self._haystack = haystack
+        self._find = _finder(haystack)
+        self._sought = [(needle.text.encode(), needle.place) for needle in needles]
+        self._at = [-1] * len(self._sought)
+
+    def after(self, start: int) -> int:
+        """Where the first needle at `start` or behind it stands; `NEVER` for none. `start` never goes back."""
+        first = NEVER
+        for index, at in enumerate(self._at):
+            if at < start:
+                at = self._at[index] = self._next(*self._sought[index], start)  # noqa: PLW2901
+            if at < first:
+                first = at
+        return first
+
+    def _next(self, text: bytes, place: Place, start: int) -> int:
+        haystack, size = self._haystack, len(text)
+        while True:
+            at = haystack.find(text, start, start + _NEAR)
+            if at < 0:
+                at = self._find(text, start)
+                if at < 0:
+                    return NEVER
+            if place is Place.ANYWHERE or stands(haystack, at, size, place):
+                return at
+            start = at + 1
+
+
+def holds(item: bytes, needle: Needle) -> bool:
+    """Whether one item has `needle` at its place."""
+    text = needle.text.encode()
+    at = item.find(text)
+    while at >= 0:
+        if stands(item, at, len(text), needle.place):
+            return True
+        at = item.find(text, at + 1)
+    return False
+
+
+def stands(haystack: bytes, at: int, size: int, place: Place) -> bool:
+    """Whether what was found at `at` is at its place in a protobuf string; rather yes than no.
+
+    The bytes before a string are its field's tag and its length; so a word in a URL is told from one that is a key.
+    """
+    if place is Place.ANYWHERE or at < 2:
+        return True
+    length = haystack[at - 1]
+    if place is Place.WHOLE:
+        # 0 ends a length that is written longer than it need be.
+        return length in (size, 0) or size > 127
+    starts_key = haystack[at - 2] in _KEY_BEFORE
+    if place is Place.START or starts_key:
+        return starts_key
+    return length in (size, 0, 0x2E)
+
+
+def _finder(haystack: bytes) -> Find:
+    memmem = _memmem() if len(haystack) > _NEAR else None
+    if memmem is None:
+        return haystack.find
+    # Good for as long as `Hits` holds the bytes: they do not move.
+    base = ctypes.cast(ctypes.c_char_p(haystack), ctypes.c_void_p).value or 0
+    size = len(haystack)
+
+    def find(text: bytes, start: int) -> int:
+        if start >= size:
+            return -1
+        found = memmem(base + start, size - start, text, len(text))
+        return found - base if found else -1
+
+    return find
+
+
+@functools.cache
+def _memmem() -> Any:
+    """`memmem` of the C library; `None` where there is none (Windows)."""
+    try:
+        memmem: Any = ctypes.CDLL(None).memmem
+        memmem.restype = ctypes.c_void_p
+        memmem.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
+        text = b"0123456789"
+        base = ctypes.cast(ctypes.c_char_p(text), ctypes.c_void_p).value or 0
+        return memmem if memmem(base, len(text), b"78", 2) == base + 7 else None
+    except (OSError, AttributeError, TypeError):
+        return None

@@ -1,0 +1,105 @@
+"""Reading only what can become an event gives the same events as reading everything (`gateway/prepare.py`)."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.trace import ReadableSpan
+
+from otel_posthog.config.settings import ConvertConfig
+from otel_posthog.convert import Converter
+from otel_posthog.gateway.decode import decode
+from otel_posthog.gateway.inbound import JSON, PROTOBUF, Kind
+from otel_posthog.gateway.prepare import prepare
+from otel_posthog.gateway.wanted import wanted_of
+from otel_posthog.model import CaptureEvent, Signal
+from otel_posthog.rules import RuleSet
+from tests.parity import otlp
+from tests.parity.exact import exact
+from tests.parity.rule_sets import CHOICES, rule_set
+from tests.parity.telemetry import log_records, spans
+
+PROFILE = settings().max_examples
+EXAMPLES = 1_000 if PROFILE >= 100 and os.environ.get("OTEL_POSTHOG_REQUIRE_ALL") else PROFILE
+PARITY = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
+
+BY_RESOURCE = """
+rules:
+  - {name: shop, match: {kind: [span, log], resource: {service.name: shop}}, capture: "of {resource.service.name}"}
+  - {name: probes, match: {name: {glob: "*probe*"}}, drop: true}
+  - name: instrumented
+    match: {kind: [span, span_event, log], scope: {glob: "opentelemetry.*"}, attributes: {shop.kind: {exists: true}}}
+    capture: instrumented
+"""
+BY_TEXT = """
+rules:
+  - {name: cart, match: {name: {glob: "* /cart"}}, capture: cart}
+  - {name: paid, match: {kind: [span_event, log], name: [order paid, order.paid]}, capture: paid}
+  - {name: url, match: {attributes: {url.full: {glob: "https://shop.example/*"}}}, capture: seen}
+  - {name: health, match: {attributes: {url.path: /health}, none: [{field: http.method, equals: PUT}]}, capture: up}
+  - {name: stack, match: {kind: log, body: {glob: "*ünï*"}}, capture: "logged {exception.type|shop.kind}"}
+  - name: either
+    match: {any: [{field: client.address, equals: "203.0.113.9"}, {fields: [sessionId, session.id], equals: s-1}]}
+    capture: either
+  - {name: parent, match: {kind: span_event, all: [{field: span.shop.kind, equals: vip}]}, capture: child}
+"""
+BY_HEAD = """
+rules:
+  - {name: queue, match: {span_kind: consumer}, capture: queued}
+  - {name: failed, match: {status: error, attributes: {shop.kind: vip}}, capture: failed, set: {plan: "{shop.kind}"}}
+  - {name: slow, match: {all: [{field: duration_ms, gte: 1000}]}, capture: slow}
+  - {name: loud, match: {kind: log, severity: {gte: error}}, capture: loud}
+  - {name: named, match: {kind: log, any: [{field: name, glob: "o*"}, {field: severity_number, gte: 21}]}, capture: x}
+"""
+rules = st.sampled_from([*CHOICES, BY_RESOURCE, BY_TEXT, BY_HEAD]).map(rule_set)
+configs = st.sampled_from([ConvertConfig(), ConvertConfig(exceptions=False), ConvertConfig(honour_carrier=True)])
+
+
+def events(signals: Iterable[Signal], converter: Converter) -> Counter[str]:
+    """Every event, with what tells its signal from the others, as a multiset that sees types."""
+    made: list[tuple[str, str, int, tuple[CaptureEvent, ...]]] = []
+    for signal in signals:
+        decision = converter.convert(signal)
+        if decision.events:
+            made.append((signal.kind.value, signal.span_id, signal.index, decision.events))
+    return Counter(repr(exact(value)) for value in made)
+
+
+def holds(kind: Kind, media_type: str, body: bytes, with_rules: RuleSet, config: ConvertConfig) -> None:
+    """The property: same events, and books that balance."""
+    everything = decode(kind, body, content_type=media_type).signals
+    prepared = prepare(kind, media_type, body, wanted_of([with_rules], [config]))
+    converter = Converter(config, with_rules)
+
+    assert events(prepared.signals(), converter) == events(everything, converter)
+    items = sum(signal.span is None for signal in everything)
+    assert prepared.received == prepared.skipped + prepared.candidates + prepared.rejected
+    assert (prepared.received, prepared.rejected, prepared.messages) == (items, 0, ())
+    assert prepared.candidates == sum(signal.span is None for signal in prepared.signals())
+
+
+@given(items=spans(), with_rules=rules, config=configs)
+@PARITY
+def test_spans(items: list[ReadableSpan], with_rules: RuleSet, config: ConvertConfig) -> None:
+    """Of spans in both encodings, by rules of every kind."""
+    holds("traces", PROTOBUF, otlp.spans_protobuf(items), with_rules, config)
+    holds("traces", JSON, otlp.spans_json(items), with_rules, config)
+
+
+@given(items=log_records(), with_rules=rules, config=configs)
+@PARITY
+def test_log_records(items: list[ReadableLogRecord], with_rules: RuleSet, config: ConvertConfig) -> None:
+    """Of log records in both encodings, by rules of every kind."""
+    holds("logs", PROTOBUF, otlp.logs_protobuf(items), with_rules, config)
+    holds("logs", JSON, otlp.logs_json(items), with_rules, config)
