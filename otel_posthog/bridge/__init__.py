@@ -135,6 +135,19 @@ class Bridge:
             follow()
         return replaced
 
+    def beside(self, converter: Converter) -> Bridge:
+        """A bridge that converts otherwise, over the same policy, books and, as it is now, delivery.
+
+        For what was accepted under rules that have changed since.
+
+        Args:
+            converter: Made from those rules.
+        """
+        mine = self.load()
+        other = Bridge(converter, mine.policy, mine.delivery, guard=self._guard, tap=self._tap)
+        other.load().counters = mine.counters
+        return other
+
     def on_replaced(self, follow: Callable[[], object]) -> None:
         """Calls `follow` after each `replace`: for edges that keep something of the converter's rules at hand."""
         self._followers.append(follow)

@@ -347,6 +347,36 @@ OURS: tuple[Variable, ...] = (
     ),
 )
 
+GATEWAY_CONFIG = "OTEL_POSTHOG_GATEWAY_CONFIG"
+GATEWAY_TOKENS = "OTEL_POSTHOG_GATEWAY_TOKENS"
+GATEWAY_TOKENS_FILE = "OTEL_POSTHOG_GATEWAY_TOKENS_FILE"
+GATEWAY_HTTP = "OTEL_POSTHOG_GATEWAY_HTTP"
+GATEWAY_GRPC = "OTEL_POSTHOG_GATEWAY_GRPC"
+GATEWAY_ADMIN = "OTEL_POSTHOG_GATEWAY_ADMIN"
+GATEWAY_WORKERS = "OTEL_POSTHOG_GATEWAY_WORKERS"
+GATEWAY_ACKNOWLEDGE = "OTEL_POSTHOG_GATEWAY_ACKNOWLEDGE"
+GATEWAY_LOG = "OTEL_POSTHOG_GATEWAY_LOG"
+
+# Of `otel-posthog gateway` alone; beside them it reads the endpoint, the token and what conversion and delivery read.
+GATEWAY: tuple[Variable, ...] = (
+    Variable(GATEWAY_CONFIG, "path", "", "The gateway's `bridge.yaml`; the option `--config` beats it."),
+    Variable(GATEWAY_TOKENS, "list", "", "Bearer tokens that callers may show, where no file lists any.", secret=True),
+    Variable(GATEWAY_TOKENS_FILE, "path", "", "File of such tokens, one a line; read again when it changes."),
+    Variable(GATEWAY_HTTP, "text", "", "Where it listens for OTLP over HTTP: `host:port`, or `off`.", "127.0.0.1:4318"),
+    Variable(GATEWAY_GRPC, "text", "", "Where it listens for OTLP over gRPC: `host:port`, or `off`.", "127.0.0.1:4317"),
+    Variable(GATEWAY_ADMIN, "text", "", "Where it serves health and metrics: `host:port`, or `off`.", "127.0.0.1:8888"),
+    Variable(GATEWAY_WORKERS, "text", "", "Its processes: a number, or `auto` for one per core.", "1"),
+    Variable(
+        GATEWAY_ACKNOWLEDGE,
+        "choice",
+        "",
+        "What its answer promises: on disk, or delivered.",
+        "spool",
+        choices=("spool", "forward"),
+    ),
+    Variable(GATEWAY_LOG, "choice", "", "Format of its log lines.", "text", choices=("text", "json")),
+)
+
 # Read where they are needed, so no part of the settings.
 ELSEWHERE: tuple[Variable, ...] = (
     Variable(
@@ -364,7 +394,7 @@ ELSEWHERE: tuple[Variable, ...] = (
     Variable("OTEL_POSTHOG_RUN", "text", "", "Set by `otel-posthog run` for what it starts; not by people."),
 )
 
-VARIABLES: tuple[Variable, ...] = (*STANDARD, *OURS, *ELSEWHERE)
+VARIABLES: tuple[Variable, ...] = (*STANDARD, *OURS, *GATEWAY, *ELSEWHERE)
 
 
 def variable(name: str) -> Variable:

@@ -135,6 +135,8 @@ class ConvertConfig:
         in_app_exclude: Module or path prefixes that are not the app's.
         static_properties: Added to every event where absent.
         honour_carrier: Convert nothing that the emitting process delivers itself (`posthog.carrier`; gateway only).
+        trust_headers: Believe captured `x-posthog-*` request headers (gateway; in a process `identity.headers` decides
+            whether they are captured).
     """
 
     exceptions: bool = True
@@ -147,6 +149,7 @@ class ConvertConfig:
     in_app_exclude: tuple[str, ...] = ()
     static_properties: Mapping[str, object] = field(default_factory=dict[str, object])
     honour_carrier: bool = False
+    trust_headers: bool = True
 
 
 @frozen

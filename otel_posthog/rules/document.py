@@ -66,8 +66,18 @@ class Node:
         return cast("list[Node]", value) if isinstance(value, list) else None
 
 
-def read_document(path: str) -> tuple[Node, str]:
+def read_document(
+    path: str,
+    *,
+    what: str = "rules file",
+    hint: str = "Mend the path in OTEL_POSTHOG_CONFIG, or unset it to run without rules",
+) -> tuple[Node, str]:
     """The root of the rules in a file, and the key path to it ("" or `tool.otel_posthog`).
+
+    Args:
+        path: As the user wrote it.
+        what: What it is to the user, for messages: another file of ours is read in the same way.
+        hint: What to do where it cannot be read.
 
     Raises:
         RulesError: The file cannot be read, is too big, is no text, or is no YAML or TOML.
@@ -78,14 +88,14 @@ def read_document(path: str) -> tuple[Node, str]:
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise RulesError(
-            f"the rules file cannot be read: {reason}",
+            f"the {what} cannot be read: {reason}",
             file=path,
-            hint="Mend the path in OTEL_POSTHOG_CONFIG, or unset it to run without rules",
+            hint=hint,
         ) from None
-    return parse_document(raw, path)
+    return parse_document(raw, path, what=what)
 
 
-def parse_document(raw: bytes, path: str) -> tuple[Node, str]:
+def parse_document(raw: bytes, path: str, *, what: str = "rules file") -> tuple[Node, str]:
     """As `read_document`, for bytes that are already there.
 
     Raises:
@@ -93,7 +103,7 @@ def parse_document(raw: bytes, path: str) -> tuple[Node, str]:
     """
     if len(raw) > MAX_BYTES:
         raise RulesError(
-            f"the rules file is larger than {MAX_BYTES // 1024} KiB", file=path, hint="Is this the right file?"
+            f"the {what} is larger than {MAX_BYTES // 1024} KiB", file=path, hint="Is this the right file?"
         )
     try:
         text = raw.decode("utf-8-sig")

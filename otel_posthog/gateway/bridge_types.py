@@ -1,0 +1,613 @@
+"""What a value of `bridge.yaml` may be: each type reads a node, describes itself to editors and to the reference.
+
+Reading goes on after a mistake, so that one look at the messages is enough to mend the whole file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from otel_posthog.config.values import plain, shown
+from otel_posthog.errors import ConfigError, RulesError
+from otel_posthog.rules.document import Entry, Node
+
+Schema = dict[str, Any]
+
+MISSING: Final = object()
+"""What a value that cannot be read is: its complaint has been noted."""
+
+_UNITS: Final = {
+    "": 1, "b": 1,
+    "kib": 1024, "mib": 1024**2, "gib": 1024**3, "tib": 1024**4,
+    "kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4,
+}  # fmt: skip
+_TIMES: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_AMOUNT: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A node and where it is.
+
+    Args:
+        node: The value.
+        path: Its key path, e.g. `projects.shop.key`.
+        line: 1-based line, the key's where there is one.
+    """
+
+    node: Node
+    path: str = ""
+    line: int = 0
+
+    def child(self, name: str, entry: Entry) -> At:
+        """The value of one key."""
+        quoted = f'["{name}"]' if not name or "." in name or " " in name else (f".{name}" if self.path else name)
+        return At(entry.node, self.path + quoted, entry.line or entry.node.line)
+
+    def members(self) -> Iterator[At]:
+        """The members of a list."""
+        for index, member in enumerate(self.node.sequence or []):
+            yield At(member, f"{self.path}[{index}]", member.line)
+
+
+@dataclass(slots=True)
+class Complaints:
+    """What is wrong with one file, in the order in which it was found.
+
+    Args:
+        file: Its path, as its owner wrote it.
+    """
+
+    file: str
+    found: list[ConfigError] = field(default_factory=list[ConfigError])
+
+    def add(self, message: str, at: At, hint: str = "") -> Any:
+        """Notes a mistake; gives `MISSING`."""
+        self.found.append(RulesError(message, file=self.file, line=at.line, key=at.path, hint=hint))
+        return MISSING
+
+
+class Type(Protocol):
+    """One type of value."""
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """The value, or `MISSING` after a complaint."""
+        ...
+
+    def schema(self) -> Schema:
+        """For editors; references are to `#/$defs/<table>`."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """For the reference, a few words."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a table.
+
+    Args:
+        name: As written in the file.
+        type: What its value may be.
+        doc: What it means, in Markdown.
+        required: Whether it must be there.
+        default: What holds without it, as it would be written; "" where the key is simply absent.
+        example: A YAML value, for the reference.
+    """
+
+    name: str
+    type: Type
+    doc: str
+    required: bool = False
+    default: str = ""
+    example: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One kind of mapping in the file.
+
+    Args:
+        name: Its name in the schema.
+        doc: What it is, in Markdown.
+        keys: Its keys.
+    """
+
+    name: str
+    doc: str
+    keys: tuple[Key, ...]
+
+    def read(self, at: At, complaints: Complaints, *, ignore: str = "\0") -> Mapping[str, Any]:
+        """The values of a mapping; what is absent, or wrong, is not in it.
+
+        Args:
+            at: The mapping.
+            complaints: Gets what is wrong.
+            ignore: Keys that begin so are left alone.
+        """
+        entries = at.node.mapping
+        if entries is None:
+            complaints.add(f"{described(at.node)} stands where a mapping belongs", at, self.doc)
+            return {}
+        known = {key.name: key for key in self.keys}
+        values: dict[str, Any] = {}
+        for name, entry in entries.items():
+            here = at.child(name, entry)
+            if name in known:
+                value = known[name].type.read(here, complaints)
+                if value is not MISSING:
+                    values[name] = value
+            elif not name.startswith(ignore):
+                near = difflib.get_close_matches(name, known, 1, 0.6)
+                meant = f"Did you mean `{near[0]}`? " if near else ""
+                complaints.add(f"unknown key `{shown(name)[1:-1]}`", here, f"{meant}Known here: {', '.join(known)}")
+        for key in self.keys:
+            if key.required and key.name not in entries:
+                sentence = key.doc.partition(". ")[0].rstrip(".")
+                complaints.add(f"`{key.name}` is missing", at, f"Add it: {sentence[0].lower()}{sentence[1:]}")
+        return values
+
+    def schema(self) -> Schema:
+        """The table as a JSON Schema."""
+        made: Schema = {
+            "type": "object",
+            "description": self.doc,
+            "additionalProperties": False,
+            "properties": {key.name: key.type.schema() | {"description": key.doc} for key in self.keys},
+        }
+        required = [key.name for key in self.keys if key.required]
+        return made | ({"required": required} if required else {})
+
+
+def described(node: Node) -> str:
+    """A node for a message; text is shown short and without anything that looks like a key."""
+    value = node.value
+    if value is None:
+        return "nothing"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list"
+    return f"`{str(value).lower()}`" if isinstance(value, bool) else shown(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """`true` or `false`."""
+
+    label: str = "true or false"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        if isinstance(at.node.value, bool):
+            return at.node.value
+        return complaints.add(f"{described(at.node)} stands where `true` or `false` belongs", at)
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {"type": "boolean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Text that is not blank, of one line."""
+
+    label: str = "text"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        value = at.node.value
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return complaints.add(f"{described(at.node)} stands where text belongs", at, "Put it in quotes")
+        if not isinstance(value, str):
+            return complaints.add(f"{described(at.node)} stands where text belongs", at)
+        if not value.strip():
+            return complaints.add("this is empty", at)
+        if not value.isprintable():
+            return complaints.add("this text has line breaks or control characters", at, "Write it in one line")
+        return value.strip()
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {"type": "string", "pattern": "\\S"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some words."""
+
+    words: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return ", ".join(f"`{word}`" for word in self.words)
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        value = at.node.value
+        if value in self.words:
+            return value
+        near = difflib.get_close_matches(str(value), self.words, 1)
+        meant = f"Did you mean `{near[0]}`? " if near else ""
+        return complaints.add(f"{described(at.node)} is not known", at, f"{meant}Use one of {', '.join(self.words)}")
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {"enum": list(self.words)}
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number within limits; with `word`, that word means 0."""
+
+    minimum: int
+    maximum: int
+    word: str = ""
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return f"{plain(self.minimum)}–{plain(self.maximum)}" + (f", or `{self.word}`" if self.word else "")
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        value = at.node.value
+        if self.word and value == self.word:
+            return 0
+        limits = f"a whole number from {plain(self.minimum)} to {plain(self.maximum)}"
+        hint = f"Use {limits if self.maximum > self.minimum else plain(self.minimum)}"
+        hint += f", or `{self.word}`" if self.word else ""
+        if isinstance(value, bool) or not isinstance(value, int):
+            return complaints.add(f"{described(at.node)} is not a whole number", at, hint)
+        if not self.minimum <= value <= self.maximum:
+            return complaints.add(f"{plain(value)} is out of range", at, hint)
+        return value
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        number: Schema = {"type": "integer", "minimum": self.minimum, "maximum": self.maximum}
+        return {"anyOf": [number, {"const": self.word}]} if self.word else number
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """A number of bytes: `1048576`, `64MiB`, `1.5GB`."""
+
+    minimum: int
+    maximum: int
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return f"bytes, {size(self.minimum)}–{size(self.maximum)}"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        amount = _amount(at.node.value, _UNITS)
+        hint = f"Use a size from {size(self.minimum)} to {size(self.maximum)}, such as 64MiB"
+        if amount is None:
+            return complaints.add(f"{described(at.node)} is not a number of bytes", at, hint)
+        if not self.minimum <= amount <= self.maximum:
+            return complaints.add(f"{described(at.node)} is out of range", at, hint)
+        return int(amount)
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {
+            "anyOf": [
+                {"type": "integer", "minimum": self.minimum, "maximum": self.maximum},
+                {"type": "string", "pattern": "^\\s*[0-9]+(\\.[0-9]+)?\\s*([KMGTkmgt][Ii]?)?[Bb]\\s*$"},
+            ]
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """A number of seconds: `0.5`, `500ms`, `30s`, `5m`, `1h`."""
+
+    minimum: float
+    maximum: float
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return f"seconds, {plain(self.minimum)}–{plain(self.maximum)}"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        amount = _amount(at.node.value, _TIMES)
+        hint = f"Use seconds from {plain(self.minimum)} to {plain(self.maximum)}, such as 2.5 or 500ms"
+        if amount is None:
+            return complaints.add(f"{described(at.node)} is not a number of seconds", at, hint)
+        if not self.minimum <= amount <= self.maximum:
+            return complaints.add(f"{described(at.node)} is out of range", at, hint)
+        return float(amount)
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {
+            "anyOf": [
+                {"type": "number", "minimum": self.minimum, "maximum": self.maximum},
+                {"type": "string", "pattern": "^\\s*[0-9]+(\\.[0-9]+)?\\s*(ms|s|m|h)\\s*$"},
+            ]
+        }
+
+
+def _amount(value: object, units: Mapping[str, float]) -> float | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, (int, float)):
+        return value if math.isfinite(value) else None
+    found = _AMOUNT.match(value) if isinstance(value, str) else None
+    # The exact word first: `m` and `M` are not the same.
+    unit = units.get(found[2], units.get(found[2].lower())) if found else None
+    return float(found[1]) * unit if found and unit is not None else None
+
+
+def size(count: float) -> str:
+    """A number of bytes as people write it."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        factor = _UNITS[unit.lower()]
+        if count >= factor and count % factor == 0:
+            return f"{plain(count // factor)} {unit}"
+    return f"{plain(count)} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """`host:port`, `:port` or a port; `off` for not at all."""
+
+    label: str = "`host:port`, or `off`"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        value = at.node.value
+        if value is False or (isinstance(value, str) and value.strip().lower() == "off"):
+            return None
+        if isinstance(value, bool) or not isinstance(value, (str, int)):
+            return complaints.add(f"{described(at.node)} is no address", at, _LISTEN_HINT)
+        try:
+            return parse_address(str(value))
+        except ValueError as error:
+            return complaints.add(str(error), at, _LISTEN_HINT)
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 65535},
+                {"enum": ["off", False]},
+                {"type": "string", "pattern": "^(\\[[0-9a-fA-F:.%]+\\]|[^\\s:/\\[\\]]*):[0-9]{1,5}$"},
+            ]
+        }
+
+
+_LISTEN_HINT: Final = "Write 127.0.0.1:4318, 0.0.0.0:4318, [::]:4318 or off"
+_ADDRESS: Final = re.compile(r"(?:(?P<host>\[[0-9A-Fa-f:.%]+\]|[^\s:/@\[\]]*):)?(?P<port>[0-9]{1,5})\Z")
+
+
+def parse_address(text: str) -> tuple[str, int]:
+    """Host and port, from `host:port`, `:port` (every interface) or a port (this machine).
+
+    Raises:
+        ValueError: It is none of these.
+    """
+    found = _ADDRESS.match(text.strip())
+    if found is None:
+        raise ValueError(f"{shown(text)} is no address to listen on")
+    port = int(found["port"])
+    if port > 65535:
+        raise ValueError(f"{port} is no port; the highest is 65535")
+    host = "127.0.0.1" if found["host"] is None else found["host"].strip("[]") or "0.0.0.0"  # noqa: S104 - as written
+    return "0.0.0.0" if host == "*" else host, port  # noqa: S104 - as above
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a secret is.
+
+    Args:
+        kind: `env` or `file`.
+        name: The variable, or the path as written.
+        at: Where that is said.
+    """
+
+    kind: str
+    name: str
+    at: At
+
+
+@dataclass(frozen=True, slots=True)
+class SecretSource:
+    """`{env: NAME}` or `{file: PATH}`; with `several`, a list of them too. A secret itself is never written here."""
+
+    several: bool = False
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return "`{env: NAME}` or `{file: PATH}`" + (", or a list of these" if self.several else "")
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        if self.several and at.node.sequence is not None:
+            found = [self._one(member, complaints) for member in at.members()]
+            if not found:
+                return complaints.add("an empty list", at, f"Write {self.label}")
+            return MISSING if MISSING in found else tuple(found)
+        one = self._one(at, complaints)
+        return (one,) if self.several and one is not MISSING else one
+
+    def _one(self, at: At, complaints: Complaints) -> Any:
+        entries = at.node.mapping
+        hint = "Write {env: NAME} for a variable that holds it, or {file: PATH} for a file"
+        if entries is None or not entries:
+            # Never what stands there: it is the secret.
+            what = "a text" if isinstance(at.node.value, str) else described(at.node)
+            return complaints.add(f"{what} stands where the source of a secret belongs", at, hint)
+        for name, entry in entries.items():
+            if name not in ("env", "file"):
+                return complaints.add(f"unknown key `{shown(name)[1:-1]}`", at.child(name, entry), hint)
+        if len(entries) > 1:
+            return complaints.add("`env` and `file` together", at, "Keep one of the two")
+        kind, entry = next(iter(entries.items()))
+        here = at.child(kind, entry)
+        text = Text().read(here, complaints)
+        return text if text is MISSING else Source(kind, text, here)
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        one: Schema = {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "required": [kind],
+                    "additionalProperties": False,
+                    "properties": {kind: {"type": "string", "pattern": "\\S"}},
+                }
+                for kind in ("env", "file")
+            ]
+        }
+        return {"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]} if self.several else one
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A text, or a list of them; each once."""
+
+    label: str = "text or a list"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        members = list(at.members()) if at.node.sequence is not None else [at]
+        if not members:
+            return complaints.add("an empty list", at, "Remove the key, or fill it")
+        found = [Text().read(member, complaints) for member in members]
+        return MISSING if MISSING in found else tuple(dict.fromkeys(found))
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        one = Text().schema()
+        return {"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]}
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """A mapping from name to a single value, or to a list of values of which one must hold."""
+
+    several: bool = True
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return "key: value" + (", or a list of values" if self.several else "")
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        entries = at.node.mapping
+        if not entries:
+            what = "an empty mapping" if entries is not None else described(at.node)
+            return complaints.add(f"{what} stands where key: value belongs", at)
+        found: dict[str, Any] = {}
+        for name, entry in entries.items():
+            here = at.child(name, entry)
+            listed = self.several and entry.node.sequence is not None
+            members = list(here.members()) if listed else [here]
+            values = [self._scalar(member, complaints) for member in members]
+            if not name.strip() or not values:
+                return complaints.add("an empty name" if not name.strip() else "an empty list", here)
+            if MISSING in values:
+                return MISSING
+            found[name] = tuple(as_text(value) for value in values) if self.several else values[0]
+        return found
+
+    def _scalar(self, at: At, complaints: Complaints) -> Any:
+        value = at.node.value
+        if isinstance(value, (str, int, float)) and not (isinstance(value, float) and not math.isfinite(value)):
+            return value
+        return complaints.add(f"{described(at.node)} stands where a single value belongs", at)
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        one: Schema = {"type": ["string", "number", "boolean"]}
+        value = {"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]} if self.several else one
+        return {"type": "object", "minProperties": 1, "additionalProperties": value}
+
+
+def as_text(value: object) -> str:
+    """A scalar as the text that values are compared by: `true`, `1`, `shop`."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sub:
+    """A mapping by a table of its own."""
+
+    table: Table
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return f"mapping, see [`{self.table.name}`](#{self.table.name})"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`."""
+        return self.table.read(at, complaints)
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {"$ref": f"#/$defs/{self.table.name}"}
+
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A mapping from a name to something; names are shown in logs and metrics."""
+
+    type: Type
+    what: str
+
+    @property
+    def label(self) -> str:
+        """See `Type`."""
+        return f"name: {self.type.label}"
+
+    def read(self, at: At, complaints: Complaints) -> Any:
+        """See `Type`: name -> the value and where it is."""
+        entries = at.node.mapping
+        if not entries:
+            what = "an empty mapping" if entries is not None else described(at.node)
+            return complaints.add(
+                f"{what} stands where {self.what} belong", at, "Write each below a name of its own, or remove the key"
+            )
+        found: dict[str, tuple[Any, At]] = {}
+        for name, entry in entries.items():
+            here = at.child(name, entry)
+            if not _NAME.match(name):
+                complaints.add(
+                    f"{shown(name)} is no name", here, "Use letters, digits, `.`, `_` and `-`, 64 at the most"
+                )
+                continue
+            value = self.type.read(here, complaints)
+            if value is not MISSING:
+                found[name] = (value, here)
+        return found
+
+    def schema(self) -> Schema:
+        """See `Type`."""
+        return {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"},
+            "additionalProperties": self.type.schema(),
+        }
