@@ -26,7 +26,7 @@ from otel_posthog.convert.ids import canonical, hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
 from otel_posthog.convert.layout import Layout, Layouts
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
-from otel_posthog.convert.plain import PlainEvents
+from otel_posthog.convert.plain import PlainEvents, plain_person
 from otel_posthog.convert.tags import Tags, promoted, read_tags
 from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.convert.updates import Updates, group_subject, read_updates
@@ -117,6 +117,8 @@ class Converter:
         """
         attributes = signal.attributes
         said = attributes.get(posthog.DISTINCT_ID)
+        if type(said) is str and (found := plain_person(said)):
+            return found
         rule = ""
         if (
             said is None

@@ -66,7 +66,7 @@ class PlainEvents:
         """
         attributes, local = signal.attributes, signal.local
         name = _name(attributes[posthog.EVENT])
-        person = _person(attributes[layout.who] if layout.who else local.distinct_id if local is not None else "")
+        person = plain_person(attributes[layout.who] if layout.who else local.distinct_id if local is not None else "")
         time_ns, kind = signal.time_ns, signal.kind
         if not name or not person or not EARLIEST_NS <= time_ns <= LATEST_NS or (kind is _LOG and is_exception(signal)):
             return None
@@ -119,7 +119,7 @@ def _name(value: AttributeValue) -> str:
     return name if name != posthog.EVENT_EXCEPTION else ""
 
 
-def _person(value: AttributeValue) -> str:
+def plain_person(value: AttributeValue) -> str:
     """`value` as a distinct id, "" where it has to be mended or is none."""
     if not (type(value) is str and value.isascii() and "\x00" not in value):
         return ""

@@ -53,7 +53,8 @@ class Edge:
         """Keys by which a span that is not converted tells who its trace belongs to."""
         self.shapes = Shapes()
         self.moments = Moments()
-        self._claim = f"_otel_posthog_{id(self):x}"
+        self.claim_key = f"_otel_posthog_{id(self):x}"
+        """Attribute of an object that was handed over."""
         self.worker = worker or Worker(
             runtime.bridge,
             identity=settings.identity,
@@ -70,13 +71,13 @@ class Edge:
             item: A span, or a log record (the inner one: batch processors copy it with what is on it).
             what: Tells several things to hand over about one object apart.
         """
-        return self._claim + what in getattr(item, "__dict__", ())
+        return self.claim_key + what in getattr(item, "__dict__", ())
 
     def claim(self, item: Any, what: str = "") -> None:
         """The object has been handed over."""
         kept = getattr(item, "__dict__", None)
         if kept is not None:
-            kept[self._claim + what] = True
+            kept[self.claim_key + what] = True
 
     def refresh(self) -> None:
         """Takes over the rules that a reload put behind the bridge."""

@@ -129,10 +129,12 @@ class PostHogSpanProcessor(SpanProcessor):
         )
         self.on_end = quick_end(
             self._ending,
+            self._tagged_ending,
             quiet=self._edge.shapes.quiet,
             candidates=self._ends,
             open_traces=self._worker.open_traces,
             roots=self._roots,
+            begun=self._begun,
         )
 
     # --- start -------------------------------------------------------------------------------------------------------
@@ -239,6 +241,16 @@ class PostHogSpanProcessor(SpanProcessor):
                 self._worker.open_traces.add(trace_id)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_end", error)
+
+    def _tagged_ending(self, span: Any) -> None:
+        """As `_ending`, for a span that names an event and has nothing else that concerns us (see `quick.py`)."""
+        kept, claim = span.__dict__, self._edge.claim_key
+        if claim in kept or (self._suppressed and self._current().get(self._suppressed)):
+            return
+        trace_id = span._context.trace_id
+        if self._worker.hand_over(self._expand_end, (span, None, False)):
+            kept[claim] = True
+            self._worker.open_traces.add(trace_id)
 
     def _interesting(self, events: Sequence[Any]) -> bool:
         if self._event_rules:

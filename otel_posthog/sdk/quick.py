@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
+from opentelemetry.trace import SpanKind
+
 from otel_posthog.sdk.candidates import Candidates
 from otel_posthog.sdk.identity import LINKING
 from otel_posthog.semconv import posthog
@@ -27,6 +29,8 @@ class OnEnd(Protocol):
         ...
 
 
+_CONSUMER: Final = SpanKind.CONSUMER
+_EVENT: Final = posthog.EVENT
 _AT_START: Final = LINKING | {posthog.ON}
 """Keys of a span, or of its parent, for which there is something to do at its start."""
 
@@ -74,32 +78,40 @@ def quick_start(
 
 def quick_end(
     careful: OnEnd,
+    tagged: OnEnd,
     *,
     quiet: set[str],
     candidates: Candidates,
     open_traces: set[int],
     roots: dict[int, int],
+    begun: dict[int, None],
 ) -> OnEnd:
     """The look at a span that ended.
 
     Args:
         careful: Does what is to be done.
+        tagged: The same, for a span that names an event, and of which there is nothing else to know.
         quiet: Keys that concern nobody; grows.
         candidates: Spans that a rule may match.
         open_traces: Traces that something waits for; the same object for good.
         roots: Local roots of traces from outside that are at work; the same object for good.
+        begun: Spans that were handed over at their start; the same object for good.
     """
     all_quiet = quiet.issuperset
     admit = candidates.admit if candidates else None
 
     def on_end(span: Any) -> None:
         try:
-            if (
-                all_quiet(span._attributes._dict)
-                and not span._events._dq
-                and (admit is None or not admit(span))
-                and not ((open_traces or roots) and (span._parent is None or span._parent.is_remote))
-            ):
+            attributes = span._attributes._dict
+            if all_quiet(attributes):
+                if (
+                    not span._events._dq
+                    and (admit is None or not admit(span))
+                    and not ((open_traces or roots) and (span._parent is None or span._parent.is_remote))
+                ):
+                    return
+            elif _EVENT in attributes and not (span._events._dq or roots or begun or span._kind is _CONSUMER):
+                tagged(span)
                 return
         except Exception:  # noqa: BLE001 - the careful way looks again, and reports
             pass

@@ -63,8 +63,9 @@ class Reader:
     def __init__(self, resource_defaults: Attributes | None = None, *, unread: frozenset[str] = frozenset()) -> None:
         self._defaults: Attributes = resource_defaults or {}
         self._unread = tuple(unread)
-        # Nearly every process has one. A pair, so that other threads see both or neither.
+        # The next span's are mostly the same. Pairs, so that other threads see both or neither.
         self._newest_resource: tuple[object, Resource] = (self, Resource({}))
+        self._newest_scope: tuple[object, Scope] = (self, _NO_SCOPE)
         self._resources = _ByIdentity()
         self._scopes = _ByIdentity()
 
@@ -84,12 +85,13 @@ class Reader:
                 self._forget(attributes)
             trace_id, span_id, description = context.trace_id, context.span_id, status._description
             resource, made = self._newest_resource
+            scope, read = self._newest_scope
             return Signal(
                 _SPAN,
                 name if type(name) is str else _text(name),
                 attributes,
                 made if resource is span._resource else self.resource(span._resource),
-                self.scope(span._instrumentation_scope),
+                read if scope is span._instrumentation_scope else self.scope(span._instrumentation_scope),
                 _TRACE_ID % trace_id if trace_id else "",
                 _SPAN_ID % span_id if span_id else "",
                 "" if parent is None else _hex(parent.span_id, 16),
@@ -204,6 +206,7 @@ class Reader:
                 normal_attributes(getattr(scope, "attributes", None) or {}),
             )
             self._scopes.put(scope, None, made)
+        self._newest_scope = (scope, made)
         return cast("Scope", made)
 
 
