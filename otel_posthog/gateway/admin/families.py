@@ -54,6 +54,7 @@ def gather(sources: AdminSources) -> tuple[Family, ...]:
 
 def _own(sources: AdminSources) -> Iterator[Family]:
     yield Family(names.INFO, (((("version", __version__),), 1),))
+    yield Family(names.WORKER_UP, (((), 1),))
     yield Family(names.READY, (((), int(not why_not_ready(sources))),))
     blocked = ((project.name, project.bridge.delivery_stats().blocked) for project in sources.projects())
     yield Family(names.BLOCKED, tuple(((("project", name),), int(bool(why))) for name, why in blocked))

@@ -26,12 +26,16 @@ def why_not_alive(sources: AdminSources) -> tuple[Reason, ...]:
     )
 
 
+def why_not_serving(phase: Phase) -> Reason | None:
+    """The reason of a life that has not begun, or ends."""
+    return None if phase is Phase.SERVING else Reason("phase", _PHASES[phase])
+
+
 def why_not_ready(sources: AdminSources) -> tuple[Reason, ...]:
     """Reasons for sending nothing to it; empty where it is ready."""
     reasons: list[Reason] = []
-    phase = sources.phase()
-    if phase is not Phase.SERVING:
-        reasons.append(Reason("phase", _PHASES[phase]))
+    if reason := why_not_serving(sources.phase()):
+        reasons.append(reason)
     reasons += why_not_alive(sources)
     if error := sources.spool_error():
         reasons.append(Reason("spool", f"the spool takes nothing: {error}"))

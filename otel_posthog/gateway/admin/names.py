@@ -29,10 +29,17 @@ INFO: Final = Metric(
     "otel_posthog.gateway.info", "1", "Always 1; its attribute names the version.", ("version",), Instrument.GAUGE
 )
 
+WORKER_UP: Final = Metric(
+    "otel_posthog.worker.up", "1", "1 for a worker that answers, 0 for one that does not.", (), Instrument.GAUGE
+)
+WORKER_RESTARTS: Final = Metric(
+    "otel_posthog.worker.restarts", "{restart}", "How often a worker had to be started anew.", ("worker",)
+)
+
 BOOK_METRICS: Final[tuple[Metric, ...]] = ()
 """What the receivers and the intake count."""
 
-OWN_METRICS: Final[tuple[Metric, ...]] = (READY, BLOCKED, VIEWERS, INFO)
+OWN_METRICS: Final[tuple[Metric, ...]] = (INFO, READY, WORKER_UP, WORKER_RESTARTS, BLOCKED, VIEWERS)
 """What the operator's door tells by itself."""
 
 GATEWAY_METRICS: Final[tuple[Metric, ...]] = (*OWN_METRICS, *BOOK_METRICS)
