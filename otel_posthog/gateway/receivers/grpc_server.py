@@ -16,8 +16,10 @@ from __future__ import annotations
 import importlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from otel_posthog.errors import ConfigError
@@ -35,7 +37,6 @@ METHODS: Final[dict[str, Received]] = {
 }
 _GZIP: Final = b"\x1f\x8b"
 _IDENTITY_AND_GZIP: Final = 0b101
-_FOREVER: Final = 365 * 24 * 3600.0
 _DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -56,9 +57,12 @@ class GrpcServer:
         self, listen: Listen, settings: ReceiverSettings, desk: Desk, certificates: Certificates | None = None
     ) -> None:
         grpc: Any = importlib.import_module("grpc")
+        self._waiting = _AllWaiting()
+        # Longer than anything that has begun may take.
+        self._grace = settings.header_timeout + settings.body_timeout + settings.answer_timeout
         self._executor = ThreadPoolExecutor(settings.grpc_threads, thread_name_prefix="otlp-grpc")
         self._server = grpc.server(
-            self._executor, handlers=(_Handlers(grpc, settings, desk, self),), options=_options(settings)
+            self._executor, handlers=(_Handlers(grpc, settings, desk, self, self._waiting),), options=_options(settings)
         )
         self.draining = False
         self._stopped: threading.Event | None = None
@@ -84,26 +88,30 @@ class GrpcServer:
         """Takes no new connection and no new request; what has been begun goes on."""
         self.draining = True
         if self._stopped is None:
-            self._stopped = self._server.stop(_FOREVER)
+            self._stopped = self._server.stop(self._grace)
 
     def stop(self, timeout: float) -> None:
         """Ends everything, at most `timeout` seconds after what is in flight; idempotent."""
         self.stop_accepting()
         assert self._stopped is not None
         if not self._stopped.wait(timeout):
-            self._server.stop(None).wait(timeout)
+            self._waiting.release()
+            self._server.stop(None).wait(1.0)
         self._executor.shutdown(wait=False, cancel_futures=True)
 
 
 class _Handlers:
     """Answers every method of OTLP; grpc's `GenericRpcHandler` by its shape."""
 
-    def __init__(self, grpc: Any, settings: ReceiverSettings, desk: Desk, server: GrpcServer) -> None:
+    def __init__(
+        self, grpc: Any, settings: ReceiverSettings, desk: Desk, server: GrpcServer, waiting: _AllWaiting
+    ) -> None:
         self._grpc = grpc
         self._settings = settings
         self._desk = desk
         self._server = server
         self._watch = _Watch()
+        self._waiting = waiting
         self._refuse_caller = self._handler(self._refusing(UNAUTHENTICATED.grpc, "unauthenticated"))
         self._refuse_room = self._handler(self._retrying("no room for more requests, try again"))
         self._refuse_draining = self._handler(self._retrying("shutting down, try again"))
@@ -171,12 +179,20 @@ class _Handlers:
             self._desk.refused("busy")
             return Answer(AnswerKind.RETRY, message="no room for more requests, try again")
         since = time.perf_counter()
-        waiting = _Waiting()
-        self._desk.receive(kind, PROTOBUF, body, body.startswith(_GZIP), caller, waiting.done)
-        answer = waiting.wait(_patience(context, self._settings.answer_timeout))
+        # Of whatever is put into it, the first counts: the answer, or word that nobody waits for one any more.
+        waiting: SimpleQueue[Answer | None] = SimpleQueue()
+        if not context.add_callback(lambda: waiting.put(None)):
+            return None
+        with self._waiting.one(waiting):
+            self._desk.receive(kind, PROTOBUF, body, body.startswith(_GZIP), caller, waiting.put)
+            try:
+                answer = waiting.get(timeout=_patience(context, self._settings.answer_timeout))
+            except Empty:
+                self._desk.refused("deadline_answer")
+                answer = RETRY
         if answer is None:
-            self._desk.refused("deadline_answer")
-            answer = RETRY
+            self._desk.answered(kind, "gone")
+            return None
         self._desk.answered(kind, answer.kind.value, time.perf_counter() - since)
         return answer
 
@@ -203,27 +219,29 @@ class _Handlers:
         context.abort(getattr(self._grpc.StatusCode, MAPPED[answer.kind].grpc), details.message)
 
 
-class _Waiting:
-    """The place where a thread waits for one answer."""
-
-    __slots__ = ("_answer", "_lock")
+class _AllWaiting:
+    """Every thread that waits for an answer, so that none of them outlives the server."""
 
     def __init__(self) -> None:
-        self._answer: Answer | None = None
         self._lock = threading.Lock()
-        self._lock.acquire()
+        self._queues: set[SimpleQueue[Answer | None]] = set()
 
-    def done(self, answer: Answer) -> None:
-        """Takes the answer; only the first one counts."""
-        if self._answer is None:
-            self._answer = answer
-            self._lock.release()
+    @contextmanager
+    def one(self, queue: SimpleQueue[Answer | None]) -> Generator[None]:
+        """For a `with` block around the wait."""
+        with self._lock:
+            self._queues.add(queue)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._queues.discard(queue)
 
-    def wait(self, timeout: float) -> Answer | None:
-        """The answer; `None` where it does not come in time."""
-        if self._lock.acquire(timeout=timeout):
-            return self._answer
-        return None
+    def release(self) -> None:
+        """Tells all of them to come again."""
+        with self._lock:
+            for queue in self._queues:
+                queue.put(RETRY)
 
 
 class _Watched:

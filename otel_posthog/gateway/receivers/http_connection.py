@@ -105,7 +105,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The peer is there (with TLS: after the handshake)."""
-        # uvloop's transports are not of asyncio's classes.
+        # By its shape: other loops' transports are not of asyncio's classes.
         self._transport = cast("asyncio.Transport", transport)
         self._parser = _parser()(self)
         self._wait(self._settings.header_timeout, "deadline_header")
@@ -295,8 +295,7 @@ class Connection(asyncio.BufferedProtocol):
     def close(self) -> None:
         """Ends the connection after what has been written."""
         self._closing = True
-        if self._transport is not None:
-            self._transport.close()
+        self._end()
 
     def abort(self) -> None:
         """Ends the connection now."""

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import errno
 import functools
-import importlib
 import socket
 import ssl
 import sys
@@ -70,8 +69,8 @@ class HttpServer:
         self.buffer = memoryview(bytearray(_BUFFER))
         self._desk = desk
         self._certificates = certificates
-        self._socket = _listen(listen, reuse_port=settings.reuse_port)
-        self.port: int = self._socket.getsockname()[1]
+        self._sockets = _listen(listen, reuse_port=settings.reuse_port)
+        self.port: int = self._sockets[0].getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ident = 0
         self._connections: set[Connection] = set()
@@ -99,7 +98,7 @@ class HttpServer:
     def stop(self, timeout: float) -> None:
         """Ends everything, at most `timeout` seconds after what is in flight; idempotent."""
         if not self._thread.is_alive():
-            self._socket.close()
+            self._close_sockets()
             return
         self._call(self._drain)
         self._empty.wait(timeout)
@@ -234,7 +233,7 @@ class HttpServer:
     # --- the loop --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        loop = self._loop = _new_loop()
+        loop = self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(loop)
         self._ident = threading.get_ident()
         loop.set_exception_handler(self._on_loop_fault)
@@ -242,7 +241,7 @@ class HttpServer:
         try:
             loop.run_forever()
         finally:
-            self._socket.close()
+            self._close_sockets()
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
             self._empty.set()
@@ -250,7 +249,7 @@ class HttpServer:
     def _begin(self) -> None:
         assert self._loop is not None
         self._sweep()
-        self._loop.add_reader(self._socket.fileno(), self._accept)
+        self._listen_again()
         self._started.set()
 
     def _sweep(self) -> None:
@@ -275,8 +274,8 @@ class HttpServer:
         if not self.draining:
             self.draining = True
             assert self._loop is not None
-            self._loop.remove_reader(self._socket.fileno())
-            self._socket.close()
+            self._listen_no_more()
+            self._close_sockets()
             for connection in tuple(self._connections):
                 connection.drain()
         if not self._connections:
@@ -298,11 +297,11 @@ class HttpServer:
 
     # --- connections -----------------------------------------------------------------------------------------------
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         assert self._loop is not None
         for _ in range(_ACCEPTS):
             try:
-                accepted, address = self._socket.accept()
+                accepted, address = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
@@ -320,13 +319,23 @@ class HttpServer:
         self._desk.refused("connections")
         self._desk.say("files", "no file descriptor is left for new OTLP/HTTP connections: raise `ulimit -n`")
         self._evict(None)
-        self._loop.remove_reader(self._socket.fileno())
+        self._listen_no_more()
         self._loop.call_later(1.0, self._listen_again)
 
     def _listen_again(self) -> None:
         if not self.draining:
             assert self._loop is not None
-            self._loop.add_reader(self._socket.fileno(), self._accept)
+            for listener in self._sockets:
+                self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _listen_no_more(self) -> None:
+        assert self._loop is not None
+        for listener in self._sockets:
+            self._loop.remove_reader(listener.fileno())
+
+    def _close_sockets(self) -> None:
+        for listener in self._sockets:
+            listener.close()
 
     def _admit(self, accepted: socket.socket, peer: str) -> None:
         assert self._loop is not None
@@ -381,33 +390,48 @@ class HttpServer:
             raise
 
 
-def _new_loop() -> asyncio.AbstractEventLoop:
+def _listen(address: Listen, *, reuse_port: bool) -> list[socket.socket]:
+    """Listeners at every address that the host has: `localhost` is two, and clients try either."""
+    listeners: list[socket.socket] = []
+    port, missing = address.port, None
     try:
-        uvloop: Any = importlib.import_module("uvloop")
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
-
-
-def _listen(address: Listen, *, reuse_port: bool) -> socket.socket:
-    try:
-        family, kind, protocol, _, name = socket.getaddrinfo(
-            address.host or None, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
+        infos = socket.getaddrinfo(address.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        addresses = {(info[0], info[4]): None for info in infos}
+        for family, name in addresses:
+            try:
+                listeners.append(
+                    _bound(family, (name[0], port, *name[2:]), alone=len(addresses) == 1, reuse=reuse_port)
+                )
+                port = listeners[-1].getsockname()[1]
+            except OSError as error:
+                # A machine whose hosts file has IPv6 and whose kernel has not.
+                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                    raise
+                missing = error
+        if not listeners:
+            raise missing or OSError("it has no address")
     except (OSError, OverflowError, UnicodeError) as error:
+        for listener in listeners:
+            listener.close()
         raise _unusable(address, error) from None
+    return listeners
+
+
+def _bound(family: int, name: tuple[Any, ...], *, alone: bool, reuse: bool) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
+        if reuse:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            # `::` alone is everything, as it is for gRPC; beside an IPv4 listener it must leave that its own.
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not alone))
         listener.bind(name)
         listener.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
+        listener.setblocking(False)
+    except BaseException:
         listener.close()
-        raise _unusable(address, error) from None
-    listener.setblocking(False)
+        raise
     return listener
 
 
