@@ -461,6 +461,17 @@ class Engine:
             return entries
 
     def _encoded(self, entries: Sequence[_Entry], *, record: bool) -> list[Parcel]:
+        wire = self._wire
+        try:
+            parcels = wire.encode_all([entry.event for entry in entries], record=record)
+        except Exception:  # noqa: BLE001 - one of them, or a bug: one by one will show
+            return self._encoded_singly(entries, record=record)
+        for entry, parcel in zip(entries, parcels, strict=True):
+            self._address(parcel, entry)
+        time.sleep(_YIELD)
+        return parcels
+
+    def _encoded_singly(self, entries: Sequence[_Entry], *, record: bool) -> list[Parcel]:
         parcels: list[Parcel] = []
         for entry in entries:
             try:
@@ -470,14 +481,18 @@ class Engine:
             except Exception as error:  # noqa: BLE001 - whatever it is, it costs this event alone
                 self._spoiled(entry, LossReason.ENCODE, f"an event has no JSON form ({type(error).__name__})")
             else:
-                parcel.epoch = entry.epoch
-                parcel.since = entry.since
-                if entry.receipt is not None:
-                    parcel.event = entry.event
-                    parcel.receipt = entry.receipt
+                self._address(parcel, entry)
                 parcels.append(parcel)
         time.sleep(_YIELD)
         return parcels
+
+    @staticmethod
+    def _address(parcel: Parcel, entry: _Entry) -> None:
+        parcel.epoch = entry.epoch
+        parcel.since = entry.since
+        if entry.receipt is not None:
+            parcel.event = entry.event
+            parcel.receipt = entry.receipt
 
     def _spoiled(self, entry: _Entry, reason: LossReason, note: str) -> None:
         with self._changed:

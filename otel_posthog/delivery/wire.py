@@ -117,15 +117,19 @@ class Wire(Protocol):
         ...
 
     def encode(self, event: CaptureEvent, *, record: bool) -> Parcel:
-        """Encodes `event` once and for all.
+        """As `encode_all`, one event."""
+        ...
+
+    def encode_all(self, events: Sequence[CaptureEvent], *, record: bool) -> list[Parcel]:
+        """Encodes each of `events` once and for all; all of them or none.
 
         Args:
-            event: What to encode.
+            events: What to encode.
             record: Also fill in the spool's form.
 
         Raises:
-            PermanentError: The server can never take it.
-            ValueError: It has no wire form (or TypeError, RecursionError): a bug upstream.
+            PermanentError: The server can never take one of them.
+            ValueError: One has no wire form (or TypeError, RecursionError): a bug upstream.
         """
         ...
 

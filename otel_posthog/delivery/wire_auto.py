@@ -11,6 +11,8 @@ reason to change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from otel_posthog.delivery.protocols import Request, Response
 from otel_posthog.delivery.wire import Batch, Parcel, Verdicts, Wire, retryable
 from otel_posthog.errors import ProtocolAbsentError
@@ -49,6 +51,10 @@ class AutoWire:
     def encode(self, event: CaptureEvent, *, record: bool) -> Parcel:
         """See `Wire.encode`; the parcel serves both."""
         return self._first.encode(event, record=record)
+
+    def encode_all(self, events: Sequence[CaptureEvent], *, record: bool) -> list[Parcel]:
+        """See `Wire.encode_all`; the parcels serve both."""
+        return self._first.encode_all(events, record=record)
 
     def request(self, batch: Batch, now: float) -> Request:
         """See `Wire.request`."""

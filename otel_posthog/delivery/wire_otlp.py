@@ -24,7 +24,7 @@ nothing is dropped before `retry_elapsed` unless the data itself is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from otel_posthog.delivery import json_event
@@ -71,6 +71,10 @@ class WireOtlp:
         self._headers = {"Content-Type": "application/x-protobuf", "User-Agent": USER_AGENT, **headers}
         if compress is not None:
             self._headers["Content-Encoding"] = "gzip"
+
+    def encode_all(self, events: Sequence[CaptureEvent], *, record: bool) -> list[Parcel]:
+        """See `Wire.encode_all`."""
+        return [self.encode(event, record=record) for event in events]
 
     def encode(self, event: CaptureEvent, *, record: bool) -> Parcel:
         """See `Wire.encode`."""

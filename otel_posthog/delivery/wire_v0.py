@@ -23,6 +23,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from otel_posthog.delivery import json_event
 from otel_posthog.delivery.encoding import Compress, Dumps, retry_after, rfc3339
 from otel_posthog.delivery.protocols import Request, Response
@@ -58,7 +60,11 @@ class WireV0:
 
     def encode(self, event: CaptureEvent, *, record: bool) -> Parcel:
         """See `Wire.encode`."""
-        return json_event.encode(event, self._dumps, record=record)
+        return json_event.encode_all((event,), self._dumps, record=record)[0]
+
+    def encode_all(self, events: Sequence[CaptureEvent], *, record: bool) -> list[Parcel]:
+        """See `Wire.encode_all`."""
+        return json_event.encode_all(events, self._dumps, record=record)
 
     def request(self, batch: Batch, now: float) -> Request:
         """See `Wire.request`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -492,14 +493,16 @@ def test_a_journal_that_fails_in_an_unknown_way_is_no_journal(broken: str, tmp_p
 def test_an_encoder_that_fails_in_an_unknown_way_costs_the_event_alone() -> None:
     """Neighbours leave; the books say what became of it."""
     bench = Bench()
-    encode = bench.engine._wire.encode
+    wire = bench.engine._wire
+    encode_all = wire.encode_all
 
-    def sometimes(made: CaptureEvent, *, record: bool) -> Any:
-        if made == event(1):
+    def sometimes(events: Sequence[CaptureEvent], *, record: bool) -> Any:
+        if event(1) in events:
             raise KeyError("x")
-        return encode(made, record=record)
+        return encode_all(events, record=record)
 
-    bench.engine._wire.encode = sometimes
+    wire.encode_all = sometimes
+    wire.encode = lambda made, *, record: sometimes([made], record=record)[0]
     bench.engine.submit([event(number) for number in range(3)])
     bench.run(2.0)
     assert bench.batches == [[event(0).uuid, event(2).uuid]]
