@@ -27,7 +27,12 @@ OFF: Final = "off"
 MODES: Final = (ALL, SERVER, OFF)
 
 _WRAPPED: Final = "_otel_posthog_records_unsampled"
-_ENTRANCES: Final = frozenset({SpanKind.SERVER, SpanKind.CONSUMER})
+_SERVER: Final = SpanKind.SERVER
+_CONSUMER: Final = SpanKind.CONSUMER
+_DROP: Final = Decision.DROP
+_RECORD_ONLY: Final = Decision.RECORD_ONLY
+_MAX_KEYS: Final = 4_096
+"""Keys remembered at the most: keys made of data must not fill the memory."""
 _MAX_PROXIES: Final = 10
 _KNOWN: Final = (
     "always_on, always_off, parentbased_always_on, parentbased_always_off, traceidratio, parentbased_traceidratio"
@@ -64,6 +69,8 @@ class RecordOnlySampler(Sampler):
         self._root = root
         self._record = record
         self._all = record == ALL
+        self._server = record == SERVER
+        self._untagged: set[str] = set()
         self._carrier = carrier
 
     @property
@@ -83,14 +90,20 @@ class RecordOnlySampler(Sampler):
         **kwargs: Any,
     ) -> SamplingResult:
         """What `root` says; RECORD_ONLY with the start attributes where it says DROP."""
-        result = self._root.should_sample(parent_context, trace_id, name, kind, attributes, links, *args, **kwargs)
-        own: Mapping[str, Any] = cast("Any", result).attributes or {}
-        if result.decision is Decision.DROP:
-            if not (self._all or (self._record == SERVER and self._wanted(kind, attributes))):
+        # Asked for every span of the app, most of which it drops: what costs something comes after that.
+        result: Any = (
+            self._root.should_sample(parent_context, trace_id, name, kind, attributes, links, *args, **kwargs)
+            if args or kwargs
+            else self._root.should_sample(parent_context, trace_id, name, kind, attributes, links)
+        )
+        if result.decision is _DROP:
+            entrance = kind is _SERVER or kind is _CONSUMER
+            if not (self._all or (self._server and (entrance or (attributes and self._tagged(attributes))))):
                 return result
             # A sampler that drops gives no attributes back, since nobody would read them. Ours would.
-            merged = _merged(attributes, own, self._carrier)
-            return SamplingResult(Decision.RECORD_ONLY, merged, result.trace_state)
+            merged = _merged(attributes, result.attributes, self._carrier)
+            return SamplingResult(_RECORD_ONLY, merged, result.trace_state)
+        own: Mapping[str, Any] = result.attributes or {}
         # EDOT's sampler loses the start attributes of sampled spans as well (SDK 1.45's composite sampler gives none
         # back), though the specification has a sampler only add to them: tags and rules would see an empty span.
         lost = bool(attributes) and len(own) < len(attributes) and any(key not in own for key in attributes)
@@ -99,18 +112,23 @@ class RecordOnlySampler(Sampler):
             return SamplingResult(result.decision, merged, result.trace_state)
         return result
 
-    @staticmethod
-    def _wanted(kind: Any, attributes: Mapping[str, Any] | None) -> bool:
-        if kind in _ENTRANCES:
-            return True
-        return bool(attributes) and any(key.startswith(posthog.PREFIX) for key in attributes or ())
+    def _tagged(self, attributes: Mapping[str, Any]) -> bool:
+        untagged = self._untagged
+        if untagged.issuperset(attributes):
+            return False  # walked in C, see `shapes.py`
+        for key in attributes:
+            if isinstance(key, str) and key.startswith(posthog.PREFIX):  # pyright: ignore[reportUnnecessaryIsInstance]
+                return True
+            if len(untagged) < _MAX_KEYS:
+                untagged.add(key)
+        return False
 
     def get_description(self) -> str:
         """What it does and what it asks."""
         return f"PostHogRecordOnly{{{self._root.get_description()},record={self._record}}}"
 
 
-def _merged(start: Mapping[str, Any] | None, own: Mapping[str, Any], carrier: str) -> Mapping[str, Any] | None:
+def _merged(start: Mapping[str, Any] | None, own: Mapping[str, Any] | None, carrier: str) -> Mapping[str, Any] | None:
     if not carrier and not own:
         return start
     merged: dict[str, Any] = {**(start or {}), **(own or {})}

@@ -173,6 +173,25 @@ def test_a_sampler_that_changes_is_asked_each_time(build: Any) -> None:
             assert span.context.trace_flags.sampled is decision.is_sampled()
 
 
+def test_what_was_seen_before_hides_no_tag() -> None:
+    """Keys that are known to be no tags are not looked at again; a tag among them is found each time."""
+    sampler = RecordOnlySampler(ALWAYS_OFF, record="server")
+    plain = {"db.system": "postgresql", "thread.id": 7, 3: "no text"}
+
+    def recorded(attributes: dict[Any, Any] | None) -> bool:
+        return sampler.should_sample(None, 5, "n", SpanKind.CLIENT, attributes).decision is Decision.RECORD_ONLY
+
+    tagged = {**plain, "posthog.event": "bought"}
+    assert [recorded(one) for one in (plain, tagged, plain, tagged, {}, None)] == [
+        False,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
+
+
 def test_server_records_entrances_and_what_starts_tagged(build: Any) -> None:
     """`server` pays for SERVER and CONSUMER spans, and for spans that say at their start that they are ours."""
     app = build(sampler=ALWAYS_OFF)
