@@ -47,7 +47,9 @@ _PAINTED: Final = re.compile(f"{_ON}([0-9;]*){_TEXT}")
 _VISIBLE: Final = {
     **{code: 0x2400 + code for code in range(0x20)},  # ␛ and the other control pictures
     0x7F: 0x2421,
-    **dict.fromkeys((*range(0x80, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
+    # What turns text around or breaks a line without being ASCII.
+    **dict.fromkeys((*range(0x80, 0xA0), 0x61C, 0x200E, 0x200F), 0xFFFD),
+    **dict.fromkeys((*range(0x2028, 0x202F), *range(0x2066, 0x206A)), 0xFFFD),
 }
 
 
@@ -90,6 +92,11 @@ class Terminal:
     def labelled(self, label: str, text: str) -> None:
         """Prints a line with a label at the left."""
         self.line(f"  {self.paint(f'{label:<{_LABEL}}', 2)}{text}")
+
+
+def unpainted(text: str) -> str:
+    """`text` without the colours of `Terminal.paint`."""
+    return _PAINTED.sub("", text).replace(_OFF, "")
 
 
 def show_item(terminal: Terminal, item: Item) -> None:
