@@ -23,9 +23,20 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_posthog.errors import SignalError
 from otel_posthog.gateway.decode_wire import BrokenWireError, children
-from otel_posthog.gateway.decoded import SPAN_KINDS, STATUS_CODES, Complaints, Decoded, at
+from otel_posthog.gateway.decoded import (
+    MENDED_TEXT,
+    SPAN_KINDS,
+    STATUS_CODES,
+    UNREADABLE,
+    UNREADABLE_OWNER,
+    Complaints,
+    Decoded,
+    at,
+)
 from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, SignalKind
 
+TRACE_ID_BYTES: Final = 16
+SPAN_ID_BYTES: Final = 8
 _ZERO_IDS: Final = frozenset({"0" * 32, "0" * 16})
 
 ItemT = TypeVar("ItemT", Span, LogRecord)
@@ -41,14 +52,14 @@ def decode_traces_protobuf(body: bytes) -> Decoded:
     try:
         request = ExportTraceServiceRequest.FromString(body)
     except DecodeError:
-        return _salvage(body, Span, append_span)
+        return _salvage(body, Span, _append_span)
     signals: list[Signal] = []
     for resource_spans in request.resource_spans:
         resource = Resource(_attributes(resource_spans.resource.attributes))
         for scope_spans in resource_spans.scope_spans:
             scope = _scope(scope_spans.scope)
             for span in scope_spans.spans:
-                append_span(signals, span, resource, scope)
+                _append_span(signals, span, resource, scope)
     return Decoded(tuple(signals))
 
 
@@ -61,58 +72,24 @@ def decode_logs_protobuf(body: bytes) -> Decoded:
     try:
         request = ExportLogsServiceRequest.FromString(body)
     except DecodeError:
-        return _salvage(body, LogRecord, append_log)
+        return _salvage(body, LogRecord, _append_log)
     signals: list[Signal] = []
     for resource_logs in request.resource_logs:
         resource = Resource(_attributes(resource_logs.resource.attributes))
         for scope_logs in resource_logs.scope_logs:
             scope = _scope(scope_logs.scope)
             for record in scope_logs.log_records:
-                append_log(signals, record, resource, scope)
+                _append_log(signals, record, resource, scope)
     return Decoded(tuple(signals))
 
 
 # --- messages to signals -------------------------------------------------------------------------------------------
 
 
-def span_head(span: Span, resource: Resource, scope: Scope) -> Signal:
-    """`span` without attributes, events and links: what the rules can be asked of it at a small price."""
-    return Signal(
-        kind=SignalKind.SPAN,
-        name=span.name,
-        attributes={},
-        resource=resource,
-        scope=scope,
-        trace_id=_id(span.trace_id, 16),
-        span_id=_id(span.span_id, 8),
-        parent_span_id=_id(span.parent_span_id, 8),
-        span_kind=at(SPAN_KINDS, span.kind),
-        start_time_ns=span.start_time_unix_nano,
-        time_ns=span.end_time_unix_nano,
-        status_code=at(STATUS_CODES, span.status.code),
-        status_description=span.status.message,
-    )
-
-
-def log_head(record: LogRecord, resource: Resource, scope: Scope) -> Signal:
-    """`record` without attributes and body, as `span_head`."""
-    return Signal(
-        kind=SignalKind.LOG,
-        name=record.event_name,
-        attributes={},
-        resource=resource,
-        scope=scope,
-        trace_id=_id(record.trace_id, 16),
-        span_id=_id(record.span_id, 8),
-        severity_number=record.severity_number,
-        severity_text=record.severity_text,
-    )
-
-
-def append_span(signals: list[Signal], span: Span, resource: Resource, scope: Scope) -> None:
+def _append_span(signals: list[Signal], span: Span, resource: Resource, scope: Scope) -> None:
     """Appends the signals of `span`: itself, then its span events."""
-    trace_id = _id(span.trace_id, 16)
-    span_id = _id(span.span_id, 8)
+    trace_id = id_of(span.trace_id, TRACE_ID_BYTES)
+    span_id = id_of(span.span_id)
     owner = Signal(
         kind=SignalKind.SPAN,
         name=span.name,
@@ -121,15 +98,13 @@ def append_span(signals: list[Signal], span: Span, resource: Resource, scope: Sc
         scope=scope,
         trace_id=trace_id,
         span_id=span_id,
-        parent_span_id=_id(span.parent_span_id, 8),
+        parent_span_id=id_of(span.parent_span_id),
         span_kind=at(SPAN_KINDS, span.kind),
         start_time_ns=span.start_time_unix_nano,
         time_ns=span.end_time_unix_nano,
         status_code=at(STATUS_CODES, span.status.code),
         status_description=span.status.message,
-        links=tuple(
-            Link(_id(link.trace_id, 16), _id(link.span_id, 8), _attributes(link.attributes)) for link in span.links
-        ),
+        links=tuple(link_of(link) for link in span.links),
     )
     signals.append(owner)
     for index, event in enumerate(span.events):
@@ -149,7 +124,7 @@ def append_span(signals: list[Signal], span: Span, resource: Resource, scope: Sc
         )
 
 
-def append_log(signals: list[Signal], record: LogRecord, resource: Resource, scope: Scope) -> None:
+def _append_log(signals: list[Signal], record: LogRecord, resource: Resource, scope: Scope) -> None:
     """Appends the signal of `record`."""
     signals.append(
         Signal(
@@ -158,23 +133,33 @@ def append_log(signals: list[Signal], record: LogRecord, resource: Resource, sco
             attributes=_attributes(record.attributes),
             resource=resource,
             scope=scope,
-            trace_id=_id(record.trace_id, 16),
-            span_id=_id(record.span_id, 8),
+            trace_id=id_of(record.trace_id, TRACE_ID_BYTES),
+            span_id=id_of(record.span_id),
             time_ns=record.time_unix_nano or record.observed_time_unix_nano,
             observed_time_ns=record.observed_time_unix_nano,
             severity_number=record.severity_number,
             severity_text=record.severity_text,
-            body=_value(record.body),
+            body=value_of(record.body),
         )
     )
 
 
-def _id(raw: bytes, length: int) -> str:
+def id_of(raw: bytes, length: int = SPAN_ID_BYTES) -> str:
     """Lower-case hex; "" for absent, all zeros, or a wrong length, all of which mean "no id" (OTLP)."""
     if len(raw) != length:
         return ""
     text = raw.hex()
     return "" if text in _ZERO_IDS else text
+
+
+def link_of(link: Span.Link) -> Link:
+    """A span link."""
+    return Link(id_of(link.trace_id, TRACE_ID_BYTES), id_of(link.span_id), _attributes(link.attributes))
+
+
+def attribute_of(pair: KeyValue) -> tuple[str, AttributeValue]:
+    """An attribute's key and value."""
+    return pair.key, value_of(pair.value)
 
 
 def _scope(scope: InstrumentationScope) -> Scope:
@@ -183,10 +168,11 @@ def _scope(scope: InstrumentationScope) -> Scope:
 
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, AttributeValue]:
     """The attributes; the last of several with one key wins."""
-    return {pair.key: _value(pair.value) for pair in pairs}
+    return {pair.key: value_of(pair.value) for pair in pairs}
 
 
-def _value(value: AnyValue) -> AttributeValue:
+def value_of(value: AnyValue) -> AttributeValue:
+    """An attribute's value, or a log record's body."""
     # Most values are strings: asking for one first saves the oneof lookup for them.
     text = value.string_value
     if text:
@@ -195,7 +181,7 @@ def _value(value: AnyValue) -> AttributeValue:
     if field is None:
         return None
     if field == "array_value":
-        return [_value(item) for item in value.array_value.values]
+        return [value_of(item) for item in value.array_value.values]
     if field == "kvlist_value":
         return _attributes(value.kvlist_value.values)
     return getattr(value, field)
@@ -217,7 +203,7 @@ def _salvage(
             for scope_items in children(resource_items, 2):
                 scope = scope_from(b"".join(children(scope_items, 1)), complaints)
                 for raw in children(scope_items, 2):
-                    item = item_from(message, raw, complaints)
+                    item = _item_from(message, raw, complaints)
                     if item is None:
                         continue
                     if resource is None or scope is None:
@@ -231,22 +217,17 @@ def _salvage(
     return complaints.decoded(signals)
 
 
-UNREADABLE_OWNER: Final = "the resource or scope of some items is broken protobuf"
-_MENDED: Final = "invalid UTF-8 was replaced by U+FFFD"
-
-
-def item_from(message: type[ItemT], raw: bytes, complaints: Complaints) -> ItemT | None:
+def _item_from(message: type[ItemT], raw: bytes, complaints: Complaints) -> ItemT | None:
     """One span or log record; `None` where it can never be read, which is counted."""
-    item = _parsed(message, raw, complaints)
+    item = parsed(message, raw, complaints)
     if item is None:
-        what = "span" if message is Span else "log record"
-        complaints.reject(f"a {what} holds a value nested too deep, or broken protobuf")
+        complaints.reject(UNREADABLE["traces" if message is Span else "logs"])
     return item
 
 
 def resource_from(raw: bytes, complaints: Complaints) -> Resource | None:
     """A resource by its bytes (several occurrences of it, one after the other, merge); `None` where they are broken."""
-    message = _parsed(ProtoResource, raw, complaints)
+    message = parsed(ProtoResource, raw, complaints)
     if message is not None:
         return Resource(_attributes(message.attributes))
     attributes = _salvaged_attributes(raw, 1, complaints, "resource")
@@ -255,7 +236,7 @@ def resource_from(raw: bytes, complaints: Complaints) -> Resource | None:
 
 def scope_from(raw: bytes, complaints: Complaints) -> Scope | None:
     """A scope by its bytes, as `resource_from`."""
-    message = _parsed(InstrumentationScope, raw, complaints)
+    message = parsed(InstrumentationScope, raw, complaints)
     if message is not None:
         return _scope(message)
     attributes = _salvaged_attributes(raw, 3, complaints, "scope")
@@ -271,7 +252,7 @@ def _salvaged_attributes(
     attributes: dict[str, AttributeValue] = {}
     try:
         for raw_pair in children(raw, field):
-            pair = _parsed(KeyValue, raw_pair, complaints)
+            pair = parsed(KeyValue, raw_pair, complaints)
             if pair is None:
                 complaints.note(f"an attribute of a {where} was left out: a value nested too deep, or broken protobuf")
             else:
@@ -281,7 +262,8 @@ def _salvaged_attributes(
     return attributes
 
 
-def _parsed(message: type[MessageT], raw: bytes, complaints: Complaints) -> MessageT | None:
+def parsed(message: type[MessageT], raw: bytes, complaints: Complaints) -> MessageT | None:
+    """A message by its bytes, mended where its texts are no UTF-8; `None` where it can never be read."""
     try:
         return message.FromString(raw)
     except DecodeError:
@@ -290,5 +272,5 @@ def _parsed(message: type[MessageT], raw: bytes, complaints: Complaints) -> Mess
 
         found = mended(message, raw)
         if found is not None:
-            complaints.note(_MENDED)
+            complaints.note(MENDED_TEXT)
         return found

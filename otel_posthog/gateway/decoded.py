@@ -20,6 +20,14 @@ MAX_DEPTH: Final = 45
 """Arrays and maps inside one attribute value. protobuf's own parser gives up a little beyond it; JSON follows suit."""
 
 
+MENDED_TEXT: Final = "invalid UTF-8 was replaced by U+FFFD"
+UNREADABLE: Final = {
+    "traces": "a span holds a value nested too deep, or broken protobuf",
+    "logs": "a log record holds a value nested too deep, or broken protobuf",
+}
+UNREADABLE_OWNER: Final = "the resource or scope of some items is broken protobuf"
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """The signals of one request, and what could not be read.
@@ -52,6 +60,11 @@ class Complaints:
         """Something was mended."""
         if len(self._messages) < MAX_MESSAGES:
             self._messages[message] = None
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was said."""
+        return bool(self._messages)
 
     def decoded(self, signals: list[Signal]) -> Decoded:
         """The final account."""

@@ -14,38 +14,31 @@ everything is decoded (`decode_protobuf`), which mends what can be mended or say
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from enum import Enum
 from typing import Any, Final
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
+from otel_posthog.gateway.decode_lean import LeanReader, UnreadableError
 from otel_posthog.gateway.decode_protobuf import (
-    UNREADABLE_OWNER,
-    append_log,
-    append_span,
     decode_logs_protobuf,
     decode_traces_protobuf,
-    item_from,
-    log_head,
     resource_from,
     scope_from,
-    span_head,
 )
 from otel_posthog.gateway.decode_wire import LEN, BrokenWireError, field_at
-from otel_posthog.gateway.decoded import Complaints
+from otel_posthog.gateway.decoded import SPAN_KINDS, UNREADABLE, UNREADABLE_OWNER, Complaints, Decoded, at
 from otel_posthog.gateway.inbound import Kind
 from otel_posthog.gateway.parts import Prepared
-from otel_posthog.gateway.prepare_scan import NEVER, Hits, holds
-from otel_posthog.gateway.wanted import Hunt, Need, WantedItems
+from otel_posthog.gateway.prepare_scan import NEVER, Hits, Texts
+from otel_posthog.gateway.wanted import Hunt, WantedItems
 from otel_posthog.model import Resource, Scope, Signal, SignalKind
 
-_MESSAGE_FACTOR: Final = 4
-"""Bytes of memory for each byte of a parsed message, about."""
-_SIGNAL_BYTES: Final = 2_000
-"""Of a decoded signal, about."""
+SIGNAL_BYTES: Final = 3_000
+"""Of memory for a decoded signal, about."""
+_MAX_OWNER: Final = 4_096
+"""Bytes of a resource or scope that is remembered."""
 
 
 def prepare_protobuf(kind: Kind, body: bytes, wanted: WantedItems) -> Prepared:
@@ -70,7 +63,11 @@ def prepare_protobuf(kind: Kind, body: bytes, wanted: WantedItems) -> Prepared:
 
 def _decoded(kind: Kind, body: bytes) -> Prepared:
     """The slow way: everything is read."""
-    decoded = (decode_traces_protobuf if kind == "traces" else decode_logs_protobuf)(body)
+    return prepared_of((decode_traces_protobuf if kind == "traces" else decode_logs_protobuf)(body))
+
+
+def prepared_of(decoded: Decoded) -> Prepared:
+    """What was decoded as a whole."""
     signals = decoded.signals
     candidates = sum(signal.kind is not SignalKind.SPAN_EVENT for signal in signals)
     return Prepared(
@@ -79,12 +76,20 @@ def _decoded(kind: Kind, body: bytes) -> Prepared:
         rejected=decoded.rejected,
         messages=decoded.error_messages,
         candidates=candidates,
-        size=len(signals) * _SIGNAL_BYTES + len(body),
+        size=len(signals) * SIGNAL_BYTES,
         signals=lambda: signals,
     )
 
 
 # --- the walk ------------------------------------------------------------------------------------------------------
+
+
+class _Hit(Enum):
+    """What was found in an item."""
+
+    TAG = 1
+    RULE = 2
+    NONE = 3
 
 
 class _Scope:
@@ -95,8 +100,7 @@ class _Scope:
     def __init__(self, raw_resource: list[bytes]) -> None:
         self.raw_resource = raw_resource
         self.raw: list[bytes] = []
-        self.items: list[tuple[bytes, bool]] = []
-        """The item, and whether it has one of the tags' needles (else one of the rules')."""
+        self.items: list[tuple[bytes, _Hit]] = []
         self.count = 0
 
 
@@ -139,13 +143,15 @@ def _walk_scope(scope: _Scope, body: bytes, at: int, end: int, tags: Hits, rules
         if tag < start:
             tag = tags.after(start)
         if tag < at:
-            scope.items.append((body[start:at], True))
+            scope.items.append((body[start:at], _Hit.TAG))
             tag = tags.after(at)
             continue
         if rule < start:
             rule = rules.after(start)
-        if every or rule < at:
-            scope.items.append((body[start:at], False))
+        if rule < at:
+            scope.items.append((body[start:at], _Hit.RULE))
+        elif every:
+            scope.items.append((body[start:at], _Hit.NONE))
     if at != end:
         raise BrokenWireError("an item ends behind its scope")
     scope.count = count
@@ -156,83 +162,111 @@ def _walk_scope(scope: _Scope, body: bytes, at: int, end: int, tags: Hits, rules
 
 def _chosen(kind: Kind, scopes: list[_Scope], hunt: Hunt, *, everything: bool) -> Prepared:
     complaints = Complaints()
-    message: Any = Span if kind == "traces" else LogRecord
-    append: Any = append_span if kind == "traces" else append_log
-    head_of: Any = span_head if kind == "traces" else log_head
-    received = size = 0
-    chosen: list[tuple[Resource, Scope, list[Any]]] = []
-    resources: dict[int, Resource | None] = {}
+    reader = LeanReader(complaints)
+    traces = kind == "traces"
+    parse, append = (reader.span, reader.span_signals) if traces else (reader.log, reader.log_signals)
+    received = candidates = 0
+    signals: list[Signal] = []
     for found in scopes:
         received += found.count
         if not found.items:
             continue
-        key = id(found.raw_resource)
-        if key not in resources:
-            resources[key] = resource_from(b"".join(found.raw_resource), complaints)
-        resource, scope = resources[key], scope_from(b"".join(found.raw), complaints)
+        resource = _resource(b"".join(found.raw_resource), complaints)
+        scope = _scope(b"".join(found.raw), complaints)
         if resource is None or scope is None:
             for _ in found.items:
                 complaints.reject(UNREADABLE_OWNER)
             continue
-        needs = [need for need in hunt.needs if need.fits_around(resource, scope)]
-        items: list[Any] = []
-        for raw, tagged in found.items:
-            if tagged or everything:
-                item = item_from(message, raw, complaints)
-            else:
-                item = _ruled(raw, needs, message, head_of, resource, scope, complaints)
-            if item is not None:
-                items.append(item)
-                size += len(raw)
-        if items:
-            chosen.append((resource, scope, items))
-    candidates = sum(len(items) for _, _, items in chosen)
-
-    def signals() -> Iterable[Signal]:
-        decoded: list[Signal] = []
-        for resource, scope, items in chosen:
-            for item in items:
-                append(decoded, item, resource, scope)
-        return decoded
-
-    account = complaints.decoded([])
+        rules: _Rules | None = None
+        for raw, hit in found.items:
+            try:
+                item: Any = None
+                if hit is not _Hit.TAG and not everything:
+                    rules = rules or _Rules(reader, hunt, resource, scope, traces=traces)
+                    item = rules.matched(raw, hit)
+                    if item is None:
+                        continue
+                append(signals, item or parse(raw), resource, scope)
+                candidates += 1
+            except UnreadableError:
+                complaints.reject(UNREADABLE[kind])
+    account = complaints.decoded(signals)
     return Prepared(
         received=received,
         skipped=received - candidates - account.rejected,
         rejected=account.rejected,
         messages=account.error_messages,
         candidates=candidates,
-        size=size * _MESSAGE_FACTOR,
-        signals=signals,
+        size=len(signals) * SIGNAL_BYTES,
+        signals=lambda: account.signals,
     )
 
 
-def _ruled(
-    raw: bytes, needs: list[Need], message: Any, head_of: Any, resource: Resource, scope: Scope, complaints: Complaints
-) -> Any | None:
-    """The item where some rule may match it; `None` for none, and where it cannot be read (which is counted)."""
-    needs = [need for need in needs if all(any(holds(raw, text) for text in texts) for texts in need.texts)]
-    if not needs:
-        return None
-    item = item_from(message, raw, complaints)
-    if item is None:
-        return None
-    head: Signal | None = None
-    for need in needs:
-        if need.kind is SignalKind.SPAN_EVENT:
-            if item.events:
+def _resource(raw: bytes, complaints: Complaints) -> Resource | None:
+    known = _known_resource(raw) if len(raw) <= _MAX_OWNER else None
+    return known or resource_from(raw, complaints)
+
+
+def _scope(raw: bytes, complaints: Complaints) -> Scope | None:
+    known = _known_scope(raw) if len(raw) <= _MAX_OWNER else None
+    return known or scope_from(raw, complaints)
+
+
+# Services send the same resource with every request: one object for it spares its decoding, and everything that the
+# converter keeps by resource. Pure functions of the bytes; only what needs no mending is kept.
+
+
+@functools.lru_cache(maxsize=256)
+def _known_resource(raw: bytes) -> Resource | None:
+    complaints = Complaints()
+    found = resource_from(raw, complaints)
+    return None if complaints.any else found
+
+
+@functools.lru_cache(maxsize=256)
+def _known_scope(raw: bytes) -> Scope | None:
+    complaints = Complaints()
+    found = scope_from(raw, complaints)
+    return None if complaints.any else found
+
+
+class _Rules:
+    """The rules, asked about items of one resource and scope."""
+
+    def __init__(self, reader: LeanReader, hunt: Hunt, resource: Resource, scope: Scope, *, traces: bool) -> None:
+        needs = [(need, Texts(need.texts)) for need in hunt.needs if need.fits_around(resource, scope)]
+        # Where nothing was found that rules look for, only those may match that look for nothing.
+        self._needs = {_Hit.RULE: needs, _Hit.NONE: [(need, texts) for need, texts in needs if not need.hunted]}
+        self._parse = reader.span if traces else reader.log
+        self._head_of = reader.span_head if traces else reader.log_head
+        self._resource, self._scope = resource, scope
+
+    def matched(self, raw: bytes, hit: _Hit) -> Any | None:
+        """The item, parsed, where some rule may match it.
+
+        Raises:
+            UnreadableError: It can never be read.
+        """
+        item: Any = None
+        head: Signal | None = None
+        for need, texts in self._needs[hit]:
+            if not texts.are_in(raw):
+                continue
+            if item is None:
+                item = self._parse(raw)
+            if need.kind is SignalKind.SPAN_EVENT:
+                if item.events:
+                    return item
+                continue
+            if need.span_kinds and at(SPAN_KINDS, item.kind) not in need.span_kinds:
+                continue
+            if not need.head:
                 return item
-            continue
-        if not need.head and not need.span_kinds:
-            return item
-        if head is None:
-            head = head_of(item, resource, scope)
-            assert head is not None
-        if need.span_kinds and head.span_kind not in need.span_kinds:
-            continue
-        if all(holds_(head) for holds_ in need.head):
-            return item
-    return None
+            if head is None:
+                head = self._head_of(item, self._resource, self._scope)
+            if all(holds(head) for holds in need.head):
+                return item
+        return None
 
 
 # --- counting ------------------------------------------------------------------------------------------------------

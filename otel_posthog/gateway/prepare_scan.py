@@ -64,12 +64,33 @@ class Hits:
             start = at + 1
 
 
-def holds(item: bytes, needle: Needle) -> bool:
-    """Whether one item has `needle` at its place."""
-    text = needle.text.encode()
+class Texts:
+    """Sets of needles, asked of one item after another.
+
+    Args:
+        texts: Of each set at least one has to be there.
+    """
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, texts: Iterable[Iterable[Needle]]) -> None:
+        self._texts = [[(needle.text.encode(), needle.place) for needle in needles] for needles in texts]
+
+    def are_in(self, item: bytes) -> bool:
+        """Whether all of it is in a protobuf item."""
+        for needles in self._texts:
+            for text, place in needles:
+                if text in item and _is_at_its_place(item, text, place):
+                    break
+            else:
+                return False
+        return True
+
+
+def _is_at_its_place(item: bytes, text: bytes, place: Place) -> bool:
     at = item.find(text)
     while at >= 0:
-        if stands(item, at, len(text), needle.place):
+        if stands(item, at, len(text), place):
             return True
         at = item.find(text, at + 1)
     return False
