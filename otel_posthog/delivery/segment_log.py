@@ -16,9 +16,12 @@
 - The cursor is written in place without a sync. Where it is lost, stale or garbage, records are read once more; what
   they hold must not mind that (events are de-duplicated by their key).
 - A segment is removed when all its records are done. When the bytes are used up, `append` refuses the new records; the
-  oldest are never overwritten.
+  oldest are never overwritten. Numbers are never used twice, so that a cursor never means another segment.
+- A segment of another format (`OTPHLOG2`, whose records have another mark) is left alone: neither read nor removed. One
+  that cannot be read (a bad block) is passed over in this life and kept; one that is gone is damage.
 - After a failed write or sync the segment takes nothing more: a second fdatasync may claim success for pages that the
-  kernel has dropped. The records go into a new segment.
+  kernel has dropped. The records go into a new segment. The same where its file is no longer the one that has its name:
+  a write into a removed file would be promised and gone.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from typing import Final, NamedTuple
 from otel_posthog.delivery.spool_files import Files
 
 MAGIC: Final = b"OTPHLOG1"
+_FAMILY: Final = MAGIC[:-1]
 MARK: Final = b"\xc7rec"
 _HEAD: Final = struct.Struct("<4sIIIQ")
 _CHECKED: Final = struct.Struct("<IIQ")
@@ -64,6 +68,9 @@ class Record(NamedTuple):
     time_ns: int
 
 
+_READ_ATTEMPTS: Final = 3
+
+
 @dataclass(slots=True)
 class _Segment:
     """What is known of one segment file."""
@@ -72,6 +79,18 @@ class _Segment:
     size: int
     done_to: int = len(MAGIC)
     done: dict[int, int] = field(default_factory=dict[int, int])
+    foreign: bool = False
+    """Of another format: not ours to read or to remove."""
+    failures: int = 0
+    """Readings that failed."""
+    finished: int = 0
+    """Records that are done."""
+    records: int | None = None
+    """Records in it, where they have been counted."""
+
+    @property
+    def is_done(self) -> bool:
+        return not self.foreign and self.done_to >= self.size
 
 
 def _crc(length: int, kind: int, time_ns: int, payload: bytes) -> int:
@@ -98,6 +117,8 @@ class SegmentLog:
         self.folder = folder
         self.damaged = 0
         """Stretches of unreadable bytes that were passed over."""
+        self.unreadable = 0
+        """Segments passed over in this life, because they could not be read or are of another format."""
         self._files = files
         self._max_bytes = max_bytes
         # Small limits need small segments, or nothing could be given back before all is full.
@@ -116,10 +137,32 @@ class SegmentLog:
         """
         numbers = [int(name[:-4]) for name in self._files.names(self.folder) if is_segment(name)]
         for number in sorted(numbers):
-            self._segments[number] = _Segment(number, self._files.size(self._path(number)))
+            try:
+                segment = _Segment(number, self._files.size(self._path(number)))
+                segment.foreign = self._is_foreign(number)
+            except FileNotFoundError:  # somebody who only looks is overtaken by the owner
+                continue
+            self._segments[number] = segment
+            self.unreadable += segment.foreign
             self._next_number = number + 1
         self._use_cursor()
         self._read_at = next(((s.number, s.done_to) for s in self._segments.values()), (0, len(MAGIC)))
+
+    def _is_foreign(self, number: int) -> bool:
+        """Whether a segment is of another format: its name says so, and its first record is none of ours."""
+        try:
+            start = self._files.read(self._path(number), 0, len(MAGIC) + len(MARK))
+        except FileNotFoundError:
+            raise
+        except OSError:
+            return False  # reading it will tell
+        magic, mark = start[: len(MAGIC)], start[len(MAGIC) :]
+        return magic != MAGIC and magic[:-1] == _FAMILY and magic[-1:].isdigit() and mark != MARK
+
+    @property
+    def next_number(self) -> int:
+        """Number of the segment that is made next."""
+        return self._next_number
 
     @property
     def size(self) -> int:
@@ -129,7 +172,17 @@ class SegmentLog:
     @property
     def empty(self) -> bool:
         """Whether every record is done."""
-        return all(segment.done_to >= segment.size for segment in self._segments.values())
+        return all(segment.is_done for segment in self._segments.values())
+
+    @property
+    def read_up(self) -> bool:
+        """Whether everything has been read that can be."""
+        number, at = self._read_at
+        return not any(
+            segment.number > number or (segment.number == number and at < segment.size)
+            for segment in self._segments.values()
+            if not segment.foreign
+        )
 
     def append(self, payloads: Sequence[bytes], *, kind: int = 0, time_ns: int = 0) -> list[Position]:
         """Writes records durably, all or none.
@@ -161,6 +214,8 @@ class SegmentLog:
         for record in records:
             positions.append(Position(segment.number, at, at + len(record)))
             at += len(record)
+        if segment.records is not None:
+            segment.records += len(records)
         return positions
 
     def _writable(self) -> _Segment:
@@ -178,16 +233,19 @@ class SegmentLog:
             self._files.sync_folder(self.folder)
         except OSError:
             self._files.close(handle)
-            self._files.remove(path)
+            with contextlib.suppress(OSError):
+                self._files.remove(path)
             raise
         self._handle = handle
-        segment = self._segments[number] = _Segment(number, len(MAGIC))
+        segment = self._segments[number] = _Segment(number, len(MAGIC), records=0)
         return segment
 
     def _commit(self, segment: _Segment, data: bytes) -> None:
         handle = self._handle
         assert handle is not None
         try:
+            if not self._files.same(handle, self._path(segment.number)):
+                raise OSError(errno.ENOENT, "a segment of the spool is no longer in its folder")
             self._files.append(handle, data)
             self._files.sync(handle)
         except OSError:
@@ -211,25 +269,123 @@ class SegmentLog:
         if newest is not None:
             self._read_at = (newest.number, newest.size)
 
-    def read(self, limit: int) -> list[Record]:
+    def read(self, limit: int, max_bytes: int = 1 << 62) -> list[Record]:
         """Up to `limit` records from where reading stopped, in order; empty at the end.
+
+        Args:
+            limit: Records at the most.
+            max_bytes: Bytes of payload after which no more is read; the record that crosses it is still given.
+
+        Raises:
+            OSError: A segment cannot be read; after a few attempts it is passed over.
+        """
+        records: list[Record] = []
+        room = max_bytes
+        while len(records) < limit and room > 0:
+            segment = self._reading()
+            if segment is None:
+                break
+            before = len(records)
+            try:
+                self._read_segment(segment, limit, room, records)
+            except FileNotFoundError:
+                self._is_gone(segment)
+            except OSError:
+                if records:
+                    break  # first what there is
+                segment.failures += 1
+                if segment.failures < _READ_ATTEMPTS:
+                    raise
+                self.unreadable += 1
+                self._read_at = (segment.number, segment.size)
+            room -= sum(len(record.payload) for record in records[before:])
+        return records
+
+    def _is_gone(self, segment: _Segment) -> None:
+        """Somebody has removed the file of a segment."""
+        self.damaged += 1
+        if self._handle is not None and segment.number == self._next_number - 1:
+            self._seal()
+        self._segments.pop(segment.number, None)
+        self._loaded = (0, 0, b"")
+
+    def fetch(self, position: Position) -> Record | None:
+        """The record at `position` once more; `None` where it cannot be read any more.
+
+        Raises:
+            OSError: Its segment cannot be read.
+        """
+        path = self._path(position.segment)
+        try:
+            data = self._files.read(path, position.start, position.end - position.start)
+        except FileNotFoundError:
+            return None
+        # Damage before a record belongs to its position.
+        at = 0
+        while at >= 0:
+            found = _parse(data, at)
+            if found is not None:
+                return Record(position, *found)
+            at = data.find(MARK, at + 1)
+        return None
+
+    @property
+    def oldest_ns(self) -> int:
+        """The caller's time of the oldest record that is not done; 0 where there is none or it cannot be told.
 
         Raises:
             OSError: A segment cannot be read.
         """
-        records: list[Record] = []
-        while len(records) < limit:
-            segment = self._reading()
-            if segment is None:
+        for _, segment in sorted(self._segments.items()):
+            if segment.is_done or segment.foreign:
+                continue
+            head = self._files.read(self._path(segment.number), segment.done_to, _HEAD.size)
+            if len(head) < _HEAD.size:
+                return 0
+            mark, _length, _crc, _kind, time_ns = _HEAD.unpack(head)
+            return time_ns if mark == MARK else 0
+        return 0
+
+    @property
+    def records(self) -> int:
+        """Records that are not done, of the segments that have been counted."""
+        return sum(segment.records - segment.finished for segment in self._segments.values() if segment.records)
+
+    def count_one(self) -> bool:
+        """Counts the records of one more segment; whether there are further ones to count.
+
+        Raises:
+            OSError: A segment cannot be read.
+        """
+        for segment in self._segments.values():
+            if segment.records is None:
+                segment.records = 0  # also where it cannot be read: once is enough
+                if not segment.foreign:
+                    segment.records = segment.finished + self._count(segment)
+                return True
+        return False
+
+    def _count(self, segment: _Segment) -> int:
+        """Records that are not done, without their payload; damage ends the count."""
+        done = sum(1 for _ in segment.done)
+        path = self._path(segment.number)
+        count, at = 0, segment.done_to
+        while at + _HEAD.size <= segment.size:
+            head = self._files.read(path, at, _HEAD.size)
+            if len(head) < _HEAD.size:
                 break
-            self._read_segment(segment, limit, records)
-        return records
+            mark, length, *_ = _HEAD.unpack(head)
+            if mark != MARK:
+                break
+            count += 1
+            at += _HEAD.size + length
+        return max(count - done, 0)
 
     def _reading(self) -> _Segment | None:
         """The segment to read from; goes on to the next one at an end."""
         number, at = self._read_at
         segment = self._segments.get(number)
-        if segment is not None and at < segment.size:
+        if segment is not None and not segment.foreign and at < segment.size:
             return segment
         later = next((s for n, s in sorted(self._segments.items()) if n > number), None)
         if later is None:
@@ -237,11 +393,11 @@ class SegmentLog:
         self._read_at = (later.number, later.done_to)
         return self._reading()
 
-    def _read_segment(self, segment: _Segment, limit: int, records: list[Record]) -> None:
+    def _read_segment(self, segment: _Segment, limit: int, room: int, records: list[Record]) -> None:
         base, data = self._load(segment)
         start = self._read_at[1]  # where the next position starts: damage before a record belongs to it
         at = start - base
-        while len(records) < limit and at < len(data):
+        while len(records) < limit and room > 0 and at < len(data):
             found = _parse(data, at)
             if found is None:
                 at = data.find(MARK, at + 1)
@@ -256,6 +412,7 @@ class SegmentLog:
             payload, kind, time_ns = found
             end = base + at + _HEAD.size + len(payload)
             self.damaged += start < base + at
+            room -= len(payload)
             records.append(Record(Position(segment.number, start, end), payload, kind, time_ns))
             start = end
             at = end - base
@@ -287,8 +444,18 @@ class SegmentLog:
             segment = self._segments.get(position.segment)
             if segment is not None:
                 segment.done[position.start] = position.end
+                segment.finished += 1
                 self._advance(segment)
         self._tidy(everything=False)
+        self._save_cursor()
+
+    def tidy(self) -> None:
+        """Removes every segment that is done, the one that takes records too.
+
+        Raises:
+            OSError: One cannot be removed.
+        """
+        self._tidy(everything=True)
         self._save_cursor()
 
     def _advance(self, segment: _Segment) -> None:
@@ -299,7 +466,7 @@ class SegmentLog:
         """Removes segments that are done; `everything`: the one that takes records, too."""
         for number, segment in list(self._segments.items()):
             writing = self._handle is not None and number == self._next_number - 1
-            if segment.done_to < segment.size or (writing and not everything):
+            if not segment.is_done or (writing and not everything):
                 continue
             if writing:
                 self._seal()
@@ -335,8 +502,12 @@ class SegmentLog:
             number, done_to, crc = _CURSOR.unpack(data)
         except (OSError, struct.error):
             return
+        if crc != zlib.crc32(data[:16]):
+            return
+        # A number that is used twice would make a cursor that outlived its segment skip what nobody has read.
+        self._next_number = max(self._next_number, number + 1)
         segment = self._segments.get(number)
-        if segment is not None and crc == zlib.crc32(data[:16]) and len(MAGIC) <= done_to <= segment.size:
+        if segment is not None and not segment.foreign and len(MAGIC) <= done_to <= segment.size:
             segment.done_to = done_to
 
     def _path(self, number: int) -> str:

@@ -24,7 +24,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from otel_posthog.delivery.segment_log import Position, SegmentLog, is_segment
+from otel_posthog.delivery.segment_log import Position, Record, SegmentLog, is_segment
 from otel_posthog.delivery.spool_files import Files
 
 _LONGEST_NAME = 150
@@ -39,6 +39,13 @@ class Place(NamedTuple):
 
     log: SegmentLog
     position: Position
+
+
+class Found(NamedTuple):
+    """A record that was read, and where."""
+
+    place: Place
+    record: Record
 
 
 def folder_name(lane: str) -> str:
@@ -56,21 +63,31 @@ class Spool:
         max_bytes: Bytes of this process's own log at the most.
         now_ns: Nanoseconds since the Unix epoch.
         name: Name of this process's own folder; a fresh one by default.
+        adoptable: Whether a folder of that name may be taken over when nobody holds it.
     """
 
     def __init__(
-        self, folder: str, files: Files, *, max_bytes: int, now_ns: Callable[[], int], name: str | None = None
+        self,
+        folder: str,
+        files: Files,
+        *,
+        max_bytes: int,
+        now_ns: Callable[[], int],
+        name: str | None = None,
+        adoptable: Callable[[str], bool] = lambda _name: True,
     ) -> None:
         self._folder = folder
         self._files = files
         self._max_bytes = max_bytes
         self._now_ns = now_ns
         self._name = name
+        self._adoptable = adoptable
         self._own: SegmentLog | None = None
         self._orphans: list[SegmentLog] = []
         self._locks: dict[str, int] = {}
         self._busy = threading.Lock()
         self._closed = False
+        self._first_new = 0
 
     @property
     def damaged(self) -> int:
@@ -82,8 +99,22 @@ class Spool:
         """Bytes on disk, those of dead processes included."""
         return sum(log.size for log in self._logs())
 
-    def append(self, records: Sequence[bytes]) -> list[Place]:
+    def claim(self) -> None:
+        """Takes this process's own folder now, with what an earlier life left in it.
+
+        Raises:
+            OSError: It cannot be made or opened; EBUSY: another process holds it.
+        """
+        with self._at_disk():
+            if self._own is None:
+                self._start()
+
+    def append(self, records: Sequence[bytes], *, kind: int = 0) -> list[Place]:
         """Writes `records` durably, all or none.
+
+        Args:
+            records: What to keep.
+            kind: The caller's own mark for them.
 
         Raises:
             SpoolFullError: They do not fit.
@@ -92,8 +123,13 @@ class Spool:
         if not records:
             return []
         with self._at_disk():
+            if self._own is not None and not self._files.same(
+                self._locks[self._own.folder], f"{self._own.folder}/lock"
+            ):
+                # Removed under us: without the lock another process may take the folder that we would make anew.
+                self._lose(self._own)
             own = self._own or self._start()
-            return [Place(own, position) for position in own.append(records, time_ns=self._now_ns())]
+            return [Place(own, position) for position in own.append(records, kind=kind, time_ns=self._now_ns())]
 
     def kept(self) -> None:
         """See `Journal.kept`."""
@@ -113,6 +149,85 @@ class Spool:
             self._forget_empty()
         return found
 
+    def read_own(self, limit: int, max_bytes: int) -> list[Found]:
+        """As `read`, but only of this process's own log, an earlier life's records included.
+
+        Args:
+            limit: Records at the most.
+            max_bytes: Bytes of payload after which no more is read.
+
+        Raises:
+            OSError: A segment cannot be read.
+        """
+        with self._at_disk():
+            own = self._own
+            records = own.read(limit, max_bytes) if own is not None else []
+            return [Found(Place(own, record.position), record) for record in records if own is not None]
+
+    def read_orphans(self, limit: int, max_bytes: int) -> list[Found]:
+        """As `read_own`, of what dead processes left.
+
+        Raises:
+            OSError: A segment cannot be read.
+        """
+        found: list[Found] = []
+        with self._at_disk():
+            for log in self._orphans:
+                left = max_bytes - sum(len(each.record.payload) for each in found)
+                if len(found) >= limit or left <= 0:
+                    break
+                records = log.read(limit - len(found), left)
+                found.extend(Found(Place(log, record.position), record) for record in records)
+            self._forget_empty()
+        return found
+
+    def fetch(self, place: Place) -> Record | None:
+        """The record at `place` once more; `None` where it is gone.
+
+        Raises:
+            OSError: It cannot be read now.
+        """
+        with self._at_disk():
+            return place.log.fetch(place.position)
+
+    def is_older(self, place: Place) -> bool:
+        """Whether an earlier life, or another process, wrote the record at `place`."""
+        return place.log is not self._own or place.position.segment < self._first_new
+
+    @property
+    def orphans(self) -> int:
+        """Folders of dead processes that are being drained."""
+        return len(self._orphans)
+
+    @property
+    def unreadable(self) -> int:
+        """Segments that are passed over in this life."""
+        return sum(log.unreadable for log in self._logs())
+
+    @property
+    def records(self) -> int:
+        """Records that are not done, of the segments that have been counted."""
+        return sum(log.records for log in self._logs())
+
+    def count_one(self) -> bool:
+        """Counts the records of one more segment; whether there may be further ones.
+
+        Raises:
+            OSError: A segment cannot be read.
+        """
+        with self._at_disk():
+            return any(log.count_one() for log in self._logs())
+
+    @property
+    def oldest_ns(self) -> int:
+        """When the oldest record was written; 0 where there is none.
+
+        Raises:
+            OSError: A segment cannot be read.
+        """
+        with self._at_disk():
+            return min((oldest for log in self._logs() if (oldest := log.oldest_ns)), default=0)
+
     def ack(self, places: Sequence[Place]) -> None:
         """See `Journal.ack`."""
         with self._at_disk():
@@ -128,7 +243,7 @@ class Spool:
         with self._at_disk():
             for name in self._files.names(self._folder):
                 path = f"{self._folder}/{name}"
-                if path in self._locks:
+                if path in self._locks or not self._adoptable(name):
                     continue
                 lock = self._lock(path)
                 if lock is None:
@@ -198,9 +313,19 @@ class Spool:
         self._files.sync_folder(self._folder)
         self._locks[path] = lock
         own = SegmentLog(path, self._files, max_bytes=self._max_bytes)
-        own.open()
+        try:
+            own.open()
+        except OSError:
+            self._files.close(self._locks.pop(path))
+            raise
+        self._first_new = own.next_number
         self._own = own
         return own
+
+    def _lose(self, log: SegmentLog) -> None:
+        log.let_go()
+        self._files.close(self._locks.pop(log.folder))
+        self._own = None
 
     def _lock(self, path: str) -> int | None:
         try:

@@ -39,6 +39,10 @@ class Files(Protocol):
         """Makes the names in a folder durable."""
         ...
 
+    def same(self, handle: int, path: str) -> bool:
+        """Whether `path` still names the open file; False where there is none."""
+        ...
+
     def close(self, handle: int) -> None:
         """Closes a handle; never raises."""
         ...
@@ -74,9 +78,9 @@ class OsFiles:
     def make_folder(self, path: str) -> None:
         """See `Files`."""
         try:
-            os.mkdir(path, 0o700)  # noqa: PTH102 - paths are text throughout this layer
+            self._make(path)
         except FileExistsError:
-            if not os.path.isdir(path):  # noqa: PTH112
+            if not os.path.isdir(path):  # noqa: PTH112 - paths are text throughout this layer
                 raise
         except FileNotFoundError:
             # One by one: makedirs would give parents the ordinary mode.
@@ -87,10 +91,16 @@ class OsFiles:
                 self.make_folder(parent)
             # Once more and no oftener: some file systems (/proc) answer so for ever.
             try:
-                os.mkdir(path, 0o700)  # noqa: PTH102
+                self._make(path)
             except FileExistsError:  # another process was faster
                 if not os.path.isdir(path):  # noqa: PTH112
                     raise
+
+    def _make(self, path: str) -> None:
+        os.mkdir(path, 0o700)  # noqa: PTH102
+        # What is in it is only as durable as its own name; a parent that may not be read is somebody else's.
+        with contextlib.suppress(OSError):
+            self.sync_folder(os.path.dirname(path) or ".")  # noqa: PTH120
 
     def names(self, path: str) -> list[str]:
         """See `Files`."""
@@ -124,6 +134,13 @@ class OsFiles:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+    def same(self, handle: int, path: str) -> bool:
+        """See `Files`."""
+        try:
+            return os.path.samestat(os.fstat(handle), os.stat(path))  # noqa: PTH116
+        except FileNotFoundError:
+            return False
 
     def close(self, handle: int) -> None:
         """See `Files`."""
@@ -171,7 +188,7 @@ class OsFiles:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its last owner may have removed the folder between our open and our lock: then we hold a ghost.
-            if os.fstat(handle).st_ino == os.stat(path).st_ino:  # noqa: PTH116
+            if self.same(handle, path):
                 return handle
         except OSError:
             pass

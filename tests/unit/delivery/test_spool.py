@@ -104,6 +104,9 @@ class Disk:
         for name, file in self.files.items():
             file.name_synced = file.name_synced or name.startswith(f"{path}/")
 
+    def same(self, handle: int, path: str) -> bool:
+        return self.handles[handle] == path and path in self.files
+
     def close(self, handle: int) -> None:
         path = self.handles.pop(handle, "")
         if self.locked.get(path) == handle:

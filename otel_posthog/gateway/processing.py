@@ -1,0 +1,617 @@
+"""Turns durable records into events, and tells the journal when a record has come to its end.
+
+    take (just written) ──┐
+                          ├─► queue ─► read, route ─► bridge.accept(signals, left, receipt) ─► … ─► all ended ─► done
+    take_back (from disk) ┘                                  │ no room
+                                                             └─► portions: they wait by project, on disk
+
+- One thread converts. The queue holds what `waiting_bytes` allow; the rest waits on disk (`journal`).
+- A project that takes nothing (an outage, a revoked key) holds up only itself: its share of every record becomes a
+  `Portion`, of which nothing but its place is in memory, save the one that is next. It is tried again when the project
+  has got rid of something, and every second.
+- A record that makes us fail is tried a few times, over restarts too (`strikes`), and then becomes a dead letter. So
+  do events that PostHog refuses and items that belong to no project.
+- An unexpected error costs one record, never the thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from otel_posthog.delivery.json_event import event_of
+from otel_posthog.delivery.protocols import Clock
+from otel_posthog.delivery.spool import Found, Place
+from otel_posthog.errors import SignalError
+from otel_posthog.gateway.books import Books
+from otel_posthog.gateway.burial import Burial, Everything, where, without_body
+from otel_posthog.gateway.dead_letters import Letter, Letters
+from otel_posthog.gateway.inflate import Inflate
+from otel_posthog.gateway.intake_config import IntakeConfig
+from otel_posthog.gateway.journal import record as records
+from otel_posthog.gateway.journal.journal import Journal
+from otel_posthog.gateway.journal.strikes import Strikes
+from otel_posthog.gateway.parts import Prepare, Prepared, Project, Projects
+from otel_posthog.gateway.work import EventsReceipt, Portion, Tracker, Work
+from otel_posthog.model import Signal
+from otel_posthog.observe.log import Complaints
+
+_CHUNK: Final = 128
+"""Signals handed to a bridge at once."""
+
+_MAX_PORTIONS: Final = 20_000
+"""Portions in memory, some 500 bytes each; with more, everything waits on disk."""
+
+_PORTIONS_AT_ONCE: Final = 32
+"""Portions of one project between two looks at what else there is to do."""
+
+_RETRY_INTERVAL: Final = 1.0
+"""Seconds between two attempts with a project that has no room and of which nothing is heard."""
+
+_MOVED_PAUSE: Final = 0.01
+"""Seconds after which a project that got rid of something is tried: a batch has a thousand events, each with an end."""
+
+_LETTER_PAUSE: Final = 5.0
+"""Seconds until dead letters that could not be written are tried again."""
+
+_FAILURE_PAUSE: Final = 0.5
+"""Seconds until a record that made us fail is tried again."""
+
+
+class _GoneError(Exception):
+    """A record is no longer on disk."""
+
+
+class Processing:
+    """See above. `take`, `take_back`, `room`, `add` and the properties in any thread.
+
+    Args:
+        config: Limits.
+        projects: Whose data is whose.
+        prepare: Looks into requests.
+        inflate: Out of gzip.
+        strikes: Remembers over restarts which record was at work.
+        letters: Dead letters; `None` for none (`forward` without a folder).
+        books: The gateway's numbers.
+        clock: Time.
+        complaints: Seldom log lines.
+        fault: Told about internal errors.
+    """
+
+    def __init__(
+        self,
+        config: IntakeConfig,
+        *,
+        projects: Projects,
+        prepare: Prepare,
+        inflate: Inflate,
+        strikes: Strikes | None,
+        letters: Letters | None,
+        books: Books,
+        clock: Clock,
+        complaints: Complaints,
+        fault: Callable[[str, BaseException], None],
+    ) -> None:
+        self._config = config
+        self._projects = projects
+        self._prepare = prepare
+        self._inflate = inflate
+        self._strikes = strikes
+        self._letters = letters
+        self._books = books
+        self._clock = clock
+        self._complaints = complaints
+        self._fault = fault
+        self._burial = Burial(
+            projects=projects, prepare=prepare, inflate=inflate, read=self._record, clock=clock, complaints=complaints
+        )
+        self.journal: Journal | None = None
+        """Set before the start; `None` with `forward`."""
+        self._changed = threading.Condition()
+        self._queue: deque[Work] = deque()
+        self._waiting_bytes = 0
+        self._later: list[tuple[float, Work]] = []
+        self._ended: deque[Work] = deque()
+        self._moved: set[str] = set()
+        self._portions: dict[str, deque[Portion]] = {}
+        self._portion_count = 0
+        self._retry_at: dict[str, float] = {}
+        self._deadlines: deque[Work] = deque()
+        self._alive: set[Work] = set()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+
+    # --- any thread ------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Starts the thread."""
+        self._thread = threading.Thread(target=self._run, name="otel-posthog-processing", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """Ends within `timeout` seconds; True where nothing was at work. What is on disk comes again."""
+        end = time.monotonic() + timeout
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alive, max(timeout, 0))
+            left = len(self._alive)
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(max(end - time.monotonic(), 1.0))
+        return left == 0
+
+    def room(self) -> int:
+        """See `journal.Taker.room`."""
+        if self._stopping or self._stuck():
+            return 0
+        return self._config.waiting_bytes - self._waiting_bytes
+
+    def take(self, entries: Sequence[tuple[Place, Any]]) -> None:
+        """See `journal.Taker.take`."""
+        for place, work in entries:
+            work.place = place
+            self.add(work)
+
+    def add(self, work: Work) -> None:
+        """Takes one record."""
+        work.tracker = Tracker(lambda: self._has_ended(work))
+        with self._changed:
+            self._queue.append(work)
+            self._alive.add(work)
+            self._waiting_bytes += work.size
+            if work.deadline:
+                self._deadlines.append(work)
+            self._changed.notify_all()
+
+    def take_back(self, found: Sequence[Found]) -> None:
+        """See `journal.Taker.take_back`."""
+        journal = self.journal
+        assert journal is not None
+        now = self._clock.monotonic()
+        for place, raw in found:
+            record = self._decoded(raw.payload, place)
+            if record is not None:
+                size = len(raw.payload)
+                self.add(Work(size, now, record, place=place, recovered=journal.lives_before(place)))
+
+    def _decoded(self, payload: bytes, place: Place) -> records.Record | None:
+        try:
+            return records.decode(payload)
+        except records.UnknownVersionError as error:
+            # Not done with, so that its segment stays: a newer version will read it.
+            self._books.add("spool_unknown_version")
+            self._complaints.say("version", "otel-posthog: a record of the spool is left alone: %s", error)
+        except records.BrokenRecordError as error:
+            raw = records.Record("traces", "", payload, content="raw")
+            letter = Letter("unreadable", str(error), "", int(self._clock.time() * 1e9), source=raw)
+            self._keep([letter], place)
+        return None
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes of what waits in memory to be converted."""
+        return self._waiting_bytes
+
+    @property
+    def waiting(self) -> int:
+        """Records that are in memory in one form or another."""
+        return len(self._alive)
+
+    @property
+    def blocked(self) -> dict[str, int]:
+        """Project -> records that wait until it takes something."""
+        with self._changed:
+            return {name: len(waiting) for name, waiting in self._portions.items() if waiting}
+
+    def alive(self) -> bool:
+        """Whether the thread runs, where it should."""
+        return self._thread is None or self._thread.is_alive() or self._stopping
+
+    def _stuck(self) -> bool:
+        """Whether nothing new is worth taking: every project has no room, or too many portions wait."""
+        if self._portion_count >= _MAX_PORTIONS:
+            return True
+        blocked = len(self._portions)
+        return blocked > 0 and blocked >= sum(1 for _ in self._projects.all())
+
+    def _has_ended(self, work: Work) -> None:
+        with self._changed:
+            self._ended.append(work)
+            self._changed.notify_all()
+
+    def _has_moved(self, project: str) -> None:
+        # Looked at without the lock: nearly always nobody waits, and this is called for each event.
+        if project in self._portions:
+            with self._changed:
+                if project not in self._moved:
+                    self._moved.add(project)
+                    self._changed.notify_all()
+
+    # --- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while True:
+            try:
+                wait = self._step()
+            except Exception as error:  # noqa: BLE001 - an edge: the thread must survive a bug
+                self._fault("processing", error)
+                wait = 0.1
+            with self._changed:
+                if self._stopping:
+                    return
+                if wait > 0 and not self._ended and not self._moved and (not self._queue or self._stuck()):
+                    self._changed.wait(wait)
+
+    def _step(self) -> float:
+        """One round; returns seconds to wait."""
+        self._settle()
+        self._expire()
+        self._retry_later()
+        self._retry_portions()
+        with self._changed:
+            work = self._queue.popleft() if self._queue and not self._stuck() else None
+        if work is None:
+            return self._pause()
+        try:
+            self._begin(work)
+        finally:
+            with self._changed:
+                was_full = self._waiting_bytes >= self._config.waiting_bytes // 2
+                self._waiting_bytes -= work.size
+        if was_full and self.journal is not None:
+            self.journal.wake()
+        return 0.0
+
+    def _pause(self) -> float:
+        now = self._clock.monotonic()
+        moments = [now + _RETRY_INTERVAL, *self._retry_at.values()]
+        moments.extend(due for due, _ in self._later)
+        if self._deadlines:
+            moments.append(self._deadlines[0].deadline)
+        return max(min(moments) - now, 0.001)
+
+    def _expire(self) -> None:
+        """With `forward`: callers that have waited long enough are told to come again."""
+        now = self._clock.monotonic()
+        while self._deadlines and self._deadlines[0].deadline <= now:
+            work = self._deadlines.popleft()
+            if work in self._alive and work.answer is not None:
+                work.abandoned = True
+                answer, work.answer = work.answer, None
+                self._forget_queued(work)
+                answer(work, False)
+
+    def _forget_queued(self, work: Work) -> None:
+        """What its caller will send again need not wait here, too."""
+        with self._changed:
+            try:
+                self._queue.remove(work)  # nearly always the first
+            except ValueError:
+                return
+            self._waiting_bytes -= work.size
+        work.tracker.less()
+
+    def _retry_later(self) -> None:
+        now = self._clock.monotonic()
+        due = [each for at, each in self._later if at <= now]
+        if due:
+            self._later = [(at, each) for at, each in self._later if at > now]
+            for each in due:
+                self._begin(each)
+
+    # --- a record --------------------------------------------------------------------------------------------------
+
+    def _begin(self, work: Work) -> None:
+        """Hands out all of a record that can be handed out now."""
+        if work.abandoned:
+            work.tracker.less()
+            return
+        if work.recovered and work.place is not None and self._strikes is not None:
+            strikes = self._strikes.begin(work.place)
+            if strikes > self._config.attempts:
+                self._die(work, "crashed", f"{strikes - 1} lives ended while it was being converted")
+                self._strikes.end(work.place)
+                return
+        try:
+            self._hand_out(work)
+        except _GoneError:
+            self._books.add("spool_gone")
+            work.tracker.less()
+        except SignalError as error:
+            self._die(work, "unreadable", str(error))
+        except OSError as error:
+            # The disk, not the record: it is tried for ever.
+            self._complaints.say("read", "otel-posthog: the spool cannot be read (%s)", type(error).__name__)
+            self._later.append((self._clock.monotonic() + _RETRY_INTERVAL, work))
+        except Exception as error:  # noqa: BLE001 - an edge: a record that makes us fail costs itself alone
+            work.attempts += 1
+            self._books.add("processing_failures")
+            text = f"{type(error).__name__} in processing"
+            self._complaints.say("processing", "otel-posthog: internal error with a record (%s)", where(error))
+            if work.attempts >= self._config.attempts:
+                self._die(work, "failed", text)
+            else:
+                self._later.append((self._clock.monotonic() + _FAILURE_PAUSE, work))
+        finally:
+            if work.recovered and work.place is not None and self._strikes is not None:
+                self._strikes.end(work.place)
+
+    def _die(self, work: Work, reason: str, note: str) -> None:
+        work.why_dead = (reason, note)
+        work.tracker.less()
+
+    def _hand_out(self, work: Work) -> None:
+        record = work.record
+        if record.content == "event":
+            self._hand_out_event(work)
+            work.tracker.less()
+            return
+        only = self._projects.route_all(record.caller)
+        if only is not None:
+            if only.name in self._portions:
+                self._wait_for_room(Portion(work, only.name))
+            else:
+                stream = iter(self._signals(work))
+                self._run_portion(Portion(work, only.name, stream=stream, chunk=_CHUNK), only)
+        else:
+            self._hand_out_routed(work)
+        work.prepared = work.prepared if work.place is None else None
+        work.tracker.less()
+
+    def _hand_out_routed(self, work: Work) -> None:
+        """Each resource goes where it belongs."""
+        routes: dict[int, Project | None] = {}
+        portions: dict[str, Portion] = {}
+        counts: dict[str, int] = {}
+        unrouted = 0
+        stream = iter(self._signals(work))
+        while chunk := list(islice(stream, _CHUNK)):
+            shares: dict[str, tuple[Project, list[Signal]]] = {}
+            for signal in chunk:
+                project = self._route(work, signal, routes)
+                if project is None:
+                    unrouted += 1
+                else:
+                    shares.setdefault(project.name, (project, []))[1].append(signal)
+            for name, (project, share) in shares.items():
+                if name in portions:
+                    continue
+                done = counts.get(name, 0)
+                if name in self._portions:
+                    portions[name] = Portion(work, name, skip=done)
+                    continue
+                left = self._accept(work, project, share)
+                counts[name] = done + len(share)
+                if left:
+                    portions[name] = Portion(work, name, skip=counts[name], left=left)
+        for portion in portions.values():
+            self._wait_for_room(portion)
+        work.unrouted = unrouted
+
+    def _hand_out_event(self, work: Work) -> None:
+        project = self._project(work.record.project)
+        if project is None:
+            work.unrouted = 1
+        elif project.name in self._portions or not self._submit(work, project):
+            self._wait_for_room(Portion(work, project.name))
+
+    def _submit(self, work: Work, project: Project) -> bool:
+        """An event of a replay goes out as it is: nothing is converted."""
+        event = event_of(self._record(work).body)
+        return project.bridge.load().delivery.submit([event], self._receipt(work, project))
+
+    def _accept(self, work: Work, project: Project, signals: Sequence[Signal]) -> list[Signal]:
+        """Hands signals to their project; returns those that it has no room for."""
+        digest = work.record.digests.get(project.name, "")
+        bridge = project.bridge if not digest else self._projects.pinned(project, digest)
+        left: list[Signal] = []
+        bridge.accept(signals, left, self._receipt(work, project))
+        return left
+
+    def _receipt(self, work: Work, project: Project) -> EventsReceipt:
+        return EventsReceipt(work.tracker, project.name, self._has_moved)
+
+    def _route(self, work: Work, signal: Signal, routes: dict[int, Project | None]) -> Project | None:
+        key = id(signal.resource)  # one object for all items of a resource, alive as long as its request
+        if key not in routes:
+            routes[key] = self._projects.route(work.record.caller, signal.resource.attributes)
+        return routes[key]
+
+    def _project(self, name: str) -> Project | None:
+        return next((project for project in self._projects.all() if project.name == name), None)
+
+    # --- reading ---------------------------------------------------------------------------------------------------
+
+    def _record(self, work: Work) -> records.Record:
+        """The record with its body, from disk where it is not at hand."""
+        if work.record.body or work.place is None or self.journal is None:
+            return work.record
+        raw = self.journal.fetch(work.place)
+        if raw is None:
+            raise _GoneError
+        return records.decode(raw.payload)
+
+    def _signals(self, work: Work) -> Iterable[Signal]:
+        prepared = work.prepared
+        if prepared is None:
+            prepared = self._read(self._record(work))
+            if work.place is None:
+                work.prepared = prepared
+            else:
+                work.record = without_body(work.record)
+        return prepared.signals()
+
+    def _read(self, record: records.Record) -> Prepared:
+        body = self._inflate(record.body, self._config.request_bytes) if record.gzip else record.body
+        wanted = self._projects.wanted(record.caller)
+        if wanted is None or not self._by_rules_of_today(record):
+            wanted = Everything()
+        return self._prepare(record.kind, record.media_type, body, wanted)
+
+    def _by_rules_of_today(self, record: records.Record) -> bool:
+        digests = record.digests
+        return all(digests.get(project.name, project.digest) == project.digest for project in self._projects.all())
+
+    # --- projects without room -------------------------------------------------------------------------------------
+
+    def _wait_for_room(self, portion: Portion) -> None:
+        """Puts a portion behind those of its project that wait already."""
+        portion.work.tracker.more(1)
+        with self._changed:
+            waiting = self._portions.get(portion.project)
+            if waiting is None:
+                waiting = self._portions[portion.project] = deque()
+                self._retry_at[portion.project] = self._clock.monotonic() + _RETRY_INTERVAL
+            if waiting and portion.work.place is not None:
+                portion.stream = None  # memory is for the one that is next
+            waiting.append(portion)
+            self._portion_count += 1
+
+    def _retry_portions(self) -> None:
+        with self._changed:
+            moved, self._moved = self._moved, set()
+        now = self._clock.monotonic()
+        for name in moved:
+            if name in self._retry_at:
+                self._retry_at[name] = min(self._retry_at[name], now + _MOVED_PAUSE)
+        for name, at in list(self._retry_at.items()):
+            if at <= now:
+                self._retry_project(name)
+
+    def _retry_project(self, name: str) -> None:
+        waiting = self._portions[name]
+        project = self._project(name)
+        for _ in range(_PORTIONS_AT_ONCE):
+            if not waiting:
+                break
+            portion = waiting[0]
+            if not self._portion_ends(portion, project):
+                self._retry_at[name] = self._clock.monotonic() + _RETRY_INTERVAL
+                return
+            with self._changed:
+                waiting.popleft()
+                self._portion_count -= 1
+            portion.work.tracker.less()
+        with self._changed:
+            if waiting:
+                self._retry_at[name] = self._clock.monotonic()
+            else:
+                del self._portions[name], self._retry_at[name]
+                self._moved.discard(name)
+        if self.journal is not None:
+            self.journal.wake()
+
+    def _portion_ends(self, portion: Portion, project: Project | None) -> bool:
+        """Hands out what there is room for; whether that was all."""
+        work = portion.work
+        if work.abandoned:
+            return True
+        if project is None:  # taken out of the configuration
+            work.unrouted += 1
+            return True
+        try:
+            if work.record.content == "event":
+                return self._submit(work, project)
+            return self._continue_portion(portion, project)
+        except _GoneError:
+            self._books.add("spool_gone")
+            return True
+        except OSError as error:
+            self._complaints.say("read", "otel-posthog: the spool cannot be read (%s)", type(error).__name__)
+            return False
+        except Exception as error:  # noqa: BLE001 - an edge: as in `_begin`
+            work.attempts += 1
+            self._books.add("processing_failures")
+            self._complaints.say("processing", "otel-posthog: internal error with a record (%s)", where(error))
+            if work.attempts < self._config.attempts:
+                return False
+            work.why_dead = ("failed", f"{type(error).__name__} in processing")
+            return True
+
+    def _run_portion(self, portion: Portion, project: Project) -> None:
+        if not self._continue_portion(portion, project):
+            self._wait_for_room(portion)
+
+    def _continue_portion(self, portion: Portion, project: Project) -> bool:
+        if portion.left:
+            while portion.left:
+                share = portion.left[: portion.chunk]
+                refused = self._accept(portion.work, project, share)
+                portion.left = [*refused, *portion.left[len(share) :]]
+                if refused:
+                    portion.chunk = 1
+                    return False
+                portion.chunk = min(2 * portion.chunk, _CHUNK)
+        stream = portion.stream
+        if stream is None:
+            stream = portion.stream = self._share(portion)
+        while chunk := list(islice(stream, portion.chunk)):
+            portion.skip += len(chunk)
+            portion.left = self._accept(portion.work, project, chunk)
+            if portion.left:
+                portion.chunk = 1
+                return False
+            portion.chunk = min(2 * portion.chunk, _CHUNK)
+        return True
+
+    def _share(self, portion: Portion) -> Iterator[Signal]:
+        """What its project is still to get, read once more."""
+        work = portion.work
+        stream = iter(self._signals(work))
+        if self._projects.route_all(work.record.caller) is None:
+            routes: dict[int, Project | None] = {}
+
+            def mine(signal: Signal) -> bool:
+                project = self._route(work, signal, routes)
+                return project is not None and project.name == portion.project
+
+            stream = filter(mine, stream)
+        return islice(stream, portion.skip, None)
+
+    # --- the end of a record ---------------------------------------------------------------------------------------
+
+    def _settle(self) -> None:
+        while True:
+            with self._changed:
+                if not self._ended:
+                    return
+                work = self._ended.popleft()
+            try:
+                self._end(work)
+            finally:
+                with self._changed:
+                    self._alive.discard(work)
+                    self._changed.notify_all()
+
+    def _end(self, work: Work) -> None:
+        now = self._clock.time()
+        self._books.took("request_age", max(now - work.record.received_ns / 1e9, 0.0))
+        letters = self._burial.letters(work, sources=self._letters is not None and not self._letters.full)
+        self._keep(letters, work.place)
+        answer, work.answer = work.answer, None
+        if answer is not None:
+            answer(work, True)
+
+    def _keep(self, letters: Sequence[Letter], place: Place | None) -> None:
+        """Writes letters, and only then is the record at `place` done."""
+        journal, keep = self.journal, self._letters
+        if not letters:
+            if place is not None and journal is not None:
+                journal.done(place)
+        elif journal is None or keep is None:
+            for letter in letters:
+                self._books.add("dead_letters_not_kept", reason=letter.reason)
+        else:
+            journal.run(lambda: self._write(journal, keep, letters, place))
+
+    def _write(self, journal: Journal, keep: Letters, letters: Sequence[Letter], place: Place | None) -> None:
+        """On the disk's thread."""
+        if not keep.write(letters):
+            # The disk takes nothing now; the record stays in the journal meanwhile.
+            journal.run(lambda: self._write(journal, keep, letters, place), after=_LETTER_PAUSE)
+        elif place is not None:
+            journal.done(place)
