@@ -199,6 +199,7 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._wait(self._settings.body_timeout, "deadline_body")
         head = Head(self._parser.get_method(), self._url.partition(b"?")[0], self._headers)
+        exchange.media_type = head.media_type
         if self._head_size + len(self._url) > self._settings.max_header:
             refusal: Refusal | None = responses.LONG_HEAD
         elif self._refusing:
@@ -206,7 +207,6 @@ class Connection(asyncio.BufferedProtocol):
         else:
             refusal = self._server.judge(head, exchange)
         if refusal is not None:
-            exchange.media_type = head.media_type
             # A client that waits for leave may now send its body or not, so nothing after it could be understood.
             exchange.close = exchange.close or head.expects
             self._refuse(refusal)
@@ -265,7 +265,9 @@ class Connection(asyncio.BufferedProtocol):
         except Exception as error:  # noqa: BLE001 - an answer that cannot be written is a fault of ours
             self._server.fault("answer", error)
             exchange.close = True
-            exchange.response = responses.refused(responses.FAULT, "", date=self._server.date, close=True)
+            exchange.response = responses.refused(
+                responses.FAULT, exchange.media_type, date=self._server.date, close=True
+            )
         self._flush()
 
     def expire(self, now: float) -> None:

@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from email.utils import formatdate
 from typing import Any, Final
 
-from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.inbound import Answer
 from otel_posthog.gateway.receivers import http_responses as responses
 from otel_posthog.gateway.receivers.answers import RETRY
@@ -25,11 +24,11 @@ from otel_posthog.gateway.receivers.desk import Desk
 from otel_posthog.gateway.receivers.http_connection import Connection, Exchange
 from otel_posthog.gateway.receivers.http_head import Head
 from otel_posthog.gateway.receivers.http_responses import Refusal
+from otel_posthog.gateway.receivers.listening import listeners
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings
 from otel_posthog.gateway.receivers.tls import Certificates
 
 _BUFFER: Final = 256 * 1024
-_BACKLOG: Final = 1024
 _ACCEPTS: Final = 64
 """Connections taken at one go, so that a flood of them leaves time for those that are there."""
 _OVERFLOW: Final = 64
@@ -69,7 +68,7 @@ class HttpServer:
         self.buffer = memoryview(bytearray(_BUFFER))
         self._desk = desk
         self._certificates = certificates
-        self._sockets = _listen(listen, reuse_port=settings.reuse_port)
+        self._sockets = listeners(listen, reuse_port=settings.reuse_port)
         self.port: int = self._sockets[0].getsockname()[1]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ident = 0
@@ -125,7 +124,7 @@ class HttpServer:
             return responses.NOT_FOUND
         if head.method != b"POST":
             return responses.NOT_POST
-        if not head.media_type:
+        if not exchange.media_type:
             return responses.NOT_OTLP
         if gzip is None:
             return responses.NOT_GZIP
@@ -133,7 +132,7 @@ class HttpServer:
             return responses.TOO_LARGE
         if not self.has_room(head.length):
             return responses.NO_ROOM
-        exchange.kind, exchange.media_type, exchange.gzip, exchange.caller = kind, head.media_type, gzip, caller
+        exchange.kind, exchange.gzip, exchange.caller = kind, gzip, caller
         return None
 
     def has_room(self, size: int) -> bool:
@@ -388,58 +387,3 @@ class HttpServer:
             accepted.close()
             self.closed(connection)
             raise
-
-
-def _listen(address: Listen, *, reuse_port: bool) -> list[socket.socket]:
-    """Listeners at every address that the host has: `localhost` is two, and clients try either."""
-    listeners: list[socket.socket] = []
-    port, missing = address.port, None
-    try:
-        infos = socket.getaddrinfo(address.host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        addresses = {(info[0], info[4]): None for info in infos}
-        for family, name in addresses:
-            try:
-                listeners.append(
-                    _bound(family, (name[0], port, *name[2:]), alone=len(addresses) == 1, reuse=reuse_port)
-                )
-                port = listeners[-1].getsockname()[1]
-            except OSError as error:
-                # A machine whose hosts file has IPv6 and whose kernel has not.
-                if error.errno not in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
-                    raise
-                missing = error
-        if not listeners:
-            raise missing or OSError("it has no address")
-    except (OSError, OverflowError, UnicodeError) as error:
-        for listener in listeners:
-            listener.close()
-        raise _unusable(address, error) from None
-    return listeners
-
-
-def _bound(family: int, name: tuple[Any, ...], *, alone: bool, reuse: bool) -> socket.socket:
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        if family == socket.AF_INET6:
-            # `::` alone is everything, as it is for gRPC; beside an IPv4 listener it must leave that its own.
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(not alone))
-        listener.bind(name)
-        listener.listen(_BACKLOG)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
-
-
-def _unusable(address: Listen, error: Exception) -> ConfigError:
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return ConfigError(
-        f"OTLP/HTTP cannot listen here: {reason}",
-        key="receivers.http",
-        source=str(address),
-        hint="Choose another address, or port 0 for a free one",
-    )
