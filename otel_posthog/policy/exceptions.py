@@ -12,7 +12,9 @@ record, and perhaps through the `posthog` SDK. Three situations, three means:
    three retries that were each logged and recorded are three. A text carrier without a credit is a capture itself.
 3. **Gateway.** No object and no order. The converter made the uuid from (trace, type, innermost frame), so that the
    carriers of one exception have the same uuid in every worker; here a bounded set of the uuids that delivery took
-   saves sending them again.
+   saves sending them again. The very carrier that was taken passes again when it comes again: somebody sends it a
+   second time because the first came to nothing that he knows of (a Collector's retry, a record of the gateway's spool
+   after a change of keys), and PostHog merges the two by their uuid.
 
 The uuid of situation 3 would merge real retries in one trace also in process, where we know better. So the second
 and later captures of one uuid in process get a uuid of their own, derived from the first and its number; the first
@@ -53,6 +55,11 @@ def exception_place(event: CaptureEvent) -> tuple[str, Place]:
     return kind, f"{file}:{frame.get('lineno', '')}:{frame.get('function', '')}"
 
 
+def _carrier(signal: Signal) -> int:
+    """What tells one carrier from another one of the same exception."""
+    return hash((signal.kind, signal.span_id, signal.index, signal.time_ns, signal.observed_time_ns))
+
+
 def _mapping(value: JsonValue) -> Mapping[str, JsonValue]:
     return cast("Mapping[str, JsonValue]", value) if isinstance(value, Mapping) else _NO_DETAIL
 
@@ -71,14 +78,16 @@ class ExceptionsOnce:
     def __init__(self, *, capacity: int, window: float) -> None:
         # (trace id, type) -> places of live captures that no text carrier has claimed yet, oldest first.
         self._credits: Recent[tuple[str, str], list[Place]] = Recent(capacity, window)
-        self._taken: Recent[str, bool] = Recent(capacity, window)
+        # uuid -> which carrier it was.
+        self._taken: Recent[str, int] = Recent(capacity, window)
         self._occurrences: Recent[str, int] = Recent(capacity, window)
 
     def admit(self, signal: Signal, event: CaptureEvent, now: float) -> CaptureEvent | None:
         """`None` for a further carrier of a captured exception."""
         local = signal.local
         if local is None:
-            return None if self._taken.get(event.uuid, now) else event
+            taken = self._taken.get(event.uuid, now)
+            return event if taken is None or taken == _carrier(signal) else None
         if local.already_captured:
             return None
         if not local.exception and self._claim(signal, event, now):
@@ -88,7 +97,7 @@ class ExceptionsOnce:
     def commit(self, signal: Signal, event: CaptureEvent, now: float) -> None:
         """Leaves a credit for a live capture; remembers the uuid of a gateway's."""
         if signal.local is None:
-            self._taken.put(event.uuid, True, now)
+            self._taken.put(event.uuid, _carrier(signal), now)
         elif signal.local.exception and signal.trace_id:
             kind, place = exception_place(event)
             key = (signal.trace_id, kind)

@@ -196,6 +196,15 @@ def test_the_gateway_drops_an_exception_that_it_took() -> None:
     assert take(policy, signal(None, kind=SignalKind.LOG), exception()) == DUPLICATE
 
 
+def test_the_gateway_takes_the_same_carrier_again() -> None:
+    """A retry of its sender, or a record processed again: the first may have come to nothing, and PostHog merges."""
+    policy = Policy()
+
+    assert take(policy, signal(None), exception()).events == (exception(),)
+    assert take(policy, signal(None, kind=SignalKind.LOG), exception()) == DUPLICATE
+    assert take(policy, signal(None), exception()).events == (exception(),)
+
+
 def test_the_gateway_takes_again_what_delivery_refused() -> None:
     """The seen-set is written at commit: after a 503 the sender's retry is not a duplicate."""
     policy = Policy()
