@@ -256,7 +256,8 @@ def test_memory_is_bounded_in_number() -> None:
     for uuid in ids:
         take(policy, signal(None), exception(uuid=uuid))
 
-    assert [bool(take(policy, signal(None), exception(uuid=uuid)).events) for uuid in (ids[2], ids[0])] == [False, True]
+    log = signal(None, kind=SignalKind.LOG)
+    assert [bool(take(policy, log, exception(uuid=uuid)).events) for uuid in (ids[2], ids[0])] == [False, True]
 
 
 def test_a_hot_loop_in_one_trace_keeps_few_credits() -> None:
