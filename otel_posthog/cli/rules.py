@@ -1,4 +1,4 @@
-"""`otel-posthog rules`: check a rules file, list what is in it, print the JSON Schema for editors."""
+"""`otel-posthog rules`: check a rules file, list what is in it, write what editors and Collectors need of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import sys
 import textwrap
 
-HELP = "check a rules file, list its rules, print the JSON Schema"
+HELP = "check a rules file, list its rules, write the JSON Schema or a Collector's filter"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +19,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing.add_argument("file", metavar="FILE", nargs="?", default="", help="rules file; none with --default-rules")
     listing.add_argument("--default-rules", action="store_true", help="append the default rule set")
     commands.add_parser("schema", help="print the JSON Schema of rules files, for editors")
+    passing = commands.add_parser(
+        "collector-filter", help="print what a Collector has to pass on to the gateway, as its configuration"
+    )
+    passing.add_argument(
+        "--rules", metavar="FILE", nargs="+", default=[], help="rules files of all projects; without one, tags alone"
+    )
+    passing.add_argument("--default-rules", action="store_true", help="append the default rule set to each")
+    passing.add_argument(
+        "--format", choices=("yaml", "conditions"), default="yaml", help="processors, or the bare OTTL conditions"
+    )
+    passing.add_argument(
+        "--signal", choices=("traces", "logs"), action="append", default=[], help="this one only; both by default"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
             return _schema()
         if args.rules_command == "check":
             return _check(args.file)
+        if args.rules_command == "collector-filter":
+            return _collector_filter(args.rules, args.default_rules, args.format, args.signal)
         return _list(args.file, defaults=args.default_rules)
     except RulesError as error:
         print(error, file=sys.stderr)
@@ -53,6 +68,17 @@ def _check(file: str) -> int:
 
     rules = load_rules(RulesConfig(path=file))
     print(f"{file}: {len(rules)} rule{'s' * (len(rules) != 1)}, digest {rules.digest}")
+    return 0
+
+
+def _collector_filter(files: list[str], defaults: bool, shape: str, signals: list[str]) -> int:
+    from otel_posthog.config.settings import RulesConfig
+    from otel_posthog.rules.collector_filter import collector_filter
+    from otel_posthog.rules.collector_yaml import SIGNALS, conditions_text, processors_yaml
+    from otel_posthog.rules.load import load_rules
+
+    found = collector_filter([load_rules(RulesConfig(path=file, defaults=defaults)) for file in files or [""]])
+    print((processors_yaml if shape == "yaml" else conditions_text)(found, signals or SIGNALS), end="")
     return 0
 
 

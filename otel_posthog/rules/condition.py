@@ -59,10 +59,11 @@ def compile_flag(condition: Condition) -> Callable[[Signal], bool | None]:
 def _parts(condition: Condition) -> tuple[Getter, tuple[ValueTest, ...]]:
     if condition.fields == ("severity",):
         return severity_number, tuple(_severity_test(check) for check in condition.checks)
-    return getter(condition.fields), tuple(_value_test(check) for check in condition.checks)
+    return getter(condition.fields), tuple(value_test(check) for check in condition.checks)
 
 
-def _value_test(check: Check) -> ValueTest:
+def value_test(check: Check) -> ValueTest:
+    """A function that says whether a value (None where the field is missing) passes `check`."""
     if check.operator == "exists":
         return (lambda value: value is not None) if check.operand else (lambda value: value is None)
     negated = OPERATOR_BY_NAME[check.operator].negates
