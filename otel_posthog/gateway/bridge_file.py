@@ -549,16 +549,18 @@ def below(at: At, *keys: str) -> At:
     return found
 
 
+def token_sources(tokens: Sequence[TokenSettings]) -> list[TokenSource]:
+    """Settings of tokens as the receivers have them."""
+    return [TokenSource(each.caller, each.env or None, Path(each.file) if each.file else None) for each in tokens]
+
+
 def credentials_of(tokens: Sequence[TokenSettings], values: Mapping[str, Secret]) -> Credentials:
     """The receivers' credentials behind settings.
 
     Raises:
         ConfigError: One has no token, or one that no header can carry, or two callers have the same.
     """
-    return Credentials(
-        [TokenSource(each.caller, each.env or None, Path(each.file) if each.file else None) for each in tokens],
-        environ={name: value.reveal() for name, value in values.items()},
-    )
+    return Credentials(token_sources(tokens), environ={name: value.reveal() for name, value in values.items()})
 
 
 def default_spool(environ: Mapping[str, str]) -> str:

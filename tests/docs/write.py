@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from otel_posthog.config.environment import ELSEWHERE, OURS, STANDARD, Variable
+from otel_posthog.config.environment import ELSEWHERE, GATEWAY, OURS, STANDARD, Variable
 from otel_posthog.config.values import plain
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,8 @@ def table(rows: tuple[Variable, ...]) -> str:
         kind = ", ".join(f"`{choice}`" for choice in row.choices) if row.choices else row.kind
         limits = f" {_limits(row)}" if row.kind in ("int", "seconds") else ""
         default = f"`{row.default}`" if row.default else "–"
-        setting = f"`{row.setting}`" if row.setting else ("–" if row in ELSEWHERE else "the gate and the lanes")
+        filled = "–" if row in ELSEWHERE else "the gateway" if row in GATEWAY else "the gate and the lanes"
+        setting = f"`{row.setting}`" if row.setting else filled
         secret = " **Secret.**" if row.secret else ""
         lines.append(f"| `{row.name}` | {kind}{limits} | {default} | {setting} | {row.meaning}{secret} |")
     return "\n".join(lines) + "\n"
@@ -49,7 +50,12 @@ def env_example() -> str:
         "",
     ]
     lines.extend(f"{name}={value}" for name, value in ESSENTIAL.items())
-    for title, rows in (("OpenTelemetry's own", STANDARD), ("otel-posthog's own", (*OURS, *ELSEWHERE))):
+    parts = (
+        ("OpenTelemetry's own", STANDARD),
+        ("otel-posthog's own", (*OURS, *ELSEWHERE)),
+        ("otel-posthog gateway's own", GATEWAY),
+    )
+    for title, rows in parts:
         lines.extend(["", f"# --- {title} " + "-" * (100 - len(title))])
         for row in rows:
             if row.name not in ESSENTIAL:
@@ -75,13 +81,18 @@ def generated(name: str) -> str:
     """The text of one generated part.
 
     Args:
-        name: `variables` and `ours`, `standard` or `elsewhere`; `help` and a command; `decisions`.
+        name: `variables` and `ours`, `standard`, `gateway` or `elsewhere`; `bridge`, the tables of `bridge.yaml`;
+            `help` and a command; `decisions`.
     """
     kind, _, rest = name.partition(" ")
     if kind == "variables":
-        return table({"ours": OURS, "standard": STANDARD, "elsewhere": ELSEWHERE}[rest])
+        return table({"ours": OURS, "standard": STANDARD, "gateway": GATEWAY, "elsewhere": ELSEWHERE}[rest])
     if kind == "decisions":
         return decisions()
+    if kind == "bridge":
+        from otel_posthog.gateway.bridge_schema import bridge_reference
+
+        return bridge_reference()
     if kind == "help":
         return help_of(rest)
     raise ValueError(name)

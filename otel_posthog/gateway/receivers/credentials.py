@@ -123,6 +123,22 @@ class Credentials:
                 self._known = self._read()
                 self._signatures = signatures
 
+    def replace(self, sources: Sequence[TokenSource], environ: Mapping[str, str]) -> None:
+        """Goes on with other sources: the configuration has changed.
+
+        Args:
+            sources: As on construction.
+            environ: As on construction.
+
+        Raises:
+            ConfigError: As on construction; what was known stays.
+        """
+        with self._lock:
+            other = Credentials(sources, environ=environ, monotonic=self._monotonic, complain=self._complain)
+            # The known tokens first: between the two steps nobody may find that none is asked for.
+            self._known, self._signatures = other._known, other._signatures
+            self._environ, self._sources = other._environ, other._sources
+
     def _poll(self) -> None:
         now = self._monotonic()
         if now - self._checked < _POLL or not self._lock.acquire(blocking=False):
