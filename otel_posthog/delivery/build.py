@@ -17,11 +17,12 @@ from otel_posthog.delivery.complaints import Complaints
 from otel_posthog.delivery.encoding import choose_compress, choose_dumps
 from otel_posthog.delivery.engine import Engine, Parts
 from otel_posthog.delivery.fanout import FanOut
-from otel_posthog.delivery.lane import LaneDelivery
+from otel_posthog.delivery.lane import Exit, LaneDelivery
 from otel_posthog.delivery.protocols import Clock, Delivery, Transport
 from otel_posthog.delivery.sinks import ConsoleWriter, FileWriter, MemorySink, WriterSink
 from otel_posthog.delivery.spool import Spool, folder_name
 from otel_posthog.delivery.spool_files import OsFiles
+from otel_posthog.delivery.spread import Spread
 from otel_posthog.delivery.transport import MAX_ANSWER_BYTES, Urllib3Transport
 from otel_posthog.delivery.wire import Wire
 from otel_posthog.delivery.wire_auto import AutoWire
@@ -42,6 +43,7 @@ def build_delivery(
     send_guard: SendGuardFactory = nullcontext,
     guard: Guard,
     resource: Mapping[str, object] | None = None,
+    senders: int = 1,
 ) -> Delivery:
     """The delivery that `settings` ask for.
 
@@ -52,20 +54,22 @@ def build_delivery(
         send_guard: Entered around every request (suppression of self-instrumentation, in process).
         guard: Told about internal errors.
         resource: Resource attributes of the records that go to a Collector, e.g. `service.name`.
+        senders: Requests on their way at a time to where `settings.lane` says (`spread.py`); a second lane has one.
 
     Raises:
         ConfigError: There is nowhere to deliver to.
     """
     deliveries: dict[str, Delivery] = {}
-    for lane, config in (
-        (settings.lane, settings.delivery),
+    for lane, config, number in (
+        (settings.lane, settings.delivery, senders),
         # A second lane is an onlooker: what it cannot deliver it gives up, so that nothing is spooled twice.
-        (settings.also, replace(settings.delivery, spool_dir="")),
+        (settings.also, replace(settings.delivery, spool_dir=""), 1),
     ):
         if lane is not None:
-            deliveries[lane.mode.value] = build_lane(
+            deliveries[lane.mode.value] = build_senders(
                 lane,
                 config,
+                number,
                 transport=transport,
                 clock=clock,
                 send_guard=send_guard,
@@ -128,6 +132,44 @@ def build_wire(
     return {"v0": v0, "v1": v1}.get(config.wire) or AutoWire(v1, v0)
 
 
+def build_senders(
+    lane: Lane,
+    config: DeliveryConfig,
+    senders: int,
+    *,
+    transport: Transport | None = None,
+    clock: Clock | None = None,
+    send_guard: SendGuardFactory = nullcontext,
+    guard: Guard,
+    resource: Mapping[str, object] | None = None,
+) -> Delivery:
+    """One destination with `senders` lanes; arguments as in `build_delivery`.
+
+    Raises:
+        ConfigError: `senders` is below 1.
+    """
+    if senders < 1:
+        raise ConfigError(f"{senders} senders send nothing", key="senders", hint="1 or more")
+    each = replace(config, spool_bytes=max(config.spool_bytes // senders, 1))
+    leaving = Exit(config.exit_timeout)
+    lanes = [
+        build_lane(
+            lane,
+            each,
+            transport=transport,
+            clock=clock,
+            send_guard=send_guard,
+            guard=guard,
+            resource=resource,
+            leaving=leaving,
+        )
+        for _ in range(senders)
+    ]
+    if len(lanes) == 1:
+        return lanes[0]
+    return Spread(lanes, queue_size=config.queue_size, queue_bytes=config.queue_bytes)
+
+
 def build_lane(
     lane: Lane,
     config: DeliveryConfig,
@@ -137,8 +179,9 @@ def build_lane(
     send_guard: SendGuardFactory = nullcontext,
     guard: Guard,
     resource: Mapping[str, object] | None = None,
+    leaving: Exit | None = None,
 ) -> LaneDelivery:
-    """One lane with its own queue, thread and connection; arguments as in `build_delivery`."""
+    """One lane with its own queue, thread and connection; arguments as in `build_delivery`, `leaving` as in `Exit`."""
     host = urlsplit(lane.url).hostname or "?"
     name = f"{lane.mode.value}@{host}"
     if transport is None:
@@ -209,7 +252,7 @@ def build_lane(
         close=close,
         left_behind=left_behind,
         after_fork=after_fork,
-        exit_timeout=config.exit_timeout,
+        leaving=leaving or Exit(config.exit_timeout),
         guard=guard,
         name=name,
     )

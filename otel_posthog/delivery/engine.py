@@ -235,7 +235,7 @@ class Engine:
     def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """Takes all or none; never blocks."""
         count = len(events)
-        weights = [weigh(event) for event in events]
+        weights = [event.weight or weigh(event) for event in events]
         total = sum(weights)
         now = self._clock.monotonic()
         with self._lock:
@@ -265,6 +265,11 @@ class Engine:
         """The books at this moment."""
         with self._lock:
             return self._ledger.stats()
+
+    def waiting(self) -> tuple[int, int]:
+        """How many events are in the queue, and about how many bytes they have."""
+        with self._lock:
+            return len(self._queue), self._queued_bytes
 
     def held(self) -> int:
         """Events that are somewhere in here, counted where they are (for checks of the books)."""

@@ -34,6 +34,34 @@ _GATE_PATIENCE = 5.0
 """Seconds that a fork waits for our imports at the most."""
 
 
+class Exit:
+    """The interpreter's exit, which lanes of one destination pass together: all within the time of one.
+
+    Args:
+        timeout: Seconds that the flush at exit may take.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self.by = 0.0
+        """Monotonic seconds of its end; 0 where it has not begun."""
+        self._timeout = timeout
+        self._lanes: list[weakref.ReferenceType[LaneDelivery]] = []
+
+    def join(self, lane: LaneDelivery) -> None:
+        """`lane` belongs to it."""
+        self._lanes.append(weakref.ref(lane))
+
+    def begin(self) -> None:
+        """All lanes hurry from here on; once."""
+        if self.by:
+            return
+        self.by = time.monotonic() + self._timeout
+        for found in self._lanes:
+            lane = found()
+            if lane is not None:
+                lane.hurry(self.by)
+
+
 class LaneDelivery:
     """`Delivery` to one sink. Safe in any thread; never raises.
 
@@ -42,7 +70,7 @@ class LaneDelivery:
         close: Closes what the engine used; a later use opens it again.
         left_behind: Whether a dead process left something for this lane; opens nothing that stays open.
         after_fork: Makes what the engine uses forget the parent's connections and locks.
-        exit_timeout: Seconds that the flush at exit may take.
+        leaving: The exit; shared by lanes that have its time together.
         guard: Told about internal errors.
         name: For the thread's name and log lines.
     """
@@ -54,7 +82,7 @@ class LaneDelivery:
         close: Callable[[], None],
         left_behind: Callable[[], bool] = lambda: False,
         after_fork: Callable[[], None],
-        exit_timeout: float,
+        leaving: Exit,
         guard: Callable[[str, BaseException], None],
         name: str,
     ) -> None:
@@ -62,7 +90,8 @@ class LaneDelivery:
         self._close = close
         self._left_behind = left_behind
         self._forget_parent = after_fork
-        self._exit_timeout = exit_timeout
+        self._exit = leaving
+        leaving.join(self)
         self._guard = guard
         self._name = name
         self._engine: Engine | None = None
@@ -70,8 +99,9 @@ class LaneDelivery:
         self._running = False
         self._pid = os.getpid()
         self._closed = False
+        self._end_by = 0.0
+        self._ended = False
         self._ended_well = True
-        self._exit_by = 0.0
         self._gates: list[threading.Lock] = []
         if hasattr(os, "register_at_fork"):
             before, parent, child = map(weakref.WeakMethod, (self._before_fork, self._in_parent, self._after_fork))
@@ -108,31 +138,53 @@ class LaneDelivery:
 
     def flush(self, timeout: float) -> bool:
         """See `Delivery.flush`."""
+        return self.end_flush(self.begin_flush(), timeout)
+
+    def begin_flush(self) -> tuple[Engine, int] | None:
+        """Makes everything due now; what it gives is for `end_flush`, which must follow."""
         engine = self._engine
         if engine is None or self._pid != os.getpid():
+            return None
+        return engine, engine.begin_flush()
+
+    def end_flush(self, begun: tuple[Engine, int] | None, timeout: float) -> bool:
+        """Waits up to `timeout` seconds for what `begin_flush` began; True where everything has its outcome."""
+        if begun is None:
             return True
+        engine, epoch = begun
         try:
-            if self._exit_by:  # several owners flush at exit; together they get the time of one
-                timeout = max(min(timeout, self._exit_by - time.monotonic()), min(timeout, _GRACE))
-            return self._flush(engine, timeout)
+            if self._exit.by:  # several owners flush at exit; together they get the time of one
+                timeout = max(min(timeout, self._exit.by - time.monotonic()), min(timeout, _GRACE))
+            return self._drive(engine, time.monotonic() + timeout, lambda: engine.flushed(epoch), epoch)
         except Exception as error:  # noqa: BLE001 - an edge
             self._guard("delivery.flush", error)
             return False
+        finally:
+            engine.end_flush()
+
+    def begin_shutdown(self, timeout: float) -> None:
+        """Closes admission, and makes everything due within `timeout` seconds; `shutdown` must follow."""
+        if self._closed:
+            return
+        if self._exit.by:
+            timeout = max(min(timeout, self._exit.by - time.monotonic()), _GRACE)
+        self._end_by = time.monotonic() + timeout
+        self._closed = True
+        engine = self._engine
+        if engine is not None and self._pid == os.getpid():
+            engine.finishing(self._end_by, closed=True)
 
     def shutdown(self, timeout: float) -> bool:
         """See `Delivery.shutdown`."""
-        if self._closed:
+        if self._ended:
             return self._ended_well
-        self._closed = True
-        engine = self._engine
-        if engine is None or self._pid != os.getpid():
-            return True
+        self._ended = True
         try:
-            if self._exit_by:
-                timeout = max(min(timeout, self._exit_by - time.monotonic()), _GRACE)
-            deadline = time.monotonic() + timeout
-            engine.finishing(deadline, closed=True)
-            self._drive(engine, deadline, lambda: engine.stats().pending == 0)
+            self.begin_shutdown(timeout)
+            engine = self._engine
+            if engine is None or self._pid != os.getpid():
+                return True
+            self._drive(engine, self._end_by, lambda: engine.stats().pending == 0)
             self._ended_well = engine.abandon() == 0
             engine.wake.set()  # the worker has nothing left to do and ends
             self._close()
@@ -140,6 +192,17 @@ class LaneDelivery:
             self._ended_well = False
             self._guard("delivery.shutdown", error)
         return self._ended_well
+
+    def hurry(self, by: float) -> None:
+        """The exit has begun: everything is due, and is attempted until `by` (monotonic) at the latest."""
+        engine = self._engine
+        if engine is not None and not self._closed and self._pid == os.getpid():
+            engine.finishing(by, closed=False)
+
+    def waiting(self) -> tuple[int, int]:
+        """How many events are in the queue, and about how many bytes they have."""
+        engine = self._engine
+        return engine.waiting() if engine is not None and self._pid == os.getpid() else (0, 0)
 
     def stats(self) -> DeliveryStats:
         """See `Delivery.stats`."""
@@ -188,13 +251,6 @@ class LaneDelivery:
             if wait > 0:
                 engine.wake.wait(wait)
 
-    def _flush(self, engine: Engine, timeout: float) -> bool:
-        epoch = engine.begin_flush()
-        try:
-            return self._drive(engine, time.monotonic() + timeout, lambda: engine.flushed(epoch), epoch)
-        finally:
-            engine.end_flush()
-
     def _drive(self, engine: Engine, deadline: float, done: Callable[[], bool], epoch: int | None = None) -> bool:
         """Waits until `done` or `deadline`; does the work itself where no other thread does."""
         thread = self._thread
@@ -225,9 +281,8 @@ class LaneDelivery:
         if engine is None or self._closed or self._pid != os.getpid():
             return
         try:
-            self._exit_by = time.monotonic() + self._exit_timeout
-            engine.finishing(self._exit_by, closed=False)
-            done = self._flush(engine, self._exit_timeout)
+            self._exit.begin()
+            done = self.end_flush((engine, engine.begin_flush()), max(self._exit.by - time.monotonic(), 0.0))
             engine.linger()
             waiting = engine.stats().pending
             # Where it is done, what waits came meanwhile: it leaves at once, and its owner waits for it at shutdown.
@@ -251,7 +306,7 @@ class LaneDelivery:
         self._engine = None
         self._thread = None
         self._running = False
-        self._exit_by = 0.0
+        self._exit.by = 0.0
         self._forget_parent()
 
 
