@@ -17,7 +17,7 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 from otel_posthog.errors import SignalError
 from otel_posthog.gateway.decoded import MAX_DEPTH, SPAN_KINDS, STATUS_CODES, Complaints, Decoded, at
@@ -53,7 +53,7 @@ def decode_traces_json(body: bytes) -> Decoded:
     Raises:
         SignalError: The body is not a JSON object.
     """
-    return _decode(body, "resourceSpans", "scopeSpans", "spans", _append_span)
+    return decode_some("traces", body)[0]
 
 
 def decode_logs_json(body: bytes) -> Decoded:
@@ -62,16 +62,25 @@ def decode_logs_json(body: bytes) -> Decoded:
     Raises:
         SignalError: The body is not a JSON object.
     """
-    return _decode(body, "resourceLogs", "scopeLogs", "logRecords", _append_log)
+    return decode_some("logs", body)[0]
 
 
-def _decode(
-    body: bytes,
-    resource_key: str,
-    scope_key: str,
-    item_key: str,
-    append: Callable[[list[Signal], Json, Resource, Scope], None],
-) -> Decoded:
+def decode_some(
+    kind: Literal["traces", "logs"], body: bytes, admits: Callable[[Any], bool] | None = None
+) -> tuple[Decoded, int]:
+    """Decodes the items of a request that `admits` wants, each of which is what JSON made of it; all without it.
+
+    Returns:
+        The signals, and how many items were not wanted.
+
+    Raises:
+        SignalError: The body is not a JSON object.
+    """
+    if kind == "traces":
+        resource_key, scope_key, item_key, append = "resourceSpans", "scopeSpans", "spans", _append_span
+    else:
+        resource_key, scope_key, item_key, append = "resourceLogs", "scopeLogs", "logRecords", _append_log
+    unwanted = 0
     complaints = Complaints()
     request = _load(body, complaints)
     signals: list[Signal] = []
@@ -80,6 +89,9 @@ def _decode(
         for scope_items in _tolerant_objects(resource_items, scope_key, complaints):
             scope = _scope(scope_items.get("scope"), complaints)
             for item in _list(scope_items.get(item_key), complaints, item_key):
+                if admits is not None and not admits(item):
+                    unwanted += 1
+                    continue
                 kept = len(signals)
                 try:
                     append(signals, _object(item, "item"), resource, scope)
@@ -87,7 +99,7 @@ def _decode(
                     # A span that fails in one of its span events goes as a whole, as it does in protobuf.
                     del signals[kept:]
                     complaints.reject(f"{item_key}: {error}")
-    return complaints.decoded(signals)
+    return complaints.decoded(signals), unwanted
 
 
 # --- items ---------------------------------------------------------------------------------------------------------

@@ -32,11 +32,10 @@ from otel_posthog.gateway.decoded import SPAN_KINDS, UNREADABLE, UNREADABLE_OWNE
 from otel_posthog.gateway.inbound import Kind
 from otel_posthog.gateway.parts import Prepared
 from otel_posthog.gateway.prepare_scan import NEVER, Hits, Texts
+from otel_posthog.gateway.prepared import prepared_of
 from otel_posthog.gateway.wanted import Hunt, WantedItems
 from otel_posthog.model import Resource, Scope, Signal, SignalKind
 
-SIGNAL_BYTES: Final = 3_000
-"""Of memory for a decoded signal, about."""
 _MAX_OWNER: Final = 4_096
 """Bytes of a resource or scope that is remembered."""
 
@@ -53,7 +52,7 @@ def prepare_protobuf(kind: Kind, body: bytes, wanted: WantedItems) -> Prepared:
     if not every and tags.after(0) == rules.after(0) == NEVER:
         count = _count(body)
         if count is not None:
-            return Prepared(count, count, 0, (), 0, 0, tuple)
+            return prepared_of(Decoded(), skipped=count)
     try:
         found = _walk(body, tags, rules, every=every)
     except (BrokenWireError, IndexError):
@@ -64,21 +63,6 @@ def prepare_protobuf(kind: Kind, body: bytes, wanted: WantedItems) -> Prepared:
 def _decoded(kind: Kind, body: bytes) -> Prepared:
     """The slow way: everything is read."""
     return prepared_of((decode_traces_protobuf if kind == "traces" else decode_logs_protobuf)(body))
-
-
-def prepared_of(decoded: Decoded) -> Prepared:
-    """What was decoded as a whole."""
-    signals = decoded.signals
-    candidates = sum(signal.kind is not SignalKind.SPAN_EVENT for signal in signals)
-    return Prepared(
-        received=candidates + decoded.rejected,
-        skipped=0,
-        rejected=decoded.rejected,
-        messages=decoded.error_messages,
-        candidates=candidates,
-        size=len(signals) * SIGNAL_BYTES,
-        signals=lambda: signals,
-    )
 
 
 # --- the walk ------------------------------------------------------------------------------------------------------
@@ -190,16 +174,8 @@ def _chosen(kind: Kind, scopes: list[_Scope], hunt: Hunt, *, everything: bool) -
                 candidates += 1
             except UnreadableError:
                 complaints.reject(UNREADABLE[kind])
-    account = complaints.decoded(signals)
-    return Prepared(
-        received=received,
-        skipped=received - candidates - account.rejected,
-        rejected=account.rejected,
-        messages=account.error_messages,
-        candidates=candidates,
-        size=len(signals) * SIGNAL_BYTES,
-        signals=lambda: account.signals,
-    )
+    decoded = complaints.decoded(signals)
+    return prepared_of(decoded, skipped=received - candidates - decoded.rejected)
 
 
 def _resource(raw: bytes, complaints: Complaints) -> Resource | None:

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from otel_posthog.gateway.wanted import Needle, Place
+from otel_posthog.gateway.wanted import PASSIVE, Needle, Place
 
 NEVER: Final = 1 << 62
 """A position beyond every body."""
@@ -23,6 +23,8 @@ _KEY_BEFORE: Final = frozenset({0x0A, 0x00, *range(0x80, 0x100)})
 
 0x00 ends a tag that is written longer than it need be, which is legal.
 """
+
+_PASSIVE: Final = frozenset(key.encode() for key in PASSIVE)
 
 Find = Callable[[bytes, int], int]
 
@@ -108,9 +110,9 @@ def stands(haystack: bytes, at: int, size: int, place: Place) -> bool:
         # 0 ends a length that is written longer than it need be.
         return length in (size, 0) or size > 127
     starts_key = haystack[at - 2] in _KEY_BEFORE
-    if place is Place.START or starts_key:
-        return starts_key
-    return length in (size, 0, 0x2E)
+    if place is Place.TAG:
+        return starts_key and haystack[at : at + length] not in _PASSIVE
+    return starts_key or length in (size, 0, 0x2E)
 
 
 def _finder(haystack: bytes) -> Find:

@@ -35,11 +35,20 @@ class Place(Enum):
 
     WHOLE = "whole"
     """It is all of it."""
-    START = "start"
-    """An attribute key begins with it."""
+    TAG = "tag"
+    """An attribute key begins with it, and is none of `PASSIVE`."""
     EXCEPTION = "exception"
     """It is all of it, begins an attribute key, or ends it after a dot."""
     ANYWHERE = "anywhere"
+
+
+PASSIVE: Final = frozenset(
+    {
+        posthog.CARRIER, posthog.TRACE_SAMPLED, posthog.DISTINCT_ID, posthog.SESSION_ID, posthog.WINDOW_ID,
+        posthog.PROCESS_PERSON_PROFILE, posthog.IGNORE, posthog.ON, posthog.TIER,
+    }
+)  # fmt: skip
+"""Tags that say something of an event but never make one. Some are on every span of a service that has our package."""
 
 
 @frozen
@@ -116,7 +125,7 @@ class WantedItems:
 
 EVERYTHING: Final = WantedItems(Hunt(), Hunt(), everything=True)
 
-_TAG: Final = Needle(posthog.PREFIX, Place.START)
+_TAG: Final = Needle(posthog.PREFIX, Place.TAG)
 _TRACES: Final = (_TAG, Needle(otel.EXCEPTION_EVENT, Place.WHOLE))
 _LOGS: Final = (_TAG, Needle(otel.EXCEPTION_EVENT, Place.EXCEPTION))
 
