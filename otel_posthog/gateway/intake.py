@@ -224,6 +224,14 @@ class GatewayIntake:
             self._letters.close()
         return done
 
+    def redeliver(self, project: str) -> None:
+        """Hands out once more what had not ended in a delivery that was replaced (a new key) and is shut down.
+
+        Args:
+            project: Name of the project whose bridge has another delivery now.
+        """
+        self._processing.redeliver(project)
+
     def _look_after(self, letters: Letters) -> None:
         try:
             if not letters.opened:
@@ -351,7 +359,7 @@ class GatewayIntake:
 
         def answer(work: Work, ended: bool) -> None:
             if ended:
-                request.answer(request.well(lost=work.tracker.lost))
+                request.answer(request.well(lost=len(work.tracker.losses)))
             else:
                 request.answer(_NOT_YET)
 

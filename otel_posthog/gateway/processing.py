@@ -117,6 +117,7 @@ class Processing:
         self._later: list[tuple[float, Work]] = []
         self._ended: deque[Work] = deque()
         self._moved: set[str] = set()
+        self._again: set[str] = set()
         self._portions: dict[str, deque[Portion]] = {}
         self._portion_count = 0
         self._retry_at: dict[str, float] = {}
@@ -191,6 +192,12 @@ class Processing:
             self._keep([letter], place)
         return None
 
+    def redeliver(self, project: str) -> None:
+        """See `GatewayIntake.redeliver`."""
+        with self._changed:
+            self._again.add(project)
+            self._changed.notify_all()
+
     @property
     def waiting_bytes(self) -> int:
         """Bytes of what waits in memory to be converted."""
@@ -243,13 +250,14 @@ class Processing:
             with self._changed:
                 if self._stopping:
                     return
-                if wait > 0 and not self._ended and not self._moved and (not self._queue or self._stuck()):
+                if wait > 0 and not (self._ended or self._moved or self._again) and (not self._queue or self._stuck()):
                     self._changed.wait(wait)
 
     def _step(self) -> float:
         """One round; returns seconds to wait."""
         self._settle()
         self._expire()
+        self._hand_out_again()
         self._retry_later()
         self._retry_portions()
         with self._changed:
@@ -283,6 +291,8 @@ class Processing:
                 work.abandoned = True
                 answer, work.answer = work.answer, None
                 self._forget_queued(work)
+                for name in self._retry_at:
+                    self._retry_at[name] = now  # its portions make room for those that are still waited for
                 answer(work, False)
 
     def _forget_queued(self, work: Work) -> None:
@@ -294,6 +304,23 @@ class Processing:
                 return
             self._waiting_bytes -= work.size
         work.tracker.less()
+
+    def _hand_out_again(self) -> None:
+        """Whole shares of records: what had been delivered of one comes a second time, and is the same event."""
+        with self._changed:
+            names, self._again = self._again, set()
+            works = list(self._alive) if names else []
+        for name in names:
+            for work in works:
+                receipt = work.receipts.pop(name, None)
+                if receipt is None:
+                    continue
+                open_ends = receipt.void()
+                if open_ends:
+                    self._wait_for_room(Portion(work, name))
+                    work.tracker.less(open_ends)
+            if name in self._portions:
+                self._retry_at[name] = self._clock.monotonic()
 
     def _retry_later(self) -> None:
         now = self._clock.monotonic()
@@ -310,12 +337,9 @@ class Processing:
         if work.abandoned:
             work.tracker.less()
             return
-        if work.recovered and work.place is not None and self._strikes is not None:
-            strikes = self._strikes.begin(work.place)
-            if strikes > self._config.attempts:
-                self._die(work, "crashed", f"{strikes - 1} lives ended while it was being converted")
-                self._strikes.end(work.place)
-                return
+        if self._struck(work):
+            work.tracker.less()
+            return
         try:
             self._hand_out(work)
         except _GoneError:
@@ -337,8 +361,22 @@ class Processing:
             else:
                 self._later.append((self._clock.monotonic() + _FAILURE_PAUSE, work))
         finally:
-            if work.recovered and work.place is not None and self._strikes is not None:
-                self._strikes.end(work.place)
+            self._over(work)
+
+    def _struck(self, work: Work) -> bool:
+        """Whether too many lives have ended while this record was being converted; notes that it is."""
+        if not work.recovered or work.place is None or self._strikes is None:
+            return False
+        strikes = self._strikes.begin(work.place)
+        if strikes <= self._config.attempts:
+            return False
+        self._strikes.end(work.place)
+        work.why_dead = ("crashed", f"{strikes - 1} lives ended while it was being converted")
+        return True
+
+    def _over(self, work: Work) -> None:
+        if work.recovered and work.place is not None and self._strikes is not None:
+            self._strikes.end(work.place)
 
     def _die(self, work: Work, reason: str, note: str) -> None:
         work.why_dead = (reason, note)
@@ -413,7 +451,10 @@ class Processing:
         return left
 
     def _receipt(self, work: Work, project: Project) -> EventsReceipt:
-        return EventsReceipt(work.tracker, project.name, self._has_moved)
+        receipt = work.receipts.get(project.name)
+        if receipt is None:
+            receipt = work.receipts[project.name] = EventsReceipt(work.tracker, project.name, self._has_moved)
+        return receipt
 
     def _route(self, work: Work, signal: Signal, routes: dict[int, Project | None]) -> Project | None:
         key = id(signal.resource)  # one object for all items of a resource, alive as long as its request
@@ -513,6 +554,8 @@ class Processing:
         if project is None:  # taken out of the configuration
             work.unrouted += 1
             return True
+        if self._struck(work):
+            return True
         try:
             if work.record.content == "event":
                 return self._submit(work, project)
@@ -531,6 +574,8 @@ class Processing:
                 return False
             work.why_dead = ("failed", f"{type(error).__name__} in processing")
             return True
+        finally:
+            self._over(work)
 
     def _run_portion(self, portion: Portion, project: Project) -> None:
         if not self._continue_portion(portion, project):

@@ -29,15 +29,13 @@ class Tracker:
         ended: Called once, by whichever thread told the last end.
     """
 
-    __slots__ = ("_ended", "_lock", "_open", "losses", "lost")
+    __slots__ = ("_ended", "_lock", "_open", "losses")
 
     def __init__(self, ended: Callable[[], None]) -> None:
         self._lock = threading.Lock()
         self._open = 1  # whoever hands its events out: until that is over it cannot have ended
         self._ended = ended
         self.losses: list[Loss] = []
-        self.lost = 0
-        """Events among `losses`, those included whose letters are written already."""
 
     @property
     def open(self) -> int:
@@ -49,36 +47,58 @@ class Tracker:
         with self._lock:
             self._open += count
 
-    def less(self, loss: Loss | None = None) -> None:
-        """One end has come."""
+    def less(self, count: int = 1, loss: Loss | None = None) -> None:
+        """`count` ends have come."""
         with self._lock:
             if loss is not None:
                 self.losses.append(loss)
-                self.lost += 1
-            self._open -= 1
+            self._open -= count
             over = self._open == 0
         if over:
             self._ended()
 
 
 class EventsReceipt:
-    """`delivery.Receipt` for the events of one record in one project."""
+    """`delivery.Receipt` for the events of one record in one project.
 
-    __slots__ = ("_moved", "_project", "_tracker")
+    Args:
+        tracker: Of the record.
+        project: The project's name.
+        moved: Called with it when the project has got rid of an event.
+    """
+
+    __slots__ = ("_lock", "_moved", "_open", "_project", "_tracker", "_void")
 
     def __init__(self, tracker: Tracker, project: str, moved: Callable[[str], None]) -> None:
         self._tracker = tracker
         self._project = project
         self._moved = moved
+        self._lock = threading.Lock()
+        self._open = 0
+        self._void = False
 
     def taken(self, count: int) -> None:
         """See `Receipt.taken`."""
-        self._tracker.more(count)
+        with self._lock:
+            if self._void:
+                return
+            self._open += count
+            self._tracker.more(count)
 
     def ended(self, event: CaptureEvent, lost: LossReason | None, note: str) -> None:
         """See `Receipt.ended`."""
-        self._tracker.less(None if lost is None else Loss(self._project, event, lost, note))
+        with self._lock:
+            if self._void:
+                return
+            self._open -= 1
+        self._tracker.less(loss=None if lost is None else Loss(self._project, event, lost, note))
         self._moved(self._project)
+
+    def void(self) -> int:
+        """Nothing more is expected from its delivery: how many events have not ended there."""
+        with self._lock:
+            self._void = True
+            return self._open
 
 
 @dataclass(eq=False, slots=True)
@@ -111,6 +131,8 @@ class Work:
     abandoned: bool = False
     """Its caller was told to come again; what has not been handed out need not be."""
     tracker: Tracker = field(default_factory=lambda: Tracker(lambda: None))
+    receipts: dict[str, EventsReceipt] = field(default_factory=dict[str, EventsReceipt])
+    """By project."""
     why_dead: tuple[str, str] | None = None
     """Reason and note, where the whole record is a dead letter."""
 

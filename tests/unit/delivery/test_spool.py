@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,134 +22,11 @@ from otel_posthog.delivery.segment_log import MAGIC, SegmentLog, SpoolFullError,
 from otel_posthog.delivery.spool import Spool, folder_name
 from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.model import LossReason
+from tests.fixtures.faulty_disk import CrashError, Disk
 from tests.unit.delivery import loopback
 from tests.unit.delivery.loopback import Server, Workshop, event, key, until
 
 MB = 1024 * 1024
-
-
-class CrashError(Exception):
-    """The process ends here."""
-
-
-@dataclass
-class _File:
-    content: bytearray = field(default_factory=bytearray)
-    synced: int = 0
-    name_synced: bool = False
-
-
-class Disk:
-    """Files in memory: content and names are durable only once synced; any operation may crash or fail.
-
-    `power_loss` drops what was not synced; a mere `kill` keeps it, and frees the locks.
-    """
-
-    def __init__(self) -> None:
-        self.files: dict[str, _File] = {}
-        self.handles: dict[int, str] = {}
-        self.locked: dict[str, int] = {}
-        self.next_handle = 3
-        self.crash_in = -1
-        self.fail: OSError | None = None
-        self.torn = 0
-
-    def _step(self) -> None:
-        if self.crash_in == 0:
-            raise CrashError
-        self.crash_in -= 1
-        if self.fail is not None:
-            failure, self.fail = self.fail, None
-            raise failure
-
-    def make_folder(self, path: str) -> None:
-        self._step()
-
-    def names(self, path: str) -> list[str]:
-        prefix = f"{path}/"
-        return sorted({name[len(prefix) :].split("/")[0] for name in self.files if name.startswith(prefix)})
-
-    def create(self, path: str) -> int:
-        self._step()
-        if path in self.files:
-            raise FileExistsError(errno.EEXIST, "there", path)
-        self.files[path] = _File()
-        return self._handle(path)
-
-    def _handle(self, path: str) -> int:
-        self.next_handle += 1
-        self.handles[self.next_handle] = path
-        return self.next_handle
-
-    def append(self, handle: int, data: bytes) -> None:
-        file = self.files[self.handles[handle]]
-        if self.crash_in == 0:  # torn: part of it reached the file
-            file.content += data[: self.torn % (len(data) + 1)]
-        elif self.fail is not None:
-            file.content += data[: len(data) // 2]
-        self._step()
-        file.content += data
-
-    def cut(self, handle: int, size: int) -> None:
-        self._step()
-        del self.files[self.handles[handle]].content[size:]
-
-    def sync(self, handle: int) -> None:
-        self._step()
-        file = self.files[self.handles[handle]]
-        file.synced = len(file.content)
-
-    def sync_folder(self, path: str) -> None:
-        self._step()
-        for name, file in self.files.items():
-            file.name_synced = file.name_synced or name.startswith(f"{path}/")
-
-    def same(self, handle: int, path: str) -> bool:
-        return self.handles[handle] == path and path in self.files
-
-    def close(self, handle: int) -> None:
-        path = self.handles.pop(handle, "")
-        if self.locked.get(path) == handle:
-            del self.locked[path]
-
-    def size(self, path: str) -> int:
-        return len(self.files[path].content)
-
-    def read(self, path: str, offset: int, size: int) -> bytes:
-        if path not in self.files:
-            raise FileNotFoundError(errno.ENOENT, "none", path)
-        return bytes(self.files[path].content[offset : offset + size])
-
-    def write_small(self, path: str, data: bytes) -> None:
-        self._step()
-        self.files.setdefault(path, _File()).content[: len(data)] = data
-
-    def remove(self, path: str) -> None:
-        self._step()
-        self.files.pop(path, None)
-
-    def remove_folder(self, path: str) -> None:
-        self._step()
-
-    def lock(self, path: str) -> int | None:
-        self._step()
-        if path in self.locked:
-            return None
-        self.files.setdefault(path, _File())
-        self.locked[path] = self._handle(path)
-        return self.locked[path]
-
-    def kill(self, *, power_loss: bool) -> None:
-        """Everything that only lived in the process, or in the page cache, is gone."""
-        self.crash_in, self.fail = -1, None
-        self.handles.clear()
-        self.locked.clear()
-        if power_loss:
-            for path, file in list(self.files.items()):
-                if not file.name_synced:
-                    del self.files[path]
-                else:
-                    del file.content[file.synced :]
 
 
 NEVER = st.just(-1)
