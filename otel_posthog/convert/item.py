@@ -11,6 +11,7 @@ from otel_posthog.convert.deployment import deployment_properties, library_prope
 from otel_posthog.convert.identity import NO_SESSION, Session, Subject, find_groups, find_session, find_subject
 from otel_posthog.convert.ids import signal_key, uuid7_time_ns, valid_uuid
 from otel_posthog.convert.layout import STRUCTURAL, Layout, Layouts
+from otel_posthog.convert.limits import json_size
 from otel_posthog.convert.request_context import has_request, request_properties
 from otel_posthog.convert.tags import NO_TAGS, Tags, promoted, read_tags, truth
 from otel_posthog.convert.text import cut_bytes
@@ -40,6 +41,8 @@ class ResourceContext:
     """Characters in `base` (see `Cleaner.weight`)."""
     plain: bool
     """It says nothing about events, persons, groups and sessions: its items may be plain."""
+    size: int
+    """Bytes of `base` as JSON."""
 
 
 class ResourceContexts:
@@ -66,7 +69,7 @@ class ResourceContexts:
         said = vars(tags)
         quiet = not said or (said.keys() == _MARK and not self._config.honour_carrier)
         plain = quiet and not cleaner.notices and cleaner.weight <= PLAIN_WEIGHT
-        found = ResourceContext(resource, tags, base, cleaner.weight, plain)
+        found = ResourceContext(resource, tags, base, cleaner.weight, plain, json_size(base))
         if len(self._known) >= _MAX_RESOURCES:
             self._known = {}
         self._known[id(resource)] = found

@@ -34,6 +34,9 @@ _WHO: Final = (posthog.DISTINCT_ID, posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, o
 """Keys that name the person, strongest first; those of headers come after them."""
 _CLAIMS: Final = frozenset(otel.HEADER_DISTINCT_ID)
 
+_SMALL: Final = 12
+"""Bytes around a property in JSON, a number or the quotes of a text included."""
+
 _MAX_LAYOUTS: Final = 1_024
 _MAX_CHARACTERS: Final = 4_096
 """Remembered at the most, and of a set of keys: keys made of data must not fill the memory."""
@@ -52,6 +55,7 @@ class Layout:
         session: Some key names a session, the tags apart.
         who: The key that names the person, "" for none (or for that of a header alone).
         plain: They are those of one product event and nothing else (`plain.py`).
+        weight: Bytes of the properties as JSON, the texts among their values apart.
     """
 
     __slots__ = (
@@ -65,6 +69,7 @@ class Layout:
         "session",
         "tagged",
         "uuid",
+        "weight",
         "who",
     )
 
@@ -86,6 +91,7 @@ class Layout:
         self.request = has_request(dict.fromkeys(texts))
         self.session = not _SESSION_KEYS.isdisjoint(texts)
         self.who = next((key for key in _WHO if key in texts), "")
+        self.weight = sum(len(name) + _SMALL for _, name in self.properties)
         self.plain = (
             self.event
             and not self.others

@@ -30,6 +30,9 @@ _MAX_VALUE: Final = 1_024
 _HEAVIEST: Final = PLAIN_WEIGHT + Layout.MAX_PLAIN * (_MAX_VALUE + posthog.MAX_NAME_BYTES + 4)
 """The most characters that an event of ours can have, as `Cleaner.weight` counts them."""
 
+_ENVELOPE: Final = 400
+"""Bytes of uuid, time, ids, duration and what else every event has, as JSON."""
+
 _LOG: Final = SignalKind.LOG
 _SPAN: Final = SignalKind.SPAN
 
@@ -72,8 +75,12 @@ class PlainEvents:
             return None
 
         properties: dict[str, JsonValue] = {**resource.base}
+        weight = _ENVELOPE + resource.size + len(name) + len(person)
         if layout.request and self._requests:
-            properties.update(request_properties(attributes, signal.span_kind, self._config, self._user_agents))
+            request = request_properties(attributes, signal.span_kind, self._config, self._user_agents)
+            properties.update(request)
+            for key, value in request.items():
+                weight += len(key) + (len(value) + 12 if type(value) is str else 12)
         trace_id, span_id = signal.trace_id, signal.span_id
         if trace_id:
             properties[posthog.TRACE_PROPERTY] = trace_id
@@ -81,7 +88,8 @@ class PlainEvents:
                 properties["trace_sampled"] = local.sampled
         if span_id:
             properties[posthog.SPAN_PROPERTY] = span_id
-        if not _put(attributes, layout, self._limit, properties):
+        own = _put(attributes, layout, self._limit, properties)
+        if own < 0:
             return None
         if "$ip" not in properties:
             properties["$geoip_disable"] = True
@@ -94,21 +102,23 @@ class PlainEvents:
             uuid = hashed_uuid("span", trace_id, span_id, "", name)  # `signal_key`, without the way there
         else:
             uuid = hashed_uuid(*signal_key(signal), name)
-        return CaptureEvent(name, person, uuid, time_ns, properties) if uuid else None
+        return CaptureEvent(name, person, uuid, time_ns, properties, weight + own) if uuid else None
 
 
-def _put(attributes: Attributes, layout: Layout, limit: int, properties: dict[str, JsonValue]) -> bool:
-    """Puts the item's own properties among `properties`; False where one of them is not plain."""
+def _put(attributes: Attributes, layout: Layout, limit: int, properties: dict[str, JsonValue]) -> int:
+    """Puts the item's own properties among `properties`; their bytes as JSON, -1 where one of them is not plain."""
+    weight = layout.weight
     for key, name in layout.properties:
         value = attributes[key]
         kind = type(value)  # pyright: ignore[reportUnknownVariableType] - as in `Cleaner.properties`
         if kind is str:
             if len(value) > limit or not value.isascii() or "\x00" in value:
-                return False
+                return -1
+            weight += len(value)
         elif kind is not bool and not ((kind is int or kind is float) and -PLAIN_NUMBER < value < PLAIN_NUMBER):
-            return False
+            return -1
         properties[name] = value
-    return True
+    return weight
 
 
 def _name(value: AttributeValue) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
 from otel_posthog.model.frozen import frozen
@@ -25,6 +26,7 @@ class CaptureEvent:
         timestamp_ns: Nanoseconds since the Unix epoch, from the telemetry.
         properties: JSON-ready properties; `$set`, `$set_once`, `$unset`, `$groups`, `$session_id`, `$window_id` and
             `$process_person_profile` live in here, wire codecs lift what their version wants elsewhere.
+        weight: About how many bytes it has as JSON, where its maker knows; 0 leaves it to be found out.
     """
 
     event: str
@@ -32,3 +34,4 @@ class CaptureEvent:
     uuid: str
     timestamp_ns: int
     properties: Mapping[str, JsonValue]
+    weight: int = field(default=0, compare=False, repr=False)

@@ -40,9 +40,10 @@ def rules(case: Path) -> RuleSet:
 
 
 def plain(decision: Decision) -> dict[str, Any]:
-    """A decision as JSON, the library's version taken out."""
+    """A decision as JSON, the library's version taken out, and the weight, which is no part of what is sent."""
     whole = asdict(decision)
     for event in whole["events"]:
+        del event["weight"]
         if event["properties"].get("$lib_version") == __version__:
             event["properties"]["$lib_version"] = "VERSION"
     return json.loads(json.dumps(whole, allow_nan=False))

@@ -12,6 +12,7 @@ from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
 from otel_posthog.convert.item import ResourceContexts
 from otel_posthog.convert.layout import Layout
+from otel_posthog.convert.limits import json_size
 from otel_posthog.convert.plain import PlainEvents
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.model import LocalContext, Resource, Scope, Signal, SignalKind
@@ -209,3 +210,13 @@ def test_a_plain_item_goes_the_short_way(attributes: dict[str, Any], changes: di
 def test_everything_else_is_left_to_the_careful_way(attributes: dict[str, Any], changes: dict[str, Any]) -> None:
     """An update of a person, a value to mend, a name with a meaning, an absurd time: nothing is made here."""
     assert plain_event(attributes, **changes) is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(signals())
+def test_the_weight_of_a_plain_event_is_about_its_bytes(signal: Signal) -> None:
+    """Delivery bounds its queue by it: never far too low, and not so high that the queue seems full."""
+    for event in Converter(ConvertConfig(), RuleSet()).convert(signal).events:
+        if event.weight:
+            size = json_size(dict(event.properties)) + len(event.event) + len(event.distinct_id) + 150
+            assert size * 0.9 <= event.weight <= size * 1.6 + 400
