@@ -4,7 +4,8 @@ OTTL is the language of the OpenTelemetry Collector's filter, transform and rout
 (https://github.com/open-telemetry/opentelemetry-collector-contrib/blob/main/pkg/ottl/LANGUAGE.md). Only what the
 collector filter needs is here. Semantics that the translation relies on, read from pkg/ottl v0.159:
 
-- a missing attribute and one of no value are `nil`; `nil` equals only `nil`, and no order holds for it;
+- a missing attribute and one of no value are `nil`, and so are bytes of length 0, which exist for a rule: the one case
+  where a condition falls short; `nil` equals only `nil`, and no order holds for it;
 - values of different types are never equal, except ints and doubles, which are compared as numbers;
 - `and` and `or` stop at the first operand that decides, so that a guard may stand before what would fail;
 - `IsMatch` searches (it is not anchored), turns scalars into text, and is false for `nil`.

@@ -179,10 +179,19 @@ def _any_type(path: Path) -> Field:
     return Field(Bounds(there, there), lambda check: _with_negation(check, path, _value), strict=True)
 
 
-def _text(path: Path) -> Field:
-    """A field that is text by its nature, empty where it is absent."""
-    there = Compare(path, "!=", "")
-    return Field(Bounds(there, there), lambda check: _with_negation(check, path, _text_value), strict=True)
+def _text(path: Path, nothing: str = "") -> Field:
+    """A field that is text by its nature, and `nothing` where it is absent."""
+    there = Compare(path, "!=", nothing)
+
+    def positive(name: str, operand: Any, at: Path) -> Bounds:
+        return _text_value(name, operand, at, nothing)
+
+    return Field(Bounds(there, there), lambda check: _with_negation(check, path, positive), strict=True)
+
+
+def _id(root: str, name: str) -> Field:
+    """An id, as hex; all zeros where it is absent."""
+    return _text(Path(root, f"{name}.string"), "0" * (32 if name == "trace_id" else 16))
 
 
 def _number(left: Path | Difference, there: Bounds, shift: int = 0) -> Field:
@@ -284,11 +293,11 @@ _FIELDS: Final = {
     ("severity", "log"): _severity_text(),
     ("severity_number", "log"): _severity_number(),
     **{
-        (name, kind): _text(Path("log" if kind == "log" else "span", f"{name}.string"))
+        (name, kind): _id("log" if kind == "log" else "span", name)
         for name in ("trace_id", "span_id")
         for kind in ROOTS
     },
-    ("parent_span_id", "span"): _text(Path("span", "parent_span_id.string")),
+    ("parent_span_id", "span"): _id("span", "parent_span_id"),
 }
 """What is no attribute, by reference and kind; what is not here is always missing."""
 
@@ -324,15 +333,16 @@ def _value(name: str, operand: Any, path: Path) -> Bounds:
     return Bounds(over, every(Is("String", path), found.under))
 
 
-def _text_value(name: str, operand: Any, path: Path) -> Bounds:
+def _text_value(name: str, operand: Any, path: Path, nothing: str) -> Bounds:
     if name in ("equals", "one_of"):
         operands: tuple[Any, ...] = operand if name == "one_of" else (operand,)
-        texts = [text for one in operands if (text := text_of(one)) and writable(text)]
+        texts = [text for one in operands if (text := text_of(one)) not in (None, nothing) and writable(text)]
         found = either(*(Compare(path, "==", text) for text in texts))
         return Bounds(found, found)
     if name in _ORDER:
-        return Bounds(Matches(path, _NUMBER), FALSE)
-    return _patterns(name, operand, path, nothing="")
+        there = () if re.search(_NUMBER, nothing) is None else (Compare(path, "!=", nothing),)
+        return Bounds(every(*there, Matches(path, _NUMBER)), FALSE)
+    return _patterns(name, operand, path, nothing)
 
 
 def _number_value(name: str, operand: Any, left: Path | Difference, shift: int) -> Bounds:
@@ -415,7 +425,7 @@ def _pattern(source: str, path: Path, nothing: str | None) -> Bounds:
     there: Expression = Compare(path, "!=", nothing)
     is_text = Is("String", path) if nothing is None else TRUE
     over: Expression = Matches(path, wide.text) if wide.text else there
-    if nothing == "" and wide.text and re.search(source, ""):
+    if nothing is not None and wide.text and re.search(source, nothing):
         over = every(there, over)
     # The rule looks at the first characters alone, so that the end of a longer text is not where it seems.
     if wide.anchored:
@@ -423,7 +433,7 @@ def _pattern(source: str, path: Path, nothing: str | None) -> Bounds:
     if narrow is None:
         return Bounds(over, FALSE)
     under: Expression = every(is_text, Compare(Size(path), "<=", MAX_TEXT))
-    if nothing == "":
+    if nothing is not None:
         under = every(there, under)
     return Bounds(over, every(under, Matches(path, narrow.text)) if narrow.text else under)
 
