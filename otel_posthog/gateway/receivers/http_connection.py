@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LINGER: Final = 5.0
 """Seconds to read on after the last response of a connection."""
+_PATIENCE: Final = 1.0
+"""Seconds that a new connection has before it may have to make room for another."""
 _STEP: Final = 1024 * 1024
 """Bytes of a body after which it is asked again whether there is room."""
 
@@ -285,9 +287,17 @@ class Connection(asyncio.BufferedProtocol):
         return not self._in_message and not self._exchanges and not self._closing and self._transport is not None
 
     @property
-    def idle_until(self) -> float:
-        """When its patience ends: the earlier, the longer it has been quiet."""
-        return self._deadline or 0.0
+    def spare(self) -> tuple[bool, float] | None:
+        """How soon it should go where room is needed, the least first; `None` where it is in use.
+
+        Those that were opened a while ago and never sent a thing go before those that wait for their next request.
+        """
+        if not self.idle or self._refusing or self._deadline is None:
+            return None
+        fresh = self._why != "idle"
+        if fresh and self._deadline - self._server.time() > self._settings.header_timeout - _PATIENCE:
+            return None
+        return (not fresh, self._deadline)
 
     def drain(self) -> None:
         """Ends the connection after what has been begun on it."""

@@ -359,13 +359,16 @@ class HttpServer:
         task.add_done_callback(self._tasks.discard)
 
     def _evict(self, peer: str | None) -> bool:
-        """Closes the connection that has been quiet for longest, of `peer` or of all; says whether there was one."""
-        idle = [each for each in self._connections if each.idle and peer in {None, each.peer}]
-        if not idle:
+        """Closes the connection that is needed least, of `peer` or of all; says whether there was one."""
+        least: tuple[tuple[bool, float], Connection] | None = None
+        for each in self._connections:
+            spare = each.spare if peer in {None, each.peer} else None
+            if spare is not None and (least is None or spare < least[0]):
+                least = (spare, each)
+        if least is None:
             return False
-        oldest = min(idle, key=lambda each: each.idle_until)
-        oldest.close()
-        self.closed(oldest)
+        least[1].close()
+        self.closed(least[1])
         return True
 
     async def _connect(self, accepted: socket.socket, connection: Connection) -> None:

@@ -84,6 +84,12 @@ class Rig:
     intake: FakeIntake
     books: Books
     settings: ReceiverSettings
+    clients: list[Raw] = field(default_factory=list)
+
+    def connect(self) -> Raw:
+        """A client of OTLP/HTTP that leaves with the test."""
+        self.clients.append(Raw(self.http))
+        return self.clients[-1]
 
     @property
     def http(self) -> int:
@@ -123,6 +129,8 @@ def start() -> Iterator[Start]:
 
     yield build
     for rig in started:
+        for client in rig.clients:
+            client.socket.close()
         rig.receivers.stop(0.0)
 
 
