@@ -112,6 +112,9 @@ collector: #: a real OpenTelemetry Collector, built from Go modules (needs Go 1.
 	@collector/build.sh collector/builder-config.yaml $(CACHE)/collector
 collector-kafka: #: the same with Kafka and the load-balancing exporter
 	@BUILDER_VERSION=v0.158.0 collector/build.sh collector/builder-config-kafka.yaml $(CACHE)/collector
+.PHONY: promtool
+promtool: #: Prometheus' checker for the alert rules, built from Go modules
+	@tests/tools/promtool/build.sh $(CACHE)/promtool
 
 .PHONY: lock
 lock: $(UV) #: write the hash-pinned requirements anew

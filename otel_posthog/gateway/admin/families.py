@@ -63,26 +63,19 @@ def _own(sources: AdminSources) -> Iterator[Family]:
 
 def _of_books(sources: AdminSources) -> Iterator[Family]:
     snapshot = sources.books()
-    found: dict[tuple[str, Instrument], list[tuple[Labels, Value]]] = {}
-    for metric in names.BOOK_METRICS:
-        found[metric.name, metric.instrument] = []
+    found: dict[tuple[str, Instrument], dict[Labels, Value]] = {}
+    for book, metric in names.BOOKS.items():
+        found[book, metric.instrument] = {tuple(sorted(labels)): 0 for labels in names.FROM_THE_START.get(book, ())}
     every: tuple[tuple[Instrument, Mapping[tuple[str, Labels], Value]], ...] = (
         (Instrument.COUNTER, snapshot.counters),
         (Instrument.HISTOGRAM, snapshot.durations),
         (Instrument.GAUGE, sources.gauges()),
     )
     for instrument, values in every:
-        for (name, labels), value in values.items():
-            found.setdefault((names.otel_name(name), instrument), []).append((labels, value))
-    for (name, instrument), points in found.items():
-        yield Family(_metric(name, instrument), tuple(points))
-
-
-def _metric(name: str, instrument: Instrument) -> Metric:
-    known = names.KNOWN.get(name)
-    if known is not None and known.instrument is instrument:
-        return known
-    return Metric(name, "s" if instrument is Instrument.HISTOGRAM else "1", name, (), instrument)
+        for (book, labels), value in values.items():
+            found.setdefault((book, instrument), {})[tuple(sorted(labels))] = value
+    for (book, instrument), points in found.items():
+        yield Family(names.metric_of(book, instrument), tuple(points.items()))
 
 
 def _of_projects(sources: AdminSources) -> Iterator[Family]:
@@ -94,6 +87,10 @@ def _of_projects(sources: AdminSources) -> Iterator[Family]:
             if metric.name in _FROM_THE_START:
                 value = _merged(_FROM_THE_START[metric.name], value)
             points += _flattened((("project", project),), metric.attributes, value)
+        if metric is bridge_metrics.INTERNAL_ERRORS:
+            # One guard serves all projects of a gateway, so each of them tells the same numbers.
+            points = [((label,), value) for (_, label), value in dict(points[::-1]).items()]
+            points = list(dict(points).items())
         yield Family(metric, tuple(points))
 
 
