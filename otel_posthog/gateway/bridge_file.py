@@ -524,10 +524,11 @@ class _Loader:
                 below(self._at, "default_project"),
                 f"Name one of {', '.join(listed)}",
             )
+            return chosen
         if not chosen and len(listed) == 1 and not next(iter(listed.values()))[0].get("match"):
             chosen = next(iter(listed))
         for name, (values, at) in listed.items():
-            if name != chosen and not values.get("match"):
+            if name != chosen and not values.get("match") and "match" not in (at.node.mapping or {}):
                 self._complaints.add(
                     "nothing would ever go to this project",
                     at,

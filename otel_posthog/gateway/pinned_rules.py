@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from otel_posthog.errors import ConfigError
+from otel_posthog.gateway.journal.journal import RULES
 from otel_posthog.gateway.project_rules import restore_rules
 from otel_posthog.gateway.settings import ProjectSettings
 from otel_posthog.observe.log import Complaints
 from otel_posthog.rules.engine import RuleSet
-
-FOLDER: Final = "rules"
-"""Name of the folder in the spool's."""
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}\Z")
 _MAX_BYTES: Final = 16 * 1024 * 1024
@@ -37,7 +35,7 @@ class PinnedRules:
     """
 
     def __init__(self, spool: str, *, complaints: Complaints | None = None) -> None:
-        self._folder = Path(spool) / FOLDER if spool else None
+        self._folder = Path(spool) / RULES if spool else None
         self._complaints = complaints or Complaints()
         self._known: dict[str, RuleSet] = {"": RuleSet()}
 

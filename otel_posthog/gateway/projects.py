@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_posthog.bridge import Bridge
 from otel_posthog.convert import Converter
-from otel_posthog.delivery.build import build_lane
+from otel_posthog.delivery.build import build_senders
 from otel_posthog.gateway.bridge_types import as_text
 from otel_posthog.gateway.pinned_rules import PinnedRules
 from otel_posthog.gateway.settings import GatewaySettings, MatchSettings, ProjectSettings
@@ -27,6 +27,9 @@ from otel_posthog.policy import Policy
 if TYPE_CHECKING:
     from otel_posthog.bridge import Tap
     from otel_posthog.delivery.protocols import Clock, Delivery, Transport
+
+_HAND_OVER: Final = 5.0
+"""Seconds that a delivery which is replaced may take for what it has begun."""
 
 _MAX_PINNED: Final = 16
 """Rule sets of the past kept compiled, for each project: there is one for each reload with a backlog."""
@@ -187,7 +190,6 @@ class ProjectsFromSettings:
         self._transport = transport
         self._clock = clock
         self.guard = Guard()
-        self._retired: list[Delivery] = []
         self._lock = threading.Lock()
         pins.keep(settings.projects)
         self._routes = self._arrange(settings, {each.name: self._new(each) for each in settings.projects})
@@ -220,11 +222,13 @@ class ProjectsFromSettings:
 
     # --- life ------------------------------------------------------------------------------------------------------
 
-    def reload(self, settings: GatewaySettings) -> None:
+    def reload(self, settings: GatewaySettings, redeliver: Callable[[str], object]) -> None:
         """Goes on with other settings: rules, keys, hosts, projects.
 
         Args:
             settings: Checked settings.
+            redeliver: Called with a project's name once its former delivery has ended: what had not ended in it is to
+                be handed out again, to the new one.
 
         Raises:
             OSError: The rules cannot be kept beside the spool; everything stays as it was.
@@ -233,23 +237,23 @@ class ProjectsFromSettings:
             self._pins.keep(settings.projects)
             old = {project.name: project for project in self._routes.projects}
             live: dict[str, LiveProject] = {}
-            retired: list[Delivery] = []
+            retired: list[tuple[str, Delivery, float]] = []
             for each in settings.projects:
                 project = old.pop(each.name, None)
                 if project is None:
                     live[each.name] = self._new(each)
                     continue
-                replaced = project.change(
-                    each, self._delivery(each) if _delivers_elsewhere(project.settings, each) else None
-                )
-                if replaced is not None:
-                    retired.append(replaced)
                 live[each.name] = project
+                elsewhere = _delivers_elsewhere(project.settings, each)
+                replaced = project.change(each, self._delivery(each) if elsewhere else None)
+                if replaced is not None:
+                    # Not long: a key that was revoked takes nothing, and the new delivery waits for what is left.
+                    retired.append((each.name, replaced, min(settings.drain_timeout, _HAND_OVER)))
             self._routes = self._arrange(settings, live)
-            retired.extend(project.bridge.load().delivery for project in old.values())
-            self._retired.extend(retired)
-        for delivery in retired:
-            _retire(delivery, settings.drain_timeout)
+            gone = old.values()
+            retired.extend((each.name, each.bridge.load().delivery, settings.drain_timeout) for each in gone)
+        for name, delivery, timeout in retired:
+            _retire(name, delivery, timeout, redeliver)
 
     def shutdown(self, timeout: float) -> None:
         """Ends every delivery within `timeout` seconds, all at the same time; what is left, its keeper still has."""
@@ -266,9 +270,10 @@ class ProjectsFromSettings:
         return LiveProject(settings, self._delivery(settings), guard=self.guard, tap=self._taps(settings.name))
 
     def _delivery(self, settings: ProjectSettings) -> Delivery:
-        return build_lane(
+        return build_senders(
             settings.lane,
             settings.delivery,
+            settings.senders,
             transport=self._transport(settings),
             clock=self._clock,
             guard=self.guard.failed,
@@ -286,9 +291,14 @@ def _delivers_elsewhere(old: ProjectSettings, new: ProjectSettings) -> bool:
     return (old.lane, old.delivery, old.senders) != (new.lane, new.delivery, new.senders)
 
 
-def _retire(delivery: Delivery, timeout: float) -> None:
-    """Drains a delivery beside the running ones; what it does not get rid of, its keeper still has."""
-    threading.Thread(target=delivery.shutdown, args=(timeout,), name="otel-posthog-reload", daemon=True).start()
+def _retire(name: str, delivery: Delivery, timeout: float, redeliver: Callable[[str], object]) -> None:
+    """Ends a former delivery beside the running ones."""
+
+    def retire() -> None:
+        delivery.shutdown(timeout)
+        redeliver(name)
+
+    threading.Thread(target=retire, name=f"otel-posthog-retire-{name}", daemon=True).start()
 
 
 __all__ = ["LiveProject", "ProjectsFromSettings"]

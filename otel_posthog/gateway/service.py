@@ -184,7 +184,7 @@ class GatewayService:
         # What can fail comes first.
         credentials_of(settings.tokens, settings.values)
         self.receivers.reload_certificates()
-        self.projects.reload(settings)
+        self.projects.reload(settings, self.intake.redeliver)
         self._credentials.replace(
             token_sources(settings.tokens), {name: value.reveal() for name, value in settings.values.items()}
         )

@@ -48,6 +48,9 @@ KIND_PROBE: Final = 1
 DEAD: Final = "dead"
 """Name of the folder of dead letters beside those of the workers."""
 
+RULES: Final = "rules"
+"""Name of the folder of the rules that records were accepted under (`pinned_rules`): no worker's, never adopted."""
+
 
 @dataclass(slots=True)
 class Entry:
@@ -114,7 +117,7 @@ class Journal:
         self._complaints = complaints
         self._fault = fault
         self._own_name = str(config.worker)
-        siblings = {str(number) for number in range(config.workers)} | {DEAD}
+        siblings = {str(number) for number in range(config.workers)} | {DEAD, RULES}
         self._spool = Spool(
             config.folder,
             files,
