@@ -23,7 +23,7 @@ from otel_posthog.convert.exception import exception_content, is_exception
 from otel_posthog.convert.frames import Ownership
 from otel_posthog.convert.identity import strong_id
 from otel_posthog.convert.ids import canonical, hashed_uuid
-from otel_posthog.convert.item import Item, ResourceContexts, owner_tags
+from otel_posthog.convert.item import Item, ResourceContexts, milliseconds, owner_tags
 from otel_posthog.convert.layout import Layout, Layouts
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
 from otel_posthog.convert.plain import PlainEvents, plain_person
@@ -52,7 +52,8 @@ class Converter:
         self._layouts = Layouts()
         self._resources = ResourceContexts(config)
         self._user_agents = UserAgents()
-        self._plain = PlainEvents(config, self._user_agents)
+        plain = PlainEvents(config, self._user_agents)
+        self._has_plain, self._plain_event = bool(plain), plain.event
         self._ownership = Ownership(config.in_app_include, config.in_app_exclude)
 
     def convert(self, signal: Signal) -> Decision:
@@ -62,9 +63,9 @@ class Converter:
             Events that are always valid to send: legal ids, valid JSON values, sizes within PostHog's limits.
         """
         layout = self._layouts.of(signal.attributes)
-        if layout.plain and signal.kind is not SignalKind.SPAN_EVENT and self._plain:
+        if layout.plain and signal.kind is not _SPAN_EVENT and self._has_plain:
             resource = self._resources.get(signal.resource)
-            event = self._plain.event(signal, layout, resource) if resource.plain else None
+            event = self._plain_event(signal, layout, resource) if resource.plain else None
             if event is not None:
                 return Decision((event,))
         return self.convert_carefully(signal, layout)
@@ -167,7 +168,7 @@ class Converter:
         starts = start and signal.kind is SignalKind.SPAN
         time_ns = item.time_ns(start=start)
         if signal.kind is SignalKind.SPAN and not starts and 0 < signal.start_time_ns < signal.time_ns:
-            base.setdefault("duration_ms", round((signal.time_ns - signal.start_time_ns) / 1e6, 3))
+            base.setdefault("duration_ms", milliseconds(signal.time_ns - signal.start_time_ns))
         for index, name in enumerate(names):
             properties = dict(base) if index else base
             if not index:
@@ -318,6 +319,7 @@ def _may_update(item: Item) -> bool:
     return not item.subject.personless and item.tags.person_profile is not False
 
 
+_SPAN_EVENT: Final = SignalKind.SPAN_EVENT
 _NEEDS_PERSON: Final = frozenset(
     {posthog.PERSON_SET, posthog.PERSON_SET_ONCE, posthog.PERSON_UNSET, "$anon_distinct_id"}
 )

@@ -16,7 +16,7 @@ from typing import Final
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.exception import is_exception
 from otel_posthog.convert.ids import hashed_uuid, signal_key, valid_uuid
-from otel_posthog.convert.item import EARLIEST_NS, LATEST_NS, PLAIN_WEIGHT, ResourceContext
+from otel_posthog.convert.item import EARLIEST_NS, LATEST_NS, PLAIN_WEIGHT, ResourceContext, milliseconds
 from otel_posthog.convert.layout import Layout
 from otel_posthog.convert.limits import CONTEXT_BYTES
 from otel_posthog.convert.request_context import request_properties
@@ -94,7 +94,7 @@ class PlainEvents:
         if "$ip" not in properties:
             properties["$geoip_disable"] = True
         if kind is _SPAN and 0 < signal.start_time_ns < time_ns:
-            properties.setdefault("duration_ms", round((time_ns - signal.start_time_ns) / 1e6, 3))
+            properties.setdefault("duration_ms", milliseconds(time_ns - signal.start_time_ns))
 
         if layout.uuid:
             uuid = valid_uuid(attributes[posthog.UUID])

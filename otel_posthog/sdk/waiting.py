@@ -151,9 +151,10 @@ class Waiting:
         return self._release(trace_id, person, root_ended=True) if trace is not None else []
 
     def _keep(self, trace_id: str, person: str) -> None:
-        self._known[trace_id] = person
-        if len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        known = self._known
+        known[trace_id] = person
+        if len(known) > _REMEMBERED:
+            known.popitem(last=False)
 
     def due(self, now: float) -> list[Signal]:
         """What has waited long enough; traces are in the order of their deadlines."""
