@@ -15,9 +15,10 @@ from otel_posthog.delivery.backoff import Backoff
 from otel_posthog.delivery.clock import SystemClock
 from otel_posthog.delivery.complaints import Complaints
 from otel_posthog.delivery.encoding import choose_compress, choose_dumps
-from otel_posthog.delivery.engine import Engine, Parts
+from otel_posthog.delivery.engine import Engine
 from otel_posthog.delivery.fanout import FanOut
 from otel_posthog.delivery.lane import Exit, LaneDelivery
+from otel_posthog.delivery.parts import Parts
 from otel_posthog.delivery.protocols import Clock, Delivery, Transport
 from otel_posthog.delivery.sinks import ConsoleWriter, FileWriter, MemorySink, WriterSink
 from otel_posthog.delivery.spool import Spool, folder_name

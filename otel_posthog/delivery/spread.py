@@ -20,9 +20,9 @@ from collections import Counter
 from collections.abc import Sequence
 from zlib import crc32
 
-from otel_posthog.delivery.engine import weigh
 from otel_posthog.delivery.lane import LaneDelivery
 from otel_posthog.delivery.protocols import DeliveryStats, Receipt
+from otel_posthog.delivery.weight import weigh
 from otel_posthog.model import CaptureEvent, LossReason
 
 

@@ -76,7 +76,7 @@ def batch_row(url: str, rounds: int, *, fast: bool) -> Row:
     from posthog.request import batch_post
 
     from otel_posthog.delivery.build import build_wire
-    from otel_posthog.delivery.engine import SLICE
+    from otel_posthog.delivery.forming import SLICE
     from otel_posthog.delivery.transport import Urllib3Transport
     from otel_posthog.delivery.wire import Batch, Parcel
 

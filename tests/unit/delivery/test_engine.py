@@ -18,10 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from otel_posthog.config.settings import DeliveryConfig
 from otel_posthog.delivery.backoff import MAX_RETRY_AFTER, Backoff
 from otel_posthog.delivery.encoding import dumps
-from otel_posthog.delivery.engine import ADOPT_INTERVAL, IDLE, Engine, Journal, Parts, weigh
+from otel_posthog.delivery.engine import IDLE, Engine
+from otel_posthog.delivery.journaling import ADOPT_INTERVAL
+from otel_posthog.delivery.parts import Journal, Parts
 from otel_posthog.delivery.protocols import Request, Response
 from otel_posthog.delivery.spool import Spool
 from otel_posthog.delivery.spool_files import OsFiles
+from otel_posthog.delivery.weight import weigh
 from otel_posthog.delivery.wire_auto import AutoWire
 from otel_posthog.delivery.wire_v0 import WireV0
 from otel_posthog.delivery.wire_v1 import WireV1
@@ -481,7 +484,9 @@ def test_a_journal_that_fails_in_an_unknown_way_is_no_journal(broken: str, tmp_p
     """A bug in the spool must not cost an event: memory holds them, they leave, and it is told."""
     bench = Bench(journal=BrokenJournal(tmp_path, broken))
     told: list[str] = []
-    bench.engine._parts = replace(bench.engine._parts, guard=lambda where, error: told.append(f"{where} {error!r}"))
+    bench.engine._state.parts = replace(
+        bench.engine._state.parts, guard=lambda where, error: told.append(f"{where} {error!r}")
+    )
     bench.engine.submit([event(number) for number in range(3)])
     bench.run(10.0)
     assert bench.batches == [[event(number).uuid for number in range(3)]]
@@ -493,7 +498,7 @@ def test_a_journal_that_fails_in_an_unknown_way_is_no_journal(broken: str, tmp_p
 def test_an_encoder_that_fails_in_an_unknown_way_costs_the_event_alone() -> None:
     """Neighbours leave; the books say what became of it."""
     bench = Bench()
-    wire = bench.engine._wire
+    wire = bench.engine._state.wire
     encode_all = wire.encode_all
 
     def sometimes(events: Sequence[CaptureEvent], *, record: bool) -> Any:
@@ -514,7 +519,7 @@ def test_an_encoder_that_fails_in_an_unknown_way_costs_the_event_alone() -> None
 def test_what_cannot_be_loaded_yet_costs_nothing() -> None:
     """An import that fails once (a deployment replaces files): the events wait in the queue."""
     bench = Bench()
-    load = bench.engine._parts.load
+    load = bench.engine._state.parts.load
     failing = [ImportError("half-written"), ImportError("half-written")]
 
     def fragile() -> Any:
@@ -522,7 +527,7 @@ def test_what_cannot_be_loaded_yet_costs_nothing() -> None:
             raise failing.pop()
         return load()
 
-    bench.engine._parts = replace(bench.engine._parts, load=fragile)
+    bench.engine._state.parts = replace(bench.engine._state.parts, load=fragile)
     bench.engine.submit([event(number) for number in range(3)])
     bench.clock.now += 5
     for _ in range(2):

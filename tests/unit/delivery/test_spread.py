@@ -154,7 +154,7 @@ def test_the_exit_is_one_for_all_lanes(server: Server, deliver: Workshop) -> Non
     assert until(lambda: len(server.seen) == 4)
     first, *others = delivery.lanes
     first._at_exit()
-    deadlines = {lane._engine._deadline for lane in others if lane._engine}
+    deadlines = {lane._engine._state.deadline for lane in others if lane._engine}
     assert deadlines == {first._exit.by}
     for lane in others:
         lane._at_exit()
