@@ -70,6 +70,9 @@ class Record(NamedTuple):
 
 _READ_ATTEMPTS: Final = 3
 
+OWN_NAMES: Final = ("cursor", "trying", "lock")
+"""Files beside the segments: the cursor, and those that belong to a folder's owner."""
+
 
 @dataclass(slots=True)
 class _Segment:
@@ -167,7 +170,8 @@ class SegmentLog:
     @property
     def size(self) -> int:
         """Bytes on disk."""
-        return sum(segment.size for segment in self._segments.values())
+        # A copy, which is made in one go: other threads ask, too.
+        return sum(segment.size for segment in list(self._segments.values()))
 
     @property
     def empty(self) -> bool:
@@ -349,7 +353,8 @@ class SegmentLog:
     @property
     def records(self) -> int:
         """Records that are not done, of the segments that have been counted."""
-        return sum(segment.records - segment.finished for segment in self._segments.values() if segment.records)
+        segments = list(self._segments.values())
+        return sum(segment.records - segment.finished for segment in segments if segment.records)
 
     def count_one(self) -> bool:
         """Counts the records of one more segment; whether there are further ones to count.
@@ -478,9 +483,11 @@ class SegmentLog:
         self._seal()
         if self.empty:
             self._tidy(everything=True)
-            for name in self._files.names(self.folder):
+            # By name: whatever else lies there is somebody's, and keeps the folder.
+            for name in OWN_NAMES:
                 self._files.remove(f"{self.folder}/{name}")
-            self._files.remove_folder(self.folder)
+            with contextlib.suppress(OSError):
+                self._files.remove_folder(self.folder)
 
     def let_go(self) -> None:
         """Closes its files and leaves everything as it is (the child of a fork)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -47,6 +48,12 @@ KIND_PROBE: Final = 1
 
 DEAD: Final = "dead"
 """Name of the folder of dead letters beside those of the workers."""
+
+REPLAY: Final = "replay-"
+"""How the folder of a replay begins."""
+
+_ADOPTABLE: Final = re.compile(rf"\d+|{REPLAY}[\w-]+")
+"""Workers and replays; whatever else lies in the spool is not a journal."""
 
 RULES: Final = "rules"
 """Name of the folder of the rules that records were accepted under (`pinned_rules`): no worker's, never adopted."""
@@ -124,7 +131,7 @@ class Journal:
             max_bytes=config.max_bytes,
             now_ns=lambda: int(clock.time() * 1e9),
             name=self._own_name,
-            adoptable=lambda name: name not in siblings,
+            adoptable=lambda name: _ADOPTABLE.fullmatch(name) is not None and name not in siblings,
         )
         self._changed = threading.Condition()
         self._entries: deque[Entry] = deque()
@@ -149,6 +156,7 @@ class Journal:
         self._error = ""
         self._full = False
         self._recovering = True
+        self._oldest_ns = 0
 
     # --- any thread ------------------------------------------------------------------------------------------------
 
@@ -284,11 +292,8 @@ class Journal:
         return self._spool.unreadable
 
     def oldest_age(self) -> float:
-        """Seconds since the oldest record was written; 0 where there is none."""
-        try:
-            oldest = self._spool.oldest_ns
-        except OSError:
-            return 0.0
+        """Seconds since the oldest record was written, as of a moment ago; 0 where there is none."""
+        oldest = self._oldest_ns
         return max(self._clock.time() - oldest / 1e9, 0.0) if oldest else 0.0
 
     def alive(self) -> bool:
@@ -441,9 +446,11 @@ class Journal:
         with self._changed:
             self._jobs.extend(job for at, job in self._later if at <= now)
             self._later = [(at, job) for at, job in self._later if at > now]
-            if now >= self._housekeeping_at:
-                self._housekeeping_at = now + _HOUSEKEEPING
-                self._jobs.append(self.housekeeping)
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + _HOUSEKEEPING
+            with contextlib.suppress(OSError):
+                self._oldest_ns = self._spool.oldest_ns
+            self.run(self.housekeeping)
 
     def _run_jobs(self) -> None:
         while True:
