@@ -36,6 +36,9 @@ _JAVA_LIBRARIES: Final = (
     "org.springframework.", "org.apache.", "org.hibernate.", "org.eclipse.", "org.junit.", "io.netty.",
     "io.opentelemetry.", "reactor.", "io.undertow.", "com.fasterxml.", "com.google.common.", "akka.", "io.micrometer.",
 )  # fmt: skip
+_GO_RECORDING: Final = frozenset({"runtime", "runtime/debug", "panic", "go.opentelemetry.io/otel/sdk/trace"})
+"""Packages that record the stack (`RecordError(err, WithStackTrace(true))`). As the innermost frame they would be the
+same place for every error, and two errors of one type in a trace would pass for one."""
 _DOTNET_LIBRARIES: Final = ("System.", "Microsoft.", "OpenTelemetry.", "Newtonsoft.", "Npgsql.", "Grpc.")
 _LIBRARY_PATHS: Final = {
     "go": ("/go/pkg/mod/", "/usr/local/go/src/", "/usr/lib/go", "/vendor/", "/libexec/src/"),
@@ -108,7 +111,7 @@ def _go(lines: list[str], ownership: Ownership) -> list[ForeignException]:
         package, _, name = function[1].rpartition("/")
         module, _, short = name.partition(".")
         module = f"{package}/{module}" if package else module
-        if module in ("runtime", "runtime/debug", "panic"):
+        if module in _GO_RECORDING:
             continue
         frames.append(
             custom_frame("go", short, place[1], _number(place[2]), module, _own("go", place[1], module, ownership))

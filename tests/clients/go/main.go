@@ -30,7 +30,9 @@ func must(err error) {
 func main() {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	about := resource.NewSchemaless(attribute.String("service.name", "shop-go"), attribute.String("service.version", "1.2.3"))
+	about, err := resource.Merge(resource.Default(), resource.NewSchemaless(
+		attribute.String("service.name", "shop-go"), attribute.String("service.version", "1.2.3")))
+	must(err)
 	spans, err := otlptracegrpc.New(ctx)
 	must(err)
 	records, err := otlploghttp.New(ctx)

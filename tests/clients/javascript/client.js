@@ -4,11 +4,12 @@
 const { context, trace, SpanKind, SpanStatusCode } = require('@opentelemetry/api');
 const { OTLPLogExporter } = require('@opentelemetry/exporter-logs-otlp-proto');
 const { OTLPTraceExporter } = require('@opentelemetry/exporter-trace-otlp-http');
-const { resourceFromAttributes } = require('@opentelemetry/resources');
+const { defaultResource, resourceFromAttributes } = require('@opentelemetry/resources');
 const { BatchLogRecordProcessor, LoggerProvider } = require('@opentelemetry/sdk-logs');
 const { BatchSpanProcessor, NodeTracerProvider } = require('@opentelemetry/sdk-trace-node');
 
-const resource = resourceFromAttributes({ 'service.name': 'shop-javascript', 'service.version': '1.2.3' });
+const about = { 'service.name': 'shop-javascript', 'service.version': '1.2.3' };
+const resource = defaultResource().merge(resourceFromAttributes(about));
 const traces = new NodeTracerProvider({ resource, spanProcessors: [new BatchSpanProcessor(new OTLPTraceExporter())] });
 traces.register();
 const logs = new LoggerProvider({ resource, processors: [new BatchLogRecordProcessor({ exporter: new OTLPLogExporter() })] });

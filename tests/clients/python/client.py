@@ -35,7 +35,7 @@ def charge() -> None:
 def main() -> None:
     """Tells the story and prints what was sent."""
     logging.basicConfig()
-    resource = Resource({"service.name": "shop-python", "service.version": "1.2.3"})
+    resource = Resource.create({"service.name": "shop-python", "service.version": "1.2.3"})
     traces = TracerProvider(resource=resource)
     traces.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     logs = LoggerProvider(resource=resource)

@@ -210,6 +210,14 @@ GO = (
     "goroutine 1 [running]:\nruntime/debug.Stack()\n\t/usr/local/go/src/runtime/debug/stack.go:24 +0x5e\n"
     "main.(*Shop).Pay(0xc000, 0x1)\n\t/app/pay.go:41 +0x1d\nmain.main()\n\t/app/main.go:12 +0x20\n"
 )
+# What `span.RecordError(err, trace.WithStackTrace(true))` writes.
+GO_RECORDED = (
+    "goroutine 1 [running]:\ngo.opentelemetry.io/otel/sdk/trace.recordStackTrace(...)\n"
+    "\t/go/pkg/mod/go.opentelemetry.io/otel/sdk@v1.47.0/trace/span.go:527\n"
+    "go.opentelemetry.io/otel/sdk/trace.(*recordingSpan).RecordError(0x20ff, {0xbf3a80, 0x20ff}, {0x20ff, 0x1, 0x1})\n"
+    "\t/go/pkg/mod/go.opentelemetry.io/otel/sdk@v1.47.0/trace/span.go:509 +0x4de\n"
+    "main.(*Shop).Pay(0xc000, 0x1)\n\t/app/pay.go:41 +0x1d\nmain.main()\n\t/app/main.go:12 +0x20\n"
+)
 NODE = (
     "Error: x\n    at Object.pay (/app/pay.js:41:7)\n    at async /app/node_modules/express/index.js:12:3\n"
     "    at node:internal/main:1:1"
@@ -228,6 +236,7 @@ DOTNET = (
     ("language", "text", "expected"),
     [
         ("go", GO, [("main", "/app/main.go", 12, True), ("(*Shop).Pay", "/app/pay.go", 41, True)]),
+        ("go", GO_RECORDED, [("main", "/app/main.go", 12, True), ("(*Shop).Pay", "/app/pay.go", 41, True)]),
         (
             "nodejs",
             NODE,
