@@ -55,7 +55,7 @@ def inflate(body: bytes, limit: int, ratio: int = MAX_RATIO, *, library: Any = z
     """
     if not body:
         return b""
-    allowed = min(limit, max(RATIO_FLOOR, ratio * len(body)))
+    most = allowed = min(limit, max(RATIO_FLOOR, ratio * len(body)))
     pieces: list[bytes] = []
     rest = body
     for _ in range(MAX_MEMBERS):
@@ -66,7 +66,7 @@ def inflate(body: bytes, limit: int, ratio: int = MAX_RATIO, *, library: Any = z
         except (zlib.error, library.error, ValueError) as error:
             raise BadDataError(f"the body is not gzip, though it says so: {error}") from None
         if len(piece) > allowed:
-            if allowed < limit:
+            if most < limit:
                 raise TooLargeError(f"the body inflates to more than {ratio} times its size, as no telemetry does")
             raise TooLargeError(f"the body inflates to more than {limit} bytes")
         if not member.eof:

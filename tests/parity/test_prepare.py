@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
+from otel_posthog.errors import SignalError
 from otel_posthog.gateway.decode import decode
 from otel_posthog.gateway.inbound import JSON, PROTOBUF, Kind
 from otel_posthog.gateway.prepare import prepare
@@ -103,3 +104,56 @@ def test_log_records(items: list[ReadableLogRecord], with_rules: RuleSet, config
     """Of log records in both encodings, by rules of every kind."""
     holds("logs", PROTOBUF, otlp.logs_protobuf(items), with_rules, config)
     holds("logs", JSON, otlp.logs_json(items), with_rules, config)
+
+
+@st.composite
+def mutated(draw: st.DrawFn, body: bytes) -> bytes:
+    """`body` with some bytes changed, cut out, doubled, or put in."""
+    raw = bytearray(body)
+    for _ in range(draw(st.integers(1, 4))):
+        if not raw:
+            break
+        at = draw(st.integers(0, len(raw) - 1))
+        kind = draw(st.sampled_from("cdxi"))
+        if kind == "c":
+            raw[at] = draw(st.integers(0, 255))
+        elif kind == "d":
+            del raw[at : at + draw(st.integers(1, 30))]
+        elif kind == "x":
+            raw[at:at] = raw[at : at + draw(st.integers(1, 60))]
+        else:
+            raw[at:at] = draw(
+                st.sampled_from([b"\xff", b"\0", b"\x80" * 11, b'"', b"{[", b"\\ud800", b"posthog.event"])
+            )
+    return bytes(raw)
+
+
+@pytest.mark.row(35)
+@given(items=spans(), records=log_records(), with_rules=rules, data=st.data())
+@PARITY
+def test_whatever_comes_in(
+    items: list[ReadableSpan], records: list[ReadableLogRecord], with_rules: RuleSet, data: st.DataObject
+) -> None:
+    """Changed bytes, the wrong signal, the wrong encoding: an answer with balanced books, or a SignalError."""
+    kind: Kind = data.draw(st.sampled_from(["traces", "logs"]))
+    media_type = data.draw(st.sampled_from([PROTOBUF, JSON]))
+    encode = data.draw(st.sampled_from([otlp.spans_protobuf, otlp.spans_json, otlp.logs_protobuf, otlp.logs_json]))
+    body = data.draw(mutated(encode(items if encode in (otlp.spans_protobuf, otlp.spans_json) else records)))
+    wanted = wanted_of([with_rules], [ConvertConfig()])
+    try:
+        prepared = prepare(kind, media_type, body, wanted)
+    except SignalError:
+        with pytest.raises(SignalError):
+            decode(kind, body, content_type=media_type)
+        return
+    assert prepared.received == prepared.skipped + prepared.candidates + prepared.rejected
+    assert prepared.candidates == sum(signal.span is None for signal in prepared.signals())
+    try:
+        everything = decode(kind, body, content_type=media_type)
+    except SignalError:
+        # Only items that nobody wanted, or none, can be without proof.
+        assert prepared.candidates == 0
+        return
+    if not (everything.error_messages or prepared.messages):
+        converter = Converter(ConvertConfig(), with_rules)
+        assert events(prepared.signals(), converter) == events(everything.signals, converter)
