@@ -29,6 +29,7 @@ from otel_posthog.convert.limits import fit, list_cuts, surely_fits
 from otel_posthog.convert.plain import PlainEvents, plain_person
 from otel_posthog.convert.tags import Tags, promoted, read_tags
 from otel_posthog.convert.text import clean_text, cut_bytes
+from otel_posthog.convert.untrusted import without_headers
 from otel_posthog.convert.updates import Updates, group_subject, read_updates
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.convert.values import Cleaner
@@ -49,6 +50,7 @@ class Converter:
         self._config = config
         self._rules = rules
         self._has_rules = bool(rules)
+        self._distrusts = not config.trust_headers
         self._layouts = Layouts()
         self._resources = ResourceContexts(config)
         self._user_agents = UserAgents()
@@ -62,6 +64,8 @@ class Converter:
         Returns:
             Events that are always valid to send: legal ids, valid JSON values, sizes within PostHog's limits.
         """
+        if self._distrusts:
+            signal = without_headers(signal)
         layout = self._layouts.of(signal.attributes)
         if layout.plain and signal.kind is not _SPAN_EVENT and self._has_plain:
             resource = self._resources.get(signal.resource)
@@ -116,6 +120,8 @@ class Converter:
 
         Never a fallback, a resource's default or late identity: the caller asks whether waiting for one is worth it.
         """
+        if self._distrusts:
+            signal = without_headers(signal)
         attributes = signal.attributes
         said = attributes.get(posthog.DISTINCT_ID)
         if type(said) is str and (found := plain_person(said)):

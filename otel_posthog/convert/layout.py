@@ -53,6 +53,7 @@ class Layout:
         ai: Some key is one of the conventions for generative AI.
         request: They describe an HTTP request.
         session: Some key names a session, the tags apart.
+        visit: The strongest of these keys, "" for none.
         who: The key that names the person, "" for none (or for that of a header alone).
         plain: They are those of one product event and nothing else (`plain.py`).
         weight: Bytes of the properties as JSON, the texts among their values apart.
@@ -69,6 +70,7 @@ class Layout:
         "session",
         "tagged",
         "uuid",
+        "visit",
         "weight",
         "who",
     )
@@ -90,12 +92,12 @@ class Layout:
         self.ai = any(key.startswith(otel.GEN_AI_PREFIXES) for key in texts)
         self.request = has_request(dict.fromkeys(texts))
         self.session = not _SESSION_KEYS.isdisjoint(texts)
+        self.visit = next((key for key in (*SESSIONS, otel.SESSION_ID) if key in texts), "")
         self.who = next((key for key in _WHO if key in texts), "")
         self.weight = sum(len(name) + _SMALL for _, name in self.properties)
         self.plain = (
             self.event
             and not self.others
-            and not self.session
             and (bool(self.who) or _CLAIMS.isdisjoint(texts))
             and len(self.properties) <= self.MAX_PLAIN
             and all(_is_plain_name(name) for _, name in self.properties)

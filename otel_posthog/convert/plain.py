@@ -15,7 +15,7 @@ from typing import Final
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.exception import is_exception
-from otel_posthog.convert.ids import hashed_uuid, signal_key, valid_uuid
+from otel_posthog.convert.ids import hashed_uuid, is_uuid7, signal_key, valid_uuid
 from otel_posthog.convert.item import EARLIEST_NS, LATEST_NS, PLAIN_WEIGHT, ResourceContext, milliseconds
 from otel_posthog.convert.layout import Layout
 from otel_posthog.convert.limits import CONTEXT_BYTES
@@ -30,8 +30,10 @@ _MAX_VALUE: Final = 1_024
 _HEAVIEST: Final = PLAIN_WEIGHT + Layout.MAX_PLAIN * (_MAX_VALUE + posthog.MAX_NAME_BYTES + 4)
 """The most characters that an event of ours can have, as `Cleaner.weight` counts them."""
 
-_ENVELOPE: Final = 400
-"""Bytes of uuid, time, ids, duration and what else every event has, as JSON."""
+_MAX_SESSIONS: Final = 1_024
+"""Session ids remembered at the most."""
+_ENVELOPE: Final = 450
+"""Bytes of uuid, time, ids, session, duration and what else every event has, as JSON."""
 
 _LOG: Final = SignalKind.LOG
 _SPAN: Final = SignalKind.SPAN
@@ -45,12 +47,14 @@ class PlainEvents:
         user_agents: Reads user agents.
     """
 
-    __slots__ = ("_config", "_limit", "_requests", "_user_agents")
+    __slots__ = ("_config", "_limit", "_requests", "_sessions", "_user_agents")
 
     def __init__(self, config: ConvertConfig, user_agents: UserAgents) -> None:
         self._config = config
         self._user_agents = user_agents
         self._requests = config.request_context
+        # A visit has many events, each with the same id.
+        self._sessions: dict[str, str] = {}
         # So small that nothing can be too big altogether; 0 where the limits are set lower.
         fits = min(config.max_event_bytes, posthog.MAX_EVENT_BYTES) >= _HEAVIEST * 6 + CONTEXT_BYTES
         self._limit = min(_MAX_VALUE, config.max_value_bytes // 4) if fits else 0
@@ -76,6 +80,11 @@ class PlainEvents:
 
         properties: dict[str, JsonValue] = {**resource.base}
         weight = _ENVELOPE + resource.size + len(name) + len(person)
+        if layout.visit:
+            session = self._session(attributes[layout.visit])
+            if not session:
+                return None
+            properties[posthog.SESSION_PROPERTY] = session
         if layout.request and self._requests:
             request = request_properties(attributes, signal.span_kind, self._config, self._user_agents)
             properties.update(request)
@@ -103,6 +112,20 @@ class PlainEvents:
         else:
             uuid = hashed_uuid(*signal_key(signal), name)
         return CaptureEvent(name, person, uuid, time_ns, properties, weight + own) if uuid else None
+
+    def _session(self, value: AttributeValue) -> str:
+        """`value` as PostHog's session id, "" where it is none, or has to be looked at."""
+        if type(value) is not str:
+            return ""
+        known = self._sessions.get(value)
+        if known is None:
+            text = valid_uuid(value)
+            known = text if text and is_uuid7(text) else ""
+            if known:
+                if len(self._sessions) >= _MAX_SESSIONS:
+                    self._sessions = {}
+                self._sessions[value] = known
+        return known
 
 
 def _put(attributes: Attributes, layout: Layout, limit: int, properties: dict[str, JsonValue]) -> int:

@@ -67,7 +67,9 @@ def _first(attributes: Attributes, spellings: otel.Spellings) -> str:
     for key in spellings:
         value = attributes.get(key)
         if value is not None:
-            text = _text(value)
+            # Nearly all are plain text, and there are a dozen to an item.
+            plain = type(value) is str and value.isascii() and "\x00" not in value
+            text = value.strip() if plain else _text(value)
             if text:
                 return text
     return ""

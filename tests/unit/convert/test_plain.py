@@ -27,7 +27,7 @@ TEXTS = st.one_of(
     st.sampled_from(["ada", "order paid", " padded ", "EUR", "x" * 200]),
     st.sampled_from(
         ["", " ", "anonymous", "None", "0", "\x00", "a\x00b", "\ud800", "é", "x" * 201, "y" * 1_025, "$exception",
-         "$pageview", "$identify", UUID7, "https://shop.example/cart?token=1"]
+         "$pageview", "$identify", UUID7, UUID7.upper(), UUID7.replace("-", ""), f" {UUID7}", "https://shop.example/cart?token=1"]
     ),
 )  # fmt: skip
 NUMBERS = st.sampled_from(
@@ -50,7 +50,7 @@ EXTRAS = st.dictionaries(
          otel.HEADER_DISTINCT_ID[0], otel.SESSION_ID, posthog.POSTHOG_SESSION_ID, "http.request.method", "url.full",
          "user_agent.original", "gen_ai.system", "db.system", otel.EXCEPTION_TYPE, posthog.ON, posthog.IGNORE,
          posthog.CARRIER, posthog.TIER, posthog.SET + "mail", posthog.GROUPS + "company", posthog.PROPERTIES_JSON,
-         posthog.TRACE_SAMPLED]
+         posthog.TRACE_SAMPLED, otel.HEADER_SESSION_ID[0], posthog.SESSION_ID]
     ),
     VALUES,
     max_size=2,
@@ -173,11 +173,23 @@ def plain_event(attributes: dict[str, Any], **changes: Any) -> Any:
         ({**PLAIN, posthog.UUID: UUID7}, {"kind": SignalKind.LOG, "span_kind": ""}),
         (PLAIN, {"kind": SignalKind.LOG, "trace_id": "", "span_id": ""}),
         ({posthog.EVENT: "seen", "user.id": "ada"}, {}),
+        ({**PLAIN, "session.id": UUID7}, {}),
+        ({**PLAIN, "sessionId": UUID7.upper(), "session.id": "s"}, {}),
         ({posthog.EVENT: "seen"}, {"local": LocalContext(distinct_id="late")}),
         ({**PLAIN, "http.request.method": "GET", "url.path": "/cart"}, {}),
         (PLAIN, {"resource": Resource({posthog.CARRIER: "bridge"})}),
     ],
-    ids=["span", "log with its uuid", "log without a trace", "user.id", "late identity", "request", "own carrier"],
+    ids=[
+        "span",
+        "log with its uuid",
+        "log without a trace",
+        "user.id",
+        "session",
+        "sessions",
+        "late identity",
+        "request",
+        "own carrier",
+    ],
 )
 def test_a_plain_item_goes_the_short_way(attributes: dict[str, Any], changes: dict[str, Any]) -> None:
     """Otherwise the comparison of both ways would compare one with itself."""
@@ -198,6 +210,9 @@ def test_a_plain_item_goes_the_short_way(attributes: dict[str, Any], changes: di
         ({**PLAIN, posthog.EVENT: ["a", "b"]}, {}),
         ({**PLAIN, posthog.UUID: "none"}, {}),
         ({**PLAIN, "session.id": "s"}, {}),
+        ({**PLAIN, "sessionId": "s", "session.id": UUID7}, {}),
+        ({**PLAIN, otel.HEADER_SESSION_ID[0]: [UUID7]}, {}),
+        ({**PLAIN, posthog.SESSION_ID: UUID7}, {}),
         ({posthog.EVENT: "seen"}, {}),
         ({posthog.EVENT: "seen", otel.HEADER_DISTINCT_ID[0]: ["ada"]}, {}),
         (PLAIN, {"time_ns": 0}),
