@@ -132,10 +132,13 @@ def _first(fields: list[Field], checks: tuple[Check, ...]) -> Bounds:
     demanding = any(check.operator != "exists" and not OPERATOR_BY_NAME[check.operator].negates for check in checks)
     for one in reversed(fields):
         value = all_of(one.test(check) for check in checks)
+        if value == ALWAYS:
+            # It is enough that it is there: what comes after need not be told that it was not.
+            result = any_of([one.present, result])
+            continue
         if not (one.strict and demanding):
             value = all_of([one.present, value])
-        rest = result if value == one.present else all_of([none_of([one.present]), result])
-        result = any_of([value, rest])
+        result = any_of([value, all_of([none_of([one.present]), result])])
     return result
 
 
