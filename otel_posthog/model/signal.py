@@ -126,6 +126,19 @@ class LocalContext:
     mechanism: str = ""
     control_flow: bool = False
 
+    def with_distinct_id(self, distinct_id: str) -> LocalContext:
+        """The same with another late identity; a third of the cost of `dataclasses.replace`."""
+        return LocalContext(
+            self.exception,
+            self.already_captured,
+            self.exception_id,
+            self.sampled,
+            distinct_id,
+            self.handled,
+            self.mechanism,
+            self.control_flow,
+        )
+
 
 @frozen
 class Signal:
@@ -202,4 +215,30 @@ class Signal:
             self.span,
             self.links,
             local,
+        )
+
+    def with_attributes(self, attributes: Attributes, span: Signal | None) -> Signal:
+        """The same signal with other attributes and another owner."""
+        return Signal(
+            self.kind,
+            self.name,
+            attributes,
+            self.resource,
+            self.scope,
+            self.trace_id,
+            self.span_id,
+            self.parent_span_id,
+            self.span_kind,
+            self.start_time_ns,
+            self.time_ns,
+            self.observed_time_ns,
+            self.status_code,
+            self.status_description,
+            self.severity_number,
+            self.severity_text,
+            self.body,
+            self.index,
+            span,
+            self.links,
+            self.local,
         )

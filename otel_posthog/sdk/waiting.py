@@ -119,8 +119,7 @@ class Waiting:
         """
         signal = item.signal
         if (
-            item.inherited
-            or not trace_id
+            not trace_id
             or self._wait <= 0
             or trace_id in self._traces
             or trace_id in self._known
@@ -129,8 +128,18 @@ class Waiting:
         ):
             item.ends = None
             return [*self.add(item, now), *self.root_ended(trace_id, only_root=only_root)]
-        if only_root:
-            self._keep(trace_id, "" if self._shared(trace_id) else self._identify(signal))
+        shared = self._shared(trace_id)
+        if item.inherited:
+            # A stamp gives way to what the item states; where it states nothing, the stamp is who it says it is.
+            person = self._stated(item)
+            if person:
+                signal = _own(item)
+            elif not shared and (person := self._identify(signal)):
+                signal = _own(item).with_local(plain_local(item.sampled).with_distinct_id(person))
+            if only_root:
+                self._keep(trace_id, "" if shared else person)
+        elif only_root:
+            self._keep(trace_id, "" if shared else self._identify(signal))
         return (signal,)
 
     def root_ended(self, trace_id: str, *, only_root: bool) -> list[Signal]:
@@ -227,7 +236,7 @@ class Waiting:
             if item.convert:
                 signal, late = self._attribute(item, person)
                 if late:
-                    local = replace(local, distinct_id=late)  # noqa: PLW2901 - the same thing, completed
+                    local = local.with_distinct_id(late)  # noqa: PLW2901 - the same thing, completed
                 # Most spans were read with what turns out to hold for them.
                 settled.append(signal if signal.local is local else signal.with_local(local))
         return settled
@@ -262,12 +271,12 @@ def _without_claims(signal: Signal, *, inherited: bool) -> Signal:
         owner = _without_claims(owner, inherited=inherited)
     if not inherited and owner is signal.span and WIRE.isdisjoint(attributes):
         return signal
-    kept = {
-        key: value
-        for key, value in attributes.items()
-        if key not in WIRE and not (inherited and key == posthog.POSTHOG_DISTINCT_ID)
-    }
-    return replace(signal, attributes=kept, span=owner)
+    kept = dict(attributes)
+    for key in WIRE:
+        kept.pop(key, None)
+    if inherited:
+        kept.pop(posthog.POSTHOG_DISTINCT_ID, None)
+    return signal.with_attributes(kept, owner)
 
 
 def plain_local(sampled: bool | None) -> LocalContext:

@@ -99,6 +99,7 @@ ATTRIBUTES = st.sampled_from(
         {**TAG, "posthog.distinct_id": "bob"},
         {"posthog.event": "seen"},
         {"posthog.event": "seen", "posthogDistinctId": "eve"},
+        {**TAG, "posthogDistinctId": "eve"},
         {"posthog.event": "seen", "http.request.header.x_posthog_distinct_id": ["mallory"]},
     ]
 )
@@ -118,8 +119,8 @@ def stated(signal: Signal) -> str:
 
 
 def waiting(wait: float, shared: bool) -> Waiting:
-    """A fresh one, with little room."""
-    return Waiting(wait=wait, cap=4, identify=stated, shared=lambda trace_id: shared and trace_id == "b")
+    """A fresh one, with room: beyond the cap, one that never waits pushes nobody out, and one that does may."""
+    return Waiting(wait=wait, cap=100, identify=stated, shared=lambda trace_id: shared and trace_id == "b")
 
 
 @given(STEPS, st.sampled_from([0.0, 2.0]), st.booleans())
