@@ -29,6 +29,9 @@ from otel_posthog.model import AttributeValue, Resource, Scope, Signal, SignalKi
 _Pair = tuple[str, AttributeValue]
 
 
+_UNSET: Final = (STATUS_CODES[0], "")
+
+
 class UnreadableError(Exception):
     """This item can never be read."""
 
@@ -43,7 +46,7 @@ class LeanReader:
     def __init__(self, complaints: Complaints) -> None:
         self._complaints = complaints
         self._pair = _Pairs(complaints).__getitem__
-        self._statuses: dict[bytes, tuple[str, str]] = {b"": (STATUS_CODES[0], "")}
+        self._statuses: dict[bytes, tuple[str, str]] = {b"": _UNSET}
 
     def span(self, raw: bytes) -> Any:
         """A span, not yet decoded.
@@ -86,16 +89,21 @@ class LeanReader:
             UnreadableError: It can never be read; nothing was appended.
         """
         trace_id, span_id = id_of(span.trace_id, TRACE_ID_BYTES), id_of(span.span_id)
-        status_code, status_description = self._status(span.status)
-        links = span.links
+        parent = span.parent_span_id
+        status = span.status
+        status_code, status_description = self._status(status) if status else _UNSET
+        links, events = span.links, span.events
         owner = Signal(
             SignalKind.SPAN, self._text(span.name), self._attributes(span.attributes), resource, scope,
-            trace_id, span_id, id_of(span.parent_span_id),
+            trace_id, span_id, id_of(parent) if parent else "",
             at(SPAN_KINDS, span.kind), span.start, span.end, 0, status_code, status_description, 0, "", None, 0, None,
             tuple([link_of(self._parsed(Span.Link, raw)) for raw in links]) if links else (),
         )  # fmt: skip
+        if not events:
+            signals.append(owner)
+            return
         made = [owner]
-        for index, event in enumerate(span.events):
+        for index, event in enumerate(events):
             made.append(
                 Signal(
                     SignalKind.SPAN_EVENT, self._text(event.name), self._attributes(event.attributes), resource, scope,

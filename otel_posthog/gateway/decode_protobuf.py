@@ -37,7 +37,7 @@ from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, Si
 
 TRACE_ID_BYTES: Final = 16
 SPAN_ID_BYTES: Final = 8
-_ZERO_IDS: Final = frozenset({"0" * 32, "0" * 16})
+_ZERO_IDS: Final = (bytes(TRACE_ID_BYTES), bytes(SPAN_ID_BYTES))
 
 ItemT = TypeVar("ItemT", Span, LogRecord)
 MessageT = TypeVar("MessageT", bound=Message)
@@ -146,10 +146,7 @@ def _append_log(signals: list[Signal], record: LogRecord, resource: Resource, sc
 
 def id_of(raw: bytes, length: int = SPAN_ID_BYTES) -> str:
     """Lower-case hex; "" for absent, all zeros, or a wrong length, all of which mean "no id" (OTLP)."""
-    if len(raw) != length:
-        return ""
-    text = raw.hex()
-    return "" if text in _ZERO_IDS else text
+    return raw.hex() if len(raw) == length and raw not in _ZERO_IDS else ""
 
 
 def link_of(link: Span.Link) -> Link:

@@ -40,30 +40,41 @@ class Hits:
     def __init__(self, haystack: bytes, needles: Iterable[Needle]) -> None:
         self._haystack = haystack
         self._find = _finder(haystack)
-        self._sought = [(needle.text.encode(), needle.place) for needle in needles]
-        self._at = [-1] * len(self._sought)
+        self._sought = [_Sought(needle) for needle in needles]
 
     def after(self, start: int) -> int:
         """Where the first needle at `start` or behind it stands; `NEVER` for none. `start` never goes back."""
         first = NEVER
-        for index, at in enumerate(self._at):
+        for sought in self._sought:
+            at = sought.at
             if at < start:
-                at = self._at[index] = self._next(*self._sought[index], start)  # noqa: PLW2901
+                at = sought.at = self._next(sought, start)
             if at < first:
                 first = at
         return first
 
-    def _next(self, text: bytes, place: Place, start: int) -> int:
-        haystack, size = self._haystack, len(text)
+    def _next(self, sought: _Sought, start: int) -> int:
+        haystack, text = self._haystack, sought.text
         while True:
             at = haystack.find(text, start, start + _NEAR)
             if at < 0:
                 at = self._find(text, start)
                 if at < 0:
                     return NEVER
-            if place is Place.ANYWHERE or stands(haystack, at, size, place):
+            if stands(haystack, at, len(text), sought.place):
                 return at
             start = at + 1
+
+
+class _Sought:
+    """A needle, and where it was found last."""
+
+    __slots__ = ("at", "place", "text")
+
+    def __init__(self, needle: Needle) -> None:
+        self.text = needle.text.encode()
+        self.place = needle.place
+        self.at = -1
 
 
 class Texts:
@@ -103,15 +114,17 @@ def stands(haystack: bytes, at: int, size: int, place: Place) -> bool:
 
     The bytes before a string are its field's tag and its length; so a word in a URL is told from one that is a key.
     """
-    if place is Place.ANYWHERE or at < 2:
+    if at < 2:
         return True
     length = haystack[at - 1]
+    if place is Place.TAG:
+        return haystack[at - 2] in _KEY_BEFORE and haystack[at : at + length] not in _PASSIVE
+    if place is Place.ANYWHERE:
+        return True
     if place is Place.WHOLE:
         # 0 ends a length that is written longer than it need be.
         return length in (size, 0) or size > 127
     starts_key = haystack[at - 2] in _KEY_BEFORE
-    if place is Place.TAG:
-        return starts_key and haystack[at : at + length] not in _PASSIVE
     return starts_key or length in (size, 0, 0x2E)
 
 

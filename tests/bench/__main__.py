@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "bench-results"
-GROUPS = ("spans", "delivery", "import", "request")
+GROUPS = ("spans", "delivery", "import", "request", "gateway")
 
 
 def main() -> int:
@@ -66,7 +66,7 @@ def _prepare(*, fast: bool) -> None:
 
 
 def _rows(groups: Any, rounds: int, *, fast: bool) -> Iterator[Any]:
-    from tests.bench import delivery, importing, requests, spans
+    from tests.bench import delivery, gateway, importing, requests, spans
     from tests.bench.sink import sink
 
     with sink() as target:
@@ -78,6 +78,8 @@ def _rows(groups: Any, rounds: int, *, fast: bool) -> Iterator[Any]:
             yield from delivery.rows(target.url, rounds, fast=fast)
         if "import" in groups:
             yield from importing.rows(target.url, rounds)
+        if "gateway" in groups:
+            yield from gateway.rows(rounds)
 
 
 def _machine(rounds: int, *, fast: bool) -> dict[str, str]:

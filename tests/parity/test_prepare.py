@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -31,7 +32,7 @@ EXAMPLES = 1_000 if PROFILE >= 100 and os.environ.get("OTEL_POSTHOG_REQUIRE_ALL"
 PARITY = settings(
     max_examples=EXAMPLES,
     deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
 )
 pytestmark = [pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]
 
@@ -65,6 +66,14 @@ rules:
 """
 rules = st.sampled_from([*CHOICES, BY_RESOURCE, BY_TEXT, BY_HEAD]).map(rule_set)
 configs = st.sampled_from([ConvertConfig(), ConvertConfig(exceptions=False), ConvertConfig(honour_carrier=True)])
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """The SDK logs each attribute that it mends, thousands of times here."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def events(signals: Iterable[Signal], converter: Converter) -> Counter[str]:
