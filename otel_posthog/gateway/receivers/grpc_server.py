@@ -171,10 +171,12 @@ class _Handlers:
             try:
                 body = next(messages, None)
             except Exception:  # noqa: BLE001 - of grpc's own kinds: cancelled, or over the limit and answered by core
-                self._desk.refused("deadline_body" if watched.expired else "unread")
-                return None
+                body = None
         if body is None:
-            return Answer(AnswerKind.BAD_DATA, message="the request has no message")
+            # A call that was cut short looks like one without a message until grpc has caught up with it. Either way
+            # the answer is heard only by a client that is there, and that one has sent none.
+            self._desk.refused("deadline_body" if watched.expired else "unread")
+            return None if watched.expired else Answer(AnswerKind.BAD_DATA, message="the request has no message")
         if not self._desk.admits(len(body)):
             self._desk.refused("busy")
             return Answer(AnswerKind.RETRY, message="no room for more requests, try again")
