@@ -23,6 +23,9 @@ Value = float | Histogram
 
 _KINDS: Final = tuple(kind.value for kind in SignalKind)
 _LOSSES: Final = tuple(reason.value for reason in LossReason)
+_PLACES: Final = (
+    "commit", "convert", "intake", "intake.answer", "journal", "journal.job", "policy", "processing", "submit", "tap",
+)  # fmt: skip
 _ALARMING_DROPS: Final = ("invalid", "rate_cap", "too_big")
 
 _FROM_THE_START: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -31,6 +34,7 @@ _FROM_THE_START: Final[Mapping[str, Mapping[str, Any]]] = {
     bridge_metrics.SIGNALS_DROPPED.name: {kind: dict.fromkeys(_ALARMING_DROPS, 0) for kind in _KINDS},
     bridge_metrics.EVENTS_DEAD_LETTERED.name: dict.fromkeys(_LOSSES, 0),
     bridge_metrics.EVENTS_LOST.name: dict.fromkeys(_LOSSES, 0),
+    bridge_metrics.INTERNAL_ERRORS.name: dict.fromkeys(_PLACES, 0),
 }
 
 

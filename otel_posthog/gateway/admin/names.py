@@ -129,7 +129,15 @@ FROM_THE_START: Final[Mapping[str, tuple[Labels, ...]]] = {
         for kind in ("traces", "logs")
         for answer in AnswerKind
     ),
-    "receiver_faults": tuple((("transport", each), ("where", "intake")) for each in ("http", "grpc")),
+    "receiver_refused": tuple((("transport", each), ("why", "unauthenticated")) for each in ("http", "grpc")),
+    "receiver_faults": tuple(
+        (("transport", transport), ("where", where))
+        for transport, places in (
+            ("http", ("accept", "admission", "answer", "http", "intake", "loop", "sweep")),
+            ("grpc", ("admission", "grpc", "intake")),
+        )
+        for where in places
+    ),
     "receiver_bytes": tuple((("transport", each),) for each in ("http", "grpc")),
     "intake_items": tuple(
         (("kind", kind), ("outcome", outcome))
