@@ -108,14 +108,11 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
+        client_ca: bytes | None = None
         try:
             # The empty password keeps OpenSSL from asking the terminal for one.
             context.load_cert_chain(settings.cert_file, settings.key_file, password=lambda: "")
-            pem = Pem(
-                settings.cert_file.read_bytes(),
-                settings.key_file.read_bytes(),
-                settings.client_ca_file.read_bytes() if settings.client_ca_file else None,
-            )
+            certificate, key = settings.cert_file.read_bytes(), settings.key_file.read_bytes()
         except (OSError, ValueError) as error:
             raise ConfigError(
                 f"cannot be used: {_reason(error)}",
@@ -126,6 +123,7 @@ class Certificates:
         if settings.client_ca_file is not None:
             try:
                 context.load_verify_locations(settings.client_ca_file)
+                client_ca = settings.client_ca_file.read_bytes()
             except (OSError, ValueError) as error:
                 raise ConfigError(
                     f"cannot be used: {_reason(error)}",
@@ -134,7 +132,7 @@ class Certificates:
                     hint="It is PEM: one or more certificates of authorities",
                 ) from None
             context.verify_mode = ssl.CERT_REQUIRED
-        return context, pem
+        return context, Pem(certificate, key, client_ca)
 
 
 def _reason(error: Exception) -> str:
