@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from otel_posthog.bridge import Tap
     from otel_posthog.delivery.protocols import Clock, Delivery, Transport
 
-_HAND_OVER: Final = 5.0
+_HAND_OVER: Final = 2.0
 """Seconds that a delivery which is replaced may take for what it has begun."""
 
 _MAX_PINNED: Final = 16
