@@ -10,7 +10,7 @@ from otel_posthog.delivery.protocols import Clock
 from otel_posthog.errors import OtelPosthogError, SignalError
 from otel_posthog.gateway.dead_letters import Letter
 from otel_posthog.gateway.inflate import Inflate
-from otel_posthog.gateway.journal.record import Record
+from otel_posthog.gateway.journal.record import Record, decode
 from otel_posthog.gateway.journal.single_item import single_items
 from otel_posthog.gateway.parts import Prepare, Projects
 from otel_posthog.gateway.work import Work
@@ -45,6 +45,7 @@ def without_body(record: Record, body: bytes = b"") -> Record:
         digests=record.digests,
         content=record.content,
         project=record.project,
+        origin=record.origin,
     )
 
 
@@ -115,6 +116,9 @@ class Burial:
     def _sources(self, record: Record, uuids: set[str]) -> dict[str, Record]:
         """By uuid: found by converting the items of the record once more, each by itself."""
         found: dict[str, Record] = {}
+        if record.content == "event" and record.origin:
+            origin = decode(record.origin)
+            return dict.fromkeys(uuids, origin)
         if record.content == "event" or not record.body:
             return found
         try:

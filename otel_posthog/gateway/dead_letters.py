@@ -17,12 +17,14 @@ removal by a line in `discarded`, which the owner follows.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import struct
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, cast
 
+from otel_posthog.delivery.clock import SystemClock
 from otel_posthog.delivery.protocols import Clock
 from otel_posthog.delivery.segment_log import Position, SegmentLog, SpoolFullError
 from otel_posthog.delivery.spool_files import Files
@@ -66,7 +68,7 @@ class Kept:
     """A letter and where it lies.
 
     Args:
-        id: `<worker>/<segment>/<offset>`.
+        id: `dead/<worker>/<segment>/<offset>`.
         letter: The letter; `None` where another version wrote it.
         size: Bytes on disk.
     """
@@ -205,7 +207,7 @@ class Letters:
         self._files.make_folder(self.folder)
         lock = self._files.lock(f"{self.folder}/lock")
         if lock is None:
-            raise OSError(16, "the dead letters are in use by another process")
+            raise OSError(errno.EBUSY, "the dead letters are in use by another process")
         log = SegmentLog(self.folder, self._files, max_bytes=self._max_bytes, segment_bytes=1024 * 1024)
         try:
             log.open()
@@ -342,11 +344,11 @@ def read_letters(folder: str, files: Files) -> Iterator[Kept]:
                     letter = decode(record.payload)
                 except (records.UnknownVersionError, records.BrokenRecordError):
                     letter = None
-                yield Kept(f"{worker}/{segment}/{start}", letter, end - start)
+                yield Kept(f"{DEAD}/{worker}/{segment}/{start}", letter, end - start)
 
 
 def discard(folder: str, ids: Sequence[str], files: Files) -> None:
-    """Discards letters: by asking the gateway that owns them, and at once where none runs.
+    """Discards letters: by a line for the gateway that owns them, and at once where none does.
 
     Args:
         folder: The spool.
@@ -358,19 +360,43 @@ def discard(folder: str, ids: Sequence[str], files: Files) -> None:
     """
     by_worker: dict[str, list[str]] = {}
     for each in ids:
-        worker, _, rest = each.partition("/")
-        by_worker.setdefault(worker, []).append(rest)
+        _dead, worker, place = each.split("/", 2)
+        by_worker.setdefault(worker, []).append(place)
     for worker, places in by_worker.items():
-        path = f"{folder}/{DEAD}/{worker}"
-        lines = "".join(f"{place}\n" for place in places).encode()
-        handle = os.open(
-            f"{path}/{DISCARDED}", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
-        )
+        path = f"{folder}/{DEAD}/{worker}/{DISCARDED}"
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            files.append(handle, lines)
+            files.append(handle, "".join(f"{place}\n" for place in places).encode())
             files.sync(handle)
         finally:
             files.close(handle)
+        give_to_owner(folder, path)
+        clock = SystemClock()
+        letters = Letters(
+            folder, worker, max_bytes=1 << 62, files=files, books=Books(), clock=clock, complaints=Complaints()
+        )
+        try:
+            letters.open()  # follows what was written above
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # a gateway runs, and follows within seconds
+                raise
+        finally:
+            letters.close()
+
+
+def give_to_owner(folder: str, path: str) -> None:
+    """Gives what the superuser made in a spool to the spool's owner, who has to work with it.
+
+    Args:
+        folder: The spool.
+        path: The file or folder in it.
+
+    Raises:
+        OSError: It cannot be given away.
+    """
+    if os.geteuid() == 0:
+        owner = os.stat(folder)  # noqa: PTH116 - paths are text throughout this layer
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _discarded(files: Files, path: str) -> Iterator[tuple[int, int]]:

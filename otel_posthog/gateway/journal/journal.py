@@ -52,7 +52,7 @@ DEAD: Final = "dead"
 REPLAY: Final = "replay-"
 """How the folder of a replay begins."""
 
-_ADOPTABLE: Final = re.compile(rf"\d+|{REPLAY}[\w-]+")
+ADOPTABLE: Final = re.compile(rf"\d+|{REPLAY}[\w-]+")
 """Workers and replays; whatever else lies in the spool is not a journal."""
 
 RULES: Final = "rules"
@@ -131,7 +131,7 @@ class Journal:
             max_bytes=config.max_bytes,
             now_ns=lambda: int(clock.time() * 1e9),
             name=self._own_name,
-            adoptable=lambda name: _ADOPTABLE.fullmatch(name) is not None and name not in siblings,
+            adoptable=lambda name: ADOPTABLE.fullmatch(name) is not None and name not in siblings,
         )
         self._changed = threading.Condition()
         self._entries: deque[Entry] = deque()

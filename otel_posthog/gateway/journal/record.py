@@ -53,6 +53,7 @@ class Record:
         digests: Project name -> digest of its rules then. Empty: by the rules of the day on which it is converted.
         content: `request`, or `event` for one capture event; see `Content`.
         project: Whose event it is; "" for requests, which are routed.
+        origin: Of an event, the encoded record that it was made from; empty where that is not known.
     """
 
     kind: Kind
@@ -64,6 +65,7 @@ class Record:
     digests: Mapping[str, str] = field(default_factory=dict[str, str])
     content: Content = "request"
     project: str = ""
+    origin: bytes = b""
 
 
 def encode(record: Record) -> bytes:
@@ -79,8 +81,9 @@ def encode(record: Record) -> bytes:
     if record.content != "request":
         header["content"] = record.content
         header["project"] = record.project
+        header["body"] = len(record.body)
     text = json.dumps(header, separators=(",", ":")).encode()
-    return b"".join((_FRAME.pack(VERSION, len(text)), text, record.body))
+    return b"".join((_FRAME.pack(VERSION, len(text)), text, record.body, record.origin))
 
 
 def decode(data: bytes) -> Record:
@@ -102,16 +105,18 @@ def decode(data: bytes) -> Record:
         content = cast("Content", header.get("content", "request"))
         if content not in ("request", "event", "raw"):
             raise BrokenRecordError(f"it holds {str(content)[:20]!r}")
+        body_end = end + int(header.get("body", len(data) - end))
         return Record(
             kind=kind,
             media_type=JSON if header["json"] else PROTOBUF,
-            body=data[end:],
+            body=data[end:body_end],
             gzip=bool(header["gzip"]),
             caller=str(header["caller"]),
             received_ns=int(header["received_ns"]),
             digests={str(name): str(digest) for name, digest in dict(header["digests"]).items()},
             content=content,
             project=str(header.get("project", "")),
+            origin=data[body_end:],
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BrokenRecordError(f"its header cannot be read ({type(error).__name__})") from None
