@@ -66,7 +66,7 @@ def _prepare(*, fast: bool) -> None:
 
 
 def _rows(groups: Any, rounds: int, *, fast: bool) -> Iterator[Any]:
-    from tests.bench import delivery, gateway, importing, requests, spans
+    from tests.bench import delivery, gateway, gateway_collector, importing, requests, spans
     from tests.bench.sink import sink
 
     with sink() as target:
@@ -80,6 +80,7 @@ def _rows(groups: Any, rounds: int, *, fast: bool) -> Iterator[Any]:
             yield from importing.rows(target.url, rounds)
         if "gateway" in groups:
             yield from gateway.rows(rounds)
+            yield from gateway_collector.rows(target, rounds)
 
 
 def _machine(rounds: int, *, fast: bool) -> dict[str, str]:

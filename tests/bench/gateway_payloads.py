@@ -10,6 +10,7 @@ Made once from a seed: every run and both sides see the same bytes.
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any, Final
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -50,6 +51,17 @@ def body(kind: str, count: int = SPANS) -> bytes:
             )
         )
     return request.SerializeToString()
+
+
+def variants(kind: str, count: int, first: int = 0) -> Iterator[bytes]:
+    """`count` such bodies, each with trace ids of its own where somebody could tell."""
+    request = ExportTraceServiceRequest.FromString(body(kind))
+    spans = [span for owner in request.resource_spans for scope in owner.scope_spans for span in scope.spans]
+    wanted = [span for span in spans if span.events or any(pair.key == "posthog.event" for pair in span.attributes)]
+    for number in range(first, first + count):
+        for span in wanted:
+            span.trace_id = number.to_bytes(8, "big") + span.trace_id[8:]
+        yield request.SerializeToString()
 
 
 def tagged(kind: str, number: int) -> bool:
