@@ -62,7 +62,7 @@ class Engine:
     def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
         """Takes all or none; never blocks."""
         count = len(events)
-        weights = [weigh(event) for event in events]
+        weights = [event.weight or weigh(event) for event in events]
         total = sum(weights)
         now = self._clock.monotonic()
         state, config = self._state, self._config
