@@ -10,7 +10,8 @@
         │   ├── CredentialError      the key or token is refused, whatever the data
         │   └── ProtocolAbsentError  the host does not speak this wire protocol
         ├── RetryableError       a later attempt may succeed
-        │   └── ThrottledError   the server asks for a pause of at least `delay` seconds
+        │   ├── ThrottledError   the server asks for a pause of at least `delay` seconds
+        │   └── MisdirectedError what answers is not the server that was meant
         └── ShuttingDownError    we stopped; nothing is known about the data
 
 Callers ask for the class, never for a status code: status tables belong to the wire codecs.
@@ -101,6 +102,10 @@ class ThrottledError(RetryableError):
     def __init__(self, message: str, *, delay: float = 0.0) -> None:
         self.delay = delay
         super().__init__(message)
+
+
+class MisdirectedError(RetryableError):
+    """What answers is not the server that was meant: a web page, a redirect, no such path. An operator has to look."""
 
 
 class ShuttingDownError(DeliveryError):

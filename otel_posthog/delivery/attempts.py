@@ -12,6 +12,7 @@ from otel_posthog.errors import (
     BatchRefusedError,
     CredentialError,
     DeliveryError,
+    MisdirectedError,
     PermanentError,
     ProtocolAbsentError,
     ThrottledError,
@@ -20,11 +21,6 @@ from otel_posthog.model import LossReason
 
 _CLOSING = (0.1, 1.0)
 """First and longest pause while closing: the server's weather may change within a second, the exit will not wait."""
-
-
-def _is_kept(batch: Batch) -> bool:
-    """Whether somebody keeps a durable copy until told otherwise, so that waiting costs nothing but time."""
-    return all(parcel.receipt is not None for parcel in batch.parcels)
 
 
 class Attempts:
@@ -68,15 +64,16 @@ class Attempts:
         except ProtocolAbsentError as error:
             self._again(batch, batch.parcels, 0.0, str(error), whole=True)
         except CredentialError as error:
-            if parts.journal is not None or _is_kept(batch):
+            if parts.journal is not None or not self._given_up(batch, LossReason.REJECTED, str(error)):
                 self._blocked(batch, str(error))
-            else:
-                self._lose(batch, batch.parcels, LossReason.REJECTED, str(error))
         except PermanentError as error:
-            if _is_kept(batch):  # about the way to the server, not about the data: an operator can mend it
+            # About the way to the server, not about the data: an operator can mend it.
+            if not self._given_up(batch, LossReason.REJECTED, str(error)):
                 self._blocked(batch, str(error))
-            else:
-                self._lose(batch, batch.parcels, LossReason.REJECTED, str(error))
+        except MisdirectedError as error:
+            with state.lock:
+                state.ledger.blocked = str(error)
+            self._again(batch, batch.parcels, 0.0, str(error), whole=True)
         except ThrottledError as error:
             self._again(batch, batch.parcels, error.delay, str(error), whole=True)
         except DeliveryError as error:
@@ -149,6 +146,18 @@ class Attempts:
             state.inflight = None
         state.complain(note)
 
+    def _given_up(self, batch: Batch, reason: LossReason, note: str) -> bool:
+        """Loses what of `batch` is in no other hands; whether that was all of it.
+
+        Who gave a receipt keeps a durable copy until told otherwise, so that waiting costs nothing but time.
+        """
+        ours = [parcel for parcel in batch.parcels if parcel.receipt is None]
+        if len(ours) == len(batch.parcels):
+            self._lose(batch, ours, reason, note)
+            return True
+        self._end(batch, ours, reason, note)
+        return False
+
     def _again(self, batch: Batch, parcels: Sequence[Parcel], delay: float, note: str, *, whole: bool) -> None:
         """Parks what is left of `batch`; `whole`: the failure was not about single events, so everybody waits."""
         state, parts = self._state, self._state.parts
@@ -161,13 +170,11 @@ class Attempts:
         due = now + pause
         elapsed = self._config.retry_elapsed
         # Judged by the time that passed, not by the pause to come: the last attempt is never skipped.
-        tired = elapsed > 0 and now - batch.first_attempt >= elapsed
-        tired = tired and parts.journal is None and not _is_kept(batch)
+        tired = elapsed > 0 and now - batch.first_attempt >= elapsed and parts.journal is None
         if whole:
             state.failures += 1
         batch.parcels = list(parcels)
-        if tired and state.deadline is None:
-            self._lose(batch, batch.parcels, LossReason.RETRIES_EXHAUSTED, note)
+        if tired and state.deadline is None and self._given_up(batch, LossReason.RETRIES_EXHAUSTED, note):
             return
         with state.lock:
             state.park(batch, due)

@@ -29,7 +29,7 @@ from otel_posthog.delivery import json_event
 from otel_posthog.delivery.encoding import Compress, Dumps, retry_after, rfc3339
 from otel_posthog.delivery.protocols import Request, Response
 from otel_posthog.delivery.wire import USER_AGENT, Batch, Parcel, Verdicts, is_html, retryable
-from otel_posthog.errors import BatchRefusedError, CredentialError, PermanentError
+from otel_posthog.errors import BatchRefusedError, CredentialError, MisdirectedError, PermanentError
 from otel_posthog.model import CaptureEvent
 
 PATH = "/batch/"
@@ -77,10 +77,10 @@ class WireV0:
         status = response.status
         if 200 <= status < 300:
             if is_html(response):
-                raise retryable(f"{self._host} answered a web page: it is not PostHog's capture host")
+                raise MisdirectedError(f"{self._host} answered a web page: it is not PostHog's capture host")
             return Verdicts(delivered=batch.parcels)
         if 300 <= status < 400:
-            raise retryable(f"{self._host} redirects ({status}), which is never followed: check the endpoint")
+            raise MisdirectedError(f"{self._host} redirects ({status}), which is never followed: check the endpoint")
         if status in (400, 413):
             raise BatchRefusedError(f"PostHog refused a batch ({status})")
         if status in (401, 403):
@@ -88,7 +88,7 @@ class WireV0:
                 f"PostHog refused the project API key ({status}): check OTEL_EXPORTER_OTLP_TOKEN and the region"
             )
         if status in (404, 405):
-            raise retryable(f"no capture API at {self._host} ({status}): check OTEL_EXPORTER_OTLP_ENDPOINT")
+            raise MisdirectedError(f"no capture API at {self._host} ({status}): check OTEL_EXPORTER_OTLP_ENDPOINT")
         if status in (408, 429) or status >= 500:
             pause = retry_after(response.headers.get("retry-after", ""), now)
             raise retryable(f"PostHog answered {status}", pause)

@@ -1,0 +1,208 @@
+"""PostHog in bad weather behind a real gateway process: acknowledgements go on, nothing is lost, nothing doubled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from otel_posthog.emulator import Emulator, Fault
+from tests.fixtures.gateway import GatewayProcess
+from tests.rig.oracle import Sender, check, delivered, metric, request, until
+
+pytestmark = pytest.mark.timeout(240)
+
+Start = Callable[..., tuple[Emulator, GatewayProcess, Sender]]
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Start]:
+    """Starts a local PostHog, a gateway and a sender; ends what it started."""
+    started: list[Any] = []
+
+    def start(*faults: Fault, seed: int = 0, **options: Any) -> tuple[Emulator, GatewayProcess, Sender]:
+        posthog = Emulator().__enter__()
+        started.append(posthog)
+        posthog.script(*faults, seed=seed)
+        gateway = GatewayProcess(tmp_path, posthog.url, **options)
+        started.append(gateway)
+        gateway.start()
+        return posthog, gateway, Sender(gateway.http_url, gateway.token)
+
+    yield start
+    for one in reversed(started):
+        one.__exit__(None, None, None)
+
+
+def quick(**more: Any) -> dict[str, Any]:
+    """Delivery with short pauses."""
+    return {"delivery": {"flush_interval": 0.02, "retry_initial": 0.02, "retry_max": 0.2, "timeout": 1, **more}}
+
+
+@pytest.mark.row(1)
+def test_an_outage(rig: Start) -> None:
+    """While PostHog answers 503 callers notice nothing and the spool grows; afterwards everything is delivered."""
+    posthog, gateway, sender = rig(Fault("status", status=503), project=quick())
+    sender.send_all(range(400))
+    assert sender.answers == {200: 20}
+    assert metric(gateway, "otel_posthog_spool_records") == 20
+    assert delivered(posthog) == set()
+    posthog.script()
+    check(posthog, sender.acknowledged)
+    assert until(lambda: metric(gateway, "otel_posthog_spool_records") == 0)
+
+
+@pytest.mark.row(2)
+def test_an_outage_without_a_spool(rig: Start) -> None:
+    """With `acknowledge: forward` callers are told to come again, with a pause that a Collector keeps."""
+    posthog, _, sender = rig(
+        Fault("status", status=503),
+        settings={"acknowledge": "forward", "limits": {"answer_timeout": 0.5}},
+        project=quick(),
+    )
+    assert not sender.send(range(20), tries=3)
+    assert set(sender.answers) == {503}
+    assert all(pause.isdigit() and 0 < int(pause) <= 30 for pause in sender.retry_after)
+    posthog.script()
+    sender.send_all(range(100))
+    check(posthog, sender.acknowledged)
+
+
+@pytest.mark.row(3)
+@pytest.mark.parametrize("said", ["1", "Thu, 01 Jan 1970 00:00:00 GMT", "garbage", "-5"])
+def test_throttled(said: str, rig: Start) -> None:
+    """Whatever `Retry-After` says, the gateway waits and goes on; it never runs against the wall."""
+    posthog, _, sender = rig(Fault("status", status=429, retry_after=said, count=3), project=quick())
+    sender.send_all(range(100))
+    check(posthog, sender.acknowledged)
+    assert sum(fault["applied"] for fault in posthog.faults()) == 3
+
+
+@pytest.mark.row(4)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_revoked_key(status: int, rig: Start) -> None:
+    """Callers never see PostHog's 401; data is kept, readiness is red and names the project; mended, all is there."""
+    posthog, gateway, sender = rig(Fault("status", status=status), project=quick())
+    sender.send_all(range(200))
+    assert set(sender.answers) == {200}
+    assert until(lambda: gateway.get("/readyz")[0] == 503)
+    assert "shop" in gateway.get("/readyz?verbose")[1]
+    posthog.script()
+    check(posthog, sender.acknowledged)
+    assert until(gateway.ready)
+
+
+@pytest.mark.row(5)
+def test_one_event_is_too_large(rig: Start) -> None:
+    """413 for a batch: it is halved until the large one is alone; that one is a dead letter, the others arrive."""
+    posthog, gateway, sender = rig(project=quick(wire="v0"))
+    posthog.script(Fault("status", status=413, path="/batch*", count=6))
+    sender.send_all(range(64), together=64)
+    assert until(lambda: len(delivered(posthog)) + metric(gateway, "otel_posthog_dead_letters_written_total") >= 64)
+    dead = metric(gateway, "otel_posthog_dead_letters_written_total")
+    assert (dead, len(delivered(posthog))) in {(0, 64), (1, 63)}
+
+
+@pytest.mark.row(6)
+def test_one_event_of_a_hundred_is_refused(rig: Start) -> None:
+    """PostHog drops one event for good: it is a dead letter with its reason, the 99 arrive."""
+    posthog, gateway, sender = rig(
+        Fault("verdict", event="unwanted", result="drop", details="event_name_not_allowed"), project=quick()
+    )
+    sender.send_all(range(99), together=99)
+    assert sender.send([99], body=request([99], event="unwanted"))
+    check(posthog, sender.acknowledged, without=[99])
+    assert until(lambda: metric(gateway, "otel_posthog_dead_letters_kept", reason="dropped_by_server") == 1), (
+        gateway.get("/metrics")[1]
+    )
+
+
+@pytest.mark.row(7)
+def test_lost_answers(rig: Start) -> None:
+    """PostHog stores and cuts the connection: the same uuids and times come again, and are one event each."""
+    posthog, _, sender = rig(
+        Fault("lose_answer", count=4), Fault("truncate", count=2), Fault("cut", count=2), project=quick()
+    )
+    sender.send_all(range(300))
+    check(posthog, sender.acknowledged)
+    assert posthog.stats()["duplicates"] > 0
+
+
+@pytest.mark.row(8)
+@pytest.mark.parametrize(
+    "fault", [Fault("hang", count=3), Fault("drip", bytes_per_second=2, count=2), Fault("delay", delay=0.7, count=3)]
+)
+def test_a_slow_server(fault: Fault, rig: Start) -> None:
+    """It accepts and says nothing, or one byte at a time: each attempt ends in time, and everything arrives."""
+    posthog, _, sender = rig(fault, project=quick())
+    sender.send_all(range(200))
+    assert set(sender.answers) == {200}
+    check(posthog, sender.acknowledged)
+
+
+@pytest.mark.row(9)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault("html", count=2),
+        Fault("garbage", count=2),
+        Fault("verdict", result="retry", count=3),
+        Fault("verdict", result="no such verdict", count=2),
+        Fault("verdict", result="warning", count=2),
+    ],
+    ids=["html", "garbage", "retry", "unknown", "warning"],
+)
+def test_odd_answers(fault: Fault, rig: Start) -> None:
+    """Answers that mean nothing, or something new: no crash, no loop, and what can be delivered is."""
+    posthog, gateway, sender = rig(fault, project=quick())
+    sender.send_all(range(100))
+    if fault.result == "no such verdict":
+        # It said that it decided; asking again for ever would be worse than believing it.
+        assert until(lambda: metric(gateway, "otel_posthog_spool_records") == 0)
+    else:
+        check(posthog, sender.acknowledged)
+    assert until(lambda: metric(gateway, "otel_posthog_spool_records") == 0)
+
+
+@pytest.mark.row(10)
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_redirect_is_no_way(status: int, rig: Start) -> None:
+    """Not followed, so the key goes nowhere else; data is kept, and readiness is red until it is mended."""
+    with Emulator() as elsewhere:
+        posthog, gateway, sender = rig(
+            Fault("redirect", status=status, location=f"{elsewhere.url}/elsewhere"), project=quick()
+        )
+        sender.send_all(range(100))
+        assert until(lambda: gateway.get("/readyz")[0] == 503)
+        posthog.script()
+        check(posthog, sender.acknowledged)
+        assert (elsewhere.events(), elsewhere.refusals()) == ([], [])
+        assert until(gateway.ready)
+
+
+@pytest.mark.row(11)
+def test_nobody_there(rig: Start) -> None:
+    """PostHog's port is closed: callers are served, cost stays flat, and when it is back all is delivered."""
+    posthog, gateway, sender = rig(project=quick())
+    port = int(posthog.url.rpartition(":")[2])
+    posthog.close()
+    sender.send_all(range(300))
+    assert set(sender.answers) == {200}
+    assert gateway.process is not None
+    before = threads_and_files(gateway.process.pid)
+    lines = len(gateway.text.splitlines())
+    sender.send_all(range(300, 600))
+    after = threads_and_files(gateway.process.pid)
+    assert after[0] <= before[0] + 2
+    assert after[1] <= before[1] + 8
+    assert len(gateway.text.splitlines()) - lines < 10
+    with Emulator(port=port) as back:
+        check(back, sender.acknowledged)
+
+
+def threads_and_files(pid: int) -> tuple[int, int]:
+    """Threads and open files of a process."""
+    return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd"))
