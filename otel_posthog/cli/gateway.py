@@ -24,11 +24,20 @@ Without --config it serves the project of OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_E
 SIGTERM stops it in order, SIGHUP has it read its configuration again. See docs/gateway.md.
 """
 
+HEALTH_URL = "http://127.0.0.1:8888/livez"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the options of this command to `parser`."""
     parser.add_argument("--config", metavar="FILE", default="", help="bridge.yaml; see docs/gateway.md")
     parser.add_argument("--check", action="store_true", help="say whether it would start, and leave")
+    parser.add_argument(
+        "--healthcheck",
+        metavar="URL",
+        nargs="?",
+        const=HEALTH_URL,
+        help="ask a running one whether it is alive, and leave; for containers (default: %(const)s)",
+    )
     parser.add_argument("--http", metavar="ADDRESS", help="listen for OTLP over HTTP: host:port, or off")
     parser.add_argument("--grpc", metavar="ADDRESS", help="listen for OTLP over gRPC: host:port, or off")
     parser.add_argument("--admin", metavar="ADDRESS", help="serve health and metrics: host:port, or off")
@@ -63,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.schema:
         return _schema()
+    if args.healthcheck:
+        return _healthcheck(args.healthcheck)
     # Before anything that starts a thread: the allocator's settings hold for what comes after them.
     from otel_posthog.gateway.allocator import tune_allocator
 
@@ -105,6 +116,25 @@ def _complain(error: ConfigError) -> int:
     for each in errors:
         print(f"otel-posthog gateway: {escaped(str(each))}", file=sys.stderr)
     return 1
+
+
+def _healthcheck(url: str) -> int:
+    """0 where `url` answers 200; without a shell or curl in the image."""
+    import http.client
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=3)
+        connection.request("GET", parts.path or "/livez")
+        status = connection.getresponse().status
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        print(f"otel-posthog gateway: {url} does not answer ({type(error).__name__})", file=sys.stderr)
+        return 1
+    if status != 200:
+        print(f"otel-posthog gateway: {url} answers {status}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _schema() -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from otel_posthog.config import environment as names
+from otel_posthog.config.endpoint import parse_endpoint
 from otel_posthog.config.headers import parse_credential, token_problem
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, Secret
 from otel_posthog.config.values import shown, text_of
@@ -32,6 +33,7 @@ from otel_posthog.gateway.settings import (
     LogSettings,
     MatchSettings,
     ProjectSettings,
+    SelfMetricsSettings,
     SpoolSettings,
     TokenSettings,
 )
@@ -148,6 +150,7 @@ class _Loader:
             reload=values.get("reload", "auto"),
             drain_timeout=values.get("drain_timeout", 10.0),
             log=self._log(),
+            self_metrics=self._self_metrics(),
             files=tuple(self._files),
             warnings=tuple(self._warnings),
         )
@@ -216,6 +219,24 @@ class _Loader:
                 ConfigError(f"{shown(chosen)} is not known", key=names.GATEWAY_LOG, hint="Use text or json")
             )
         return replace(log, format=chosen or log.format, level=self._overrides.log_level or log.level)
+
+    def _self_metrics(self) -> SelfMetricsSettings | None:
+        values = self._values.get("self_metrics")
+        if values is None:
+            return None
+        endpoint: str = values.get("endpoint", "http://localhost:4318")  # where it is missing, that has been said
+        try:
+            parse_endpoint(endpoint, "self_metrics.endpoint")
+        except ConfigError as error:
+            self._take_over(error, below(self._at, "self_metrics", "endpoint"))
+        headers: dict[str, Secret] = {}
+        sources: Mapping[str, tuple[Source, At]] = values.get("headers", {})
+        for name, (source, _) in sources.items():
+            text = self._secret(source)
+            if not (text.isascii() and text.isprintable()):
+                self._complaints.add("it is no value that a header can carry", source.at, "Use printable ASCII")
+            headers[name] = Secret(text)
+        return SelfMetricsSettings(endpoint, headers, values.get("interval", 60.0))
 
     def _spool(self) -> SpoolSettings:
         values = self._values.get("spool", {})

@@ -143,6 +143,27 @@ LOG: Final = Table(
     ),
 )
 
+SELF_METRICS: Final = Table(
+    "self_metrics",
+    "The gateway's own metrics over OTLP/HTTP, beside `/metrics`; see docs/observability.md.",
+    (
+        Key(
+            "endpoint",
+            Text(),
+            "Where they go; `/v1/metrics` is added. Not the gateway itself: it takes no metrics.",
+            required=True,
+            example="http://collector:4318",
+        ),
+        Key(
+            "headers",
+            Named(SecretSource(), "headers"),
+            "Headers to send along, each with the source of its value.",
+            example="{authorization: {env: METRICS_AUTHORIZATION}}",
+        ),
+        Key("interval", Seconds(1, 3600), "Between two exports.", default="60"),
+    ),
+)
+
 MATCH: Final = Table(
     "match",
     "Whose telemetry is this project's own: all that is given must hold. The first project that matches gets it.",
@@ -283,6 +304,7 @@ FILE: Final = Table(
             default="10",
         ),
         Key("log", Sub(LOG), "The gateway's own log lines."),
+        Key("self_metrics", Sub(SELF_METRICS), "Push the gateway's own metrics, instead of having them scraped."),
         Key(
             "projects",
             Named(Sub(PROJECT), "projects"),
@@ -298,7 +320,7 @@ FILE: Final = Table(
     ),
 )
 
-TABLES: Final = (FILE, LISTEN, TLS, SPOOL, LIMITS, LOG, PROJECT, MATCH, CONVERT, DELIVERY)
+TABLES: Final = (FILE, LISTEN, TLS, SPOOL, LIMITS, LOG, SELF_METRICS, PROJECT, MATCH, CONVERT, DELIVERY)
 
 
 def bridge_json_schema() -> dict[str, Any]:

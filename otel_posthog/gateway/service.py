@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.door import WorkerDoor
+from otel_posthog.gateway.admin.self_metrics import SelfMetrics
 from otel_posthog.gateway.admin.server import AdminServer
 from otel_posthog.gateway.admin.sources import AdminSources, Gauges, Phase
 from otel_posthog.gateway.admin.tail import Tail
@@ -105,11 +106,15 @@ class GatewayService:
             guard=self.projects.guard,
         )
         self._credentials = credentials_of(settings.tokens, settings.values)
+        sources = self._sources(worker)
+        self._self_metrics: SelfMetrics | None = None
+        if settings.self_metrics is not None:
+            self._self_metrics = SelfMetrics(sources, settings.self_metrics)
         self.admin: AdminServer | None = None
         if settings.admin is not None:
             token = settings.admin_token
             self.admin = AdminServer(
-                WorkerDoor(self._sources(worker)),
+                WorkerDoor(sources),
                 host=settings.admin.host,
                 port=settings.admin.port,
                 token=token.reveal() if token is not None else "",
@@ -147,6 +152,8 @@ class GatewayService:
             raise
         self.receivers.start()
         self._phase = Phase.SERVING
+        if self._self_metrics is not None:
+            self._self_metrics.start()
         for warning in settings.warnings:
             logger.warning("otel-posthog gateway: %s", warning)
         logger.info(
@@ -243,6 +250,8 @@ class GatewayService:
             logger.warning(
                 "otel-posthog gateway: stopped; %d bytes stay in the spool, for the next start", status.spool_bytes
             )
+        if self._self_metrics is not None:
+            self._self_metrics.stop()
         self._close_admin()
         return done
 
@@ -320,6 +329,8 @@ def secrets_of(settings: GatewaySettings) -> list[str]:
     """Every secret that these settings hold, to be kept out of log lines."""
     found = [project.lane.token.reveal() for project in settings.projects]
     found.extend(value.reveal() for value in settings.values.values())
+    if settings.self_metrics is not None:
+        found.extend(value.reveal() for value in settings.self_metrics.headers.values())
     if settings.admin_token is not None:
         found.append(settings.admin_token.reveal())
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from typing import Final, Literal
+from urllib.parse import urlsplit, urlunsplit
 
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Secret
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings
@@ -94,6 +95,28 @@ class LogSettings:
 
 
 @frozen
+class SelfMetricsSettings:
+    """Where the gateway's own metrics are pushed to.
+
+    Args:
+        endpoint: OTLP/HTTP endpoint; `/v1/metrics` is added where it is not there.
+        headers: Sent along; their values are secrets.
+        interval: Seconds between two exports.
+    """
+
+    endpoint: str
+    headers: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
+    interval: float = 60.0
+
+    @property
+    def url(self) -> str:
+        """The endpoint with its path."""
+        parts = urlsplit(self.endpoint)
+        path = parts.path.rstrip("/")
+        return urlunsplit(parts._replace(path=path if path.endswith("/v1/metrics") else f"{path}/v1/metrics"))
+
+
+@frozen
 class MatchSettings:
     """Whose telemetry goes to a project: all that is given must hold.
 
@@ -153,6 +176,7 @@ class GatewaySettings:
         workers: Processes; 0 for one per core.
         reload: `auto` looks at the files every few seconds, `signal` waits for a SIGHUP.
         drain_timeout: Seconds that a stop may take to deliver what has arrived; the rest stays in the spool.
+        self_metrics: Where its own metrics are pushed to, `None` for nowhere.
         files: Every file that was read, or is read by a listener: a change of one is a reason to reload.
         warnings: What works, but not as its owner may think.
     """
@@ -172,5 +196,6 @@ class GatewaySettings:
     reload: Reload = "auto"
     drain_timeout: float = 10.0
     log: LogSettings = field(default_factory=LogSettings)
+    self_metrics: SelfMetricsSettings | None = None
     files: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

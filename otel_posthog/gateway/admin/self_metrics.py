@@ -11,14 +11,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
-from otel_posthog.config.settings import Secret
 from otel_posthog.gateway.admin.families import Family, gather
 from otel_posthog.gateway.admin.sources import AdminSources
 from otel_posthog.gateway.books import BUCKETS, Histogram
+from otel_posthog.gateway.settings import SelfMetricsSettings
 from otel_posthog.observe.log import Complaints
 from otel_posthog.observe.metrics import Instrument
 from otel_posthog.version import __version__
@@ -30,29 +28,6 @@ SERVICE_NAME = "otel-posthog-gateway"
 SCOPE = "otel_posthog.gateway"
 
 _EXPORT_TIMEOUT = 10.0
-_PATH = "/v1/metrics"
-
-
-@dataclass(frozen=True, slots=True)
-class SelfMetricsSettings:
-    """Where the gateway's own metrics go.
-
-    Args:
-        endpoint: OTLP/HTTP endpoint; `/v1/metrics` is added where it is not there. Never this gateway: it takes none.
-        headers: Sent along; their values are secrets.
-        interval: Seconds between two exports.
-    """
-
-    endpoint: str
-    headers: Mapping[str, Secret] = field(default_factory=dict[str, Secret])
-    interval: float = 60.0
-
-    @property
-    def url(self) -> str:
-        """The endpoint with its path."""
-        parts = urlsplit(self.endpoint)
-        path = parts.path.rstrip("/")
-        return urlunsplit(parts._replace(path=path if path.endswith(_PATH) else path + _PATH))
 
 
 class SelfMetrics:

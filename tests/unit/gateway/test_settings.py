@@ -238,7 +238,7 @@ default_project: nobody
     said = mistakes(path)
     assert said == snapshot(
         [
-            "`lissen` (bridge.yaml:1): unknown key `lissen`. Did you mean `listen`? Known here: version, listen, tls, tokens, admin_token, acknowledge, spool, limits, workers, reload, drain_timeout, log, projects, default_project",
+            "`lissen` (bridge.yaml:1): unknown key `lissen`. Did you mean `listen`? Known here: version, listen, tls, tokens, admin_token, acknowledge, spool, limits, workers, reload, drain_timeout, log, self_metrics, projects, default_project",
             "`version` (bridge.yaml:2): 2 is out of range. Use 1",
             "`listen.http` (bridge.yaml:3): 99999 is no port; the highest is 65535. Write 127.0.0.1:4318, 0.0.0.0:4318, [::]:4318 or off",
             "`listen.admin` (bridge.yaml:3): '[::1]:x' is no address to listen on. Write 127.0.0.1:4318, 0.0.0.0:4318, [::]:4318 or off",

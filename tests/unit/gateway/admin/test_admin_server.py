@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 
+from otel_posthog.cli.main import main
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.server import AdminServer
 from otel_posthog.gateway.admin.sources import Phase, Reason
@@ -358,3 +359,24 @@ def test_half_a_request_is_ended(gateway: Any, serve: Serve, monkeypatch: pytest
         slow.sendall(b"GET /livez HT")
         assert ask(server, "/livez") == (200, "ok\n")
         assert slow.recv(1) == b""
+
+
+@pytest.mark.parametrize(("dead", "code"), [((), 0), (("sender",), 1)])
+def test_the_containers_health_check(
+    gateway: Any, serve: Serve, dead: tuple[str, ...], code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`otel-posthog gateway --healthcheck` asks `/livez`: an image needs no curl and no shell."""
+    gateway.dead = dead
+    url = f"{serve(gateway).url}/livez"
+
+    assert main(["gateway", "--healthcheck", url]) == code
+    assert capsys.readouterr().err == ("" if code == 0 else f"otel-posthog gateway: {url} answers 503\n")
+
+
+def test_the_containers_health_check_of_nobody(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nobody listens, or that is no address: not alive."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    for url in (f"http://127.0.0.1:{port}/livez", "nonsense", "http://127.0.0.1:99999/"):
+        assert main(["gateway", "--healthcheck", url]) == 1
+        assert f"{url} does not answer" in capsys.readouterr().err

@@ -6,13 +6,18 @@ import http.server
 import logging
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from otel_posthog.config.settings import Secret
-from otel_posthog.gateway.admin.self_metrics import SelfMetrics, SelfMetricsSettings
+from otel_posthog.errors import ConfigError
+from otel_posthog.gateway.admin.self_metrics import SelfMetrics
+from otel_posthog.gateway.bridge_file import load_gateway_settings
+from otel_posthog.gateway.service import GatewayService, secrets_of
+from otel_posthog.gateway.settings import SelfMetricsSettings
 
 
 class Backend:
@@ -164,3 +169,55 @@ def test_a_backend_that_is_away_costs_a_line(gateway: Any, backend: Backend, cap
 def test_the_path_is_added_where_it_is_not_there(endpoint: str, url: str) -> None:
     """A base endpoint, as in `OTEL_EXPORTER_OTLP_ENDPOINT`, or the whole address."""
     assert SelfMetricsSettings(endpoint).url == url
+
+
+CONFIGURATION = """
+listen: {{http: 127.0.0.1:0, grpc: off, admin: 127.0.0.1:0}}
+spool: {{dir: {spool}}}
+self_metrics:
+  endpoint: {url}
+  interval: 3600
+  headers: {{x-key: {{env: METRICS_KEY}}}}
+projects:
+  shop: {{host: "http://127.0.0.1:9", key: {{env: KEY}}}}
+"""
+
+
+def test_a_gateway_that_is_told_to_pushes_its_metrics(backend: Backend, tmp_path: Path) -> None:
+    """From `bridge.yaml` to the backend, with the header's value from the environment and nowhere else."""
+    path = tmp_path / "bridge.yaml"
+    path.write_text(CONFIGURATION.format(spool=tmp_path / "spool", url=backend.url))
+    settings = load_gateway_settings(str(path), {"KEY": "phc_key_of_the_shop", "METRICS_KEY": "s3cret"})
+    service = GatewayService(settings)
+    service.start()
+    service.stop()
+
+    ((path_asked, headers, request),) = backend.requests
+    assert (path_asked, headers["x-key"]) == ("/v1/metrics", "s3cret")
+    assert points(request, "otel_posthog.spool.limit")[0][1] == 1024**3
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" in secrets_of(settings)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("{interval: 5}", "`endpoint` is missing. Add it: where they go"),
+        ("{endpoint: 'ftp://x'}", "the scheme 'ftp' is not known"),
+        ("{endpoint: 'http://x', interval: 0}", "`self_metrics.interval`"),
+        ("{endpoint: 'http://x', headers: {a: s3cret}}", "a text stands where the source of a secret belongs"),
+        ("{endpoint: 'http://x', headers: {a: {env: NOPE}}}", "the variable NOPE is not set"),
+        ("{endpoint: 'http://x', headers: {a: {env: BAD}}}", "it is no value that a header can carry"),
+    ],
+)
+def test_a_wrong_setting_is_told(lines: str, message: str, tmp_path: Path) -> None:
+    """With the key, and never with what stands there."""
+    path = tmp_path / "bridge.yaml"
+    project = "projects: {shop: {host: 'http://127.0.0.1:9', key: {env: KEY}}}"
+    path.write_text(f"self_metrics: {lines}\n{project}\n")
+
+    with pytest.raises(ConfigError) as raised:
+        load_gateway_settings(str(path), {"KEY": "phc_key_of_the_shop", "BAD": "a\nb"})
+
+    assert message in str(raised.value)
+    assert "s3cret" not in str(raised.value)
