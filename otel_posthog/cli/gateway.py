@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -126,8 +127,9 @@ def _healthcheck(url: str) -> int:
     try:
         parts = urlsplit(url)
         connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=3)
-        connection.request("GET", parts.path or "/livez")
-        status = connection.getresponse().status
+        with contextlib.closing(connection):
+            connection.request("GET", parts.path or "/livez")
+            status = connection.getresponse().status
     except (OSError, ValueError, http.client.HTTPException) as error:
         print(f"otel-posthog gateway: {url} does not answer ({type(error).__name__})", file=sys.stderr)
         return 1
