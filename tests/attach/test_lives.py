@@ -75,6 +75,7 @@ def test_other_distributions_end_the_same_way(
     assert arrived == expected, process.output
 
 
+@pytest.mark.row(45)
 def test_an_unhandled_sigterm_flushes_and_still_kills(
     environment: Callable[[str], Environment], launch: Launch, receiver: Receiver
 ) -> None:
@@ -117,6 +118,7 @@ def test_a_handler_of_the_apps_own_stays_its_own(
     assert names(receiver) == ["before the signal"]
 
 
+@pytest.mark.row(45)
 def test_a_dead_posthog_does_not_hold_the_exit(environment: Callable[[str], Environment], launch: Launch) -> None:
     """Every product request hangs: the process ends by itself, long before the test's patience, and exits 0."""
     where = environment("stock")
@@ -172,6 +174,7 @@ def test_run_uses_the_distribution_that_is_there(
     assert len([span for span in receiver.spans() if span["name"] == "work"]) == 5
 
 
+@pytest.mark.row(45)
 def test_run_keeps_exit_codes_and_signals(
     environment: Callable[[str], Environment], launch: Launch, receiver: Receiver
 ) -> None:

@@ -31,6 +31,7 @@ def order(get: Callable[..., int]) -> None:
         assert get("/buy", {"baggage": f"user.id=person-{number}"}) == 200
 
 
+@pytest.mark.row(44, 45)
 @pytest.mark.parametrize("mode", ["direct", "collector"])
 @pytest.mark.parametrize("preload", [False, True], ids=["plain", "preload"])
 @pytest.mark.parametrize("name", ["stock", "floor"])
@@ -55,6 +56,7 @@ def test_gunicorn_workers_flush_on_sigterm(
     assert paid(receiver) == people(), process.output
 
 
+@pytest.mark.row(45)
 @pytest.mark.parametrize("name", ["stock", "floor"])
 def test_uvicorn_raises_its_sigterm_again_and_nothing_is_lost(
     name: str, environment: Callable[[str], Environment], launch: Launch, receiver: Receiver
@@ -84,6 +86,7 @@ def test_uvicorn_workers_deliver_their_own(
     assert paid(receiver) == people(), process.output
 
 
+@pytest.mark.row(44)
 def test_gunicorn_that_initialises_again_in_post_fork(
     environment: Callable[[str], Environment], launch: Launch, receiver: Receiver
 ) -> None:

@@ -46,6 +46,7 @@ def test_json_comes_back_by_either_way(value: Any) -> None:
     assert json.loads(SLOW(value)) == value
 
 
+@pytest.mark.row(47)
 @given(hostile)
 def test_hostile_json_is_the_same_by_either_way(value: Any) -> None:
     """NaN, infinities and lone surrogates are mended alike, or refused alike; what comes out is valid UTF-8 JSON."""

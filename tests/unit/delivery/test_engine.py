@@ -172,6 +172,7 @@ def test_given_up_after_its_time() -> None:
     assert bench.engine.stats().delivered == 1
 
 
+@pytest.mark.row(43)
 def test_an_outage_costs_little() -> None:
     """An hour without a server: pauses of thirty seconds at the most, some dozens of attempts, not thousands."""
     bench = Bench(config=DeliveryConfig(retry_elapsed=0.0, queue_size=50))
@@ -183,6 +184,7 @@ def test_an_outage_costs_little() -> None:
     assert bench.engine.stats().pending == 50
 
 
+@pytest.mark.row(49)
 def test_clock_jumps_change_nothing() -> None:
     """Wall time may jump by hours: pauses are monotonic, event times are their own."""
     bench = Bench()

@@ -63,6 +63,7 @@ def test_the_thread_ends_with_the_delivery(server: Server, deliver: Workshop) ->
     assert until(lambda: not any("otel-posthog" in thread.name for thread in threading.enumerate()))
 
 
+@pytest.mark.row(46)
 def test_shutdown_twice_and_from_many_threads(server: Server, deliver: Workshop) -> None:
     """Idempotent; everything that was taken before it is delivered."""
     delivery = deliver(flush_interval=60.0)
@@ -221,6 +222,7 @@ def test_without_threads_flush_and_shutdown_do_the_work(
     assert set(server.store) == {key(event(1)), key(event(2))}
 
 
+@pytest.mark.row(45)
 @pytest.mark.parametrize(
     "end",
     ["", "sys.exit(0)", "sys.exit(3)", "raise ValueError('unhandled')", "threading.Thread(target=sys.exit).start()"],
@@ -231,6 +233,7 @@ def test_every_ordinary_exit_flushes(server: Server, end: str) -> None:
     assert set(server.store) == {key(event(number)) for number in range(150)}, ended.stderr
 
 
+@pytest.mark.row(45)
 def test_events_of_later_atexit_callbacks_arrive(server: Server) -> None:
     """Providers registered their callbacks before us, so they end after our flush: what they bring is still sent."""
     ended = run(
@@ -302,6 +305,7 @@ def test_an_exit_does_not_wait_for_what_may_not_go_out(server: Server, deliver: 
     assert (stats.delivered, stats.lost) == (9, {LossReason.SHUTDOWN: 1})
 
 
+@pytest.mark.row(45)
 @pytest.mark.parametrize("server_does", [loopback.hang, loopback.status(503), loopback.drip_head])
 def test_an_exit_is_bounded_whatever_the_server_does(server: Server, server_does: Any) -> None:
     """No hang, no traceback; one line says what was not delivered."""
@@ -348,6 +352,7 @@ def test_a_child_starts_empty_and_sends_its_own(server: Server) -> None:
     assert server.store == dict.fromkeys((key(event(number)) for number in expected), 1)
 
 
+@pytest.mark.row(44)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_forks_while_everything_is_busy(server: Server) -> None:
     """Threads submit and the worker sends while the process forks: no child hangs, no lock is held for ever."""
@@ -384,6 +389,7 @@ def test_forks_while_everything_is_busy(server: Server) -> None:
     assert {key(event(child)) for child in range(40)} <= set(server.store)
 
 
+@pytest.mark.row(44)
 def test_a_fork_that_python_did_not_see(server: Server, deliver: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     """UWSGI forks in C: a changed process id is noticed at the next submit."""
     delivery = deliver(flush_interval=60.0)

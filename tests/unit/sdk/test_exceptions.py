@@ -519,12 +519,14 @@ def test_any_object_is_captured_once(error: BaseException) -> None:
     assert once.token == twice.token == vars(error)[UUID_MARK]
 
 
+@pytest.mark.row(47)
 def test_a_str_that_raises_has_a_placeholder() -> None:
     """The app's `__str__` costs the text and nothing else."""
     assert read_chain(see(Unprintable("x")))[0].value == "Unprintable('x')"
     assert read_chain(see(Unspeakable("x")))[0].value == "<broken repr>"
 
 
+@pytest.mark.row(47)
 def test_a_cycle_ends() -> None:
     """An exception that is its own cause is told once."""
     one, two = ValueError("1"), ValueError("2")

@@ -104,6 +104,7 @@ def test_force_flush_settles_what_waits(app: Any) -> None:
     root.end()
 
 
+@pytest.mark.row(46)
 def test_force_flush_is_honest(app: Any) -> None:
     """False where delivery could not, or had no room, in time."""
     app.delivery.answers = False
@@ -139,6 +140,7 @@ def test_the_bridge_closes_with_the_last_processor(app: Any) -> None:
     assert app.delivery.closed == 1
 
 
+@pytest.mark.row(46)
 def test_shutdown_twice_is_fine(app: Any) -> None:
     """Providers, apps and atexit may all shut down."""
     emit(app, "one")
@@ -190,6 +192,7 @@ def test_one_bad_item_costs_itself(app: Any, monkeypatch: pytest.MonkeyPatch) ->
     assert app.runtime.guard.counts() == {"sdk.item": 1}
 
 
+@pytest.mark.row(44)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_fork_neither_loses_nor_doubles(tmp_path: Path) -> None:
     """What the parent took the parent delivers; the child starts empty and has a thread of its own."""
@@ -199,6 +202,7 @@ def test_a_fork_neither_loses_nor_doubles(tmp_path: Path) -> None:
     assert by_name["parent before"] == by_name["parent after"] != by_name["child"]
 
 
+@pytest.mark.row(44)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_lock_held_at_the_fork_does_not_hang_the_child(tmp_path: Path) -> None:
     """A thread of the parent held the worker's lock; it does not exist in the child."""
