@@ -107,11 +107,15 @@ bench: dev-env #: the in-process budgets, as ratios against peers in one run
 
 CACHE := $(or $(OTEL_POSTHOG_CACHE),.cache)
 
-.PHONY: collector collector-kafka
+.PHONY: collector collector-kafka kafka collector-kubernetes
 collector: #: a real OpenTelemetry Collector, built from Go modules (needs Go 1.25; minutes the first time)
 	@collector/build.sh collector/builder-config.yaml $(CACHE)/collector
 collector-kafka: #: the same with Kafka and the load-balancing exporter
 	@BUILDER_VERSION=v0.158.0 collector/build.sh collector/builder-config-kafka.yaml $(CACHE)/collector
+kafka: #: a Kafka broker's jars for the tests (needs Maven and Java 17)
+	@collector/kafka/fetch.sh $(CACHE)/kafka
+collector-kubernetes: #: what the Kubernetes manifests are checked with (needs Go 1.25)
+	@collector/kubernetes/build.sh $(CACHE)/kubernetes
 .PHONY: promtool
 promtool: #: Prometheus' checker for the alert rules, built from Go modules
 	@tests/tools/promtool/build.sh $(CACHE)/promtool
