@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
 
 from otel_posthog.config.settings import DeliveryConfig, Lane, Mode, Secret
 from otel_posthog.delivery.build import build_wire
-from otel_posthog.delivery.encoding import dumps
+from otel_posthog.delivery.encoding import dumps, rfc3339
 from otel_posthog.delivery.json_event import event_of, record_of
 from otel_posthog.delivery.protocols import Response
 from otel_posthog.delivery.wire import USER_AGENT, Batch, Wire
@@ -213,6 +214,76 @@ def test_what_would_spoil_a_batch_is_refused_alone(changes: dict[str, Any]) -> N
     """Validated before it is batched: one such event fails the whole request at the server."""
     with pytest.raises(PermanentError):
         wire_of("v1").encode(event(1, **changes), record=False)
+
+
+@pytest.mark.parametrize("version", ["v0", "v1", "auto"])
+def test_many_are_encoded_as_each_is(version: str) -> None:
+    """A slice is its events one by one; one that is impossible fails it whole, so that it can be found."""
+    wire = wire_of(version)
+    events = [FULL, event(2, timestamp_ns=0), event(3, properties={"ü": "\u20ac \ud83e", "n": math.nan}), event(4)]
+    together = wire.encode_all(events, record=True)
+    singly = [wire.encode(made, record=True) for made in events]
+    assert [(p.uuid, p.parts, p.size, p.record) for p in together] == [
+        (p.uuid, p.parts, p.size, p.record) for p in singly
+    ]
+    assert wire.encode_all([], record=False) == []
+    for bad in (event(9, uuid="nonsense"), event(9, event=""), event(9, uuid=7), event(9, distinct_id="")):
+        with pytest.raises(PermanentError):
+            wire.encode_all([event(1), bad], record=False)
+    for bad in (event(9, timestamp_ns=-5), event(9, properties={"x": {1, 2}}), event(9, event=7)):
+        with pytest.raises((ValueError, TypeError)):
+            wire.encode_all([event(1, timestamp_ns=5), bad], record=False)
+
+
+@given(st.lists(st.integers(0, 253_402_300_799_999_999_999), min_size=1, max_size=5))
+def test_times_of_a_slice(times: list[int]) -> None:
+    """Neighbours of one second and of others: each has its own time, in whatever order."""
+    events = [event(number, timestamp_ns=time) for number, time in enumerate(times)]
+    body = json.loads(wire_of("v1").request(batch_of(wire_of("v1"), *events), NOW).body)
+    assert [sent["timestamp"] for sent in body["batch"]] == [rfc3339(time) for time in times]
+
+
+def test_other_spellings_of_a_uuid_become_the_usual_one() -> None:
+    """Braces and missing dashes: the answer will name it in canonical form."""
+    (parcel,) = wire_of("v1").encode_all([event(1, uuid="{" + event(1).uuid.replace("-", "") + "}")], record=False)
+    assert parcel.uuid == event(1).uuid
+
+
+def test_the_size_is_never_too_low() -> None:
+    """What it adds to a body, in either version: a batch must not grow past the server's limit."""
+    shapes = [
+        FULL,
+        event(1, properties={}),
+        event(2, properties={"$lib": "x"}),
+        event(3, properties={"ü": "\u20ac" * 99}),
+    ]
+    for version in ("v0", "v1"):
+        for made in shapes:
+            wire = wire_of(version)
+            two = batch_of(wire, made, event(7))
+            added = len(wire.request(two, NOW).body) - len(wire.request(batch_of(wire, event(7)), NOW).body)
+            assert added <= two.parcels[0].size + 1 <= added + 250
+
+
+OK_1, OK_2 = (f'"{event(number).uuid}":{{"result":"ok"}}' for number in (1, 2))
+
+
+@pytest.mark.parametrize(
+    ("body", "delivered", "again"),
+    [
+        (f'{{"results":{{{OK_1},{OK_2}}}}}', 2, 0),
+        (json.dumps({"results": {event(number).uuid: {"result": "ok"} for number in (2, 1)}}, indent=2), 2, 0),
+        (f'{{"results":{{{OK_1}}}}}', 1, 1),
+        (f'{{"results":{{{OK_1},{OK_2.replace("ok", "retry")}}}}}', 1, 1),
+        (json.dumps({"results": {event(1).uuid: {"result": "ok", "details": OK_2}}}), 1, 1),
+        (json.dumps({"results": {event(n).uuid.upper(): {"result": "ok"} for n in (1, 2)}}), 2, 0),
+    ],
+)
+def test_who_is_delivered(body: str, delivered: int, again: int) -> None:
+    """However an answer is written, exactly those that it calls ok are; a text about another event is no verdict."""
+    wire = wire_of("v1")
+    verdicts = wire.read(batch_of(wire, event(1), event(2)), Response(200, {}, body.encode()), NOW)
+    assert (len(verdicts.delivered), len(verdicts.again), len(verdicts.lost)) == (delivered, again, 0)
 
 
 # --- OTLP ----------------------------------------------------------------------------------------------------------
