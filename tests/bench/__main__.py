@@ -19,6 +19,8 @@ from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "bench-results"
 GROUPS = ("spans", "delivery", "import", "request", "gateway")
+LONG = ("gateway-load",)
+"""Minutes each: only when asked for."""
 
 
 def main() -> int:
@@ -26,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="three rounds in place of nine")
     parser.add_argument("--rounds", type=int, help="rounds of each row")
-    parser.add_argument("--only", choices=GROUPS, action="append", help="only these rows; may be repeated")
+    parser.add_argument("--only", choices=GROUPS + LONG, action="append", help="only these rows; may be repeated")
     parser.add_argument("--fast", action="store_true", help="with orjson and isal (the extra `fast`)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="where to store; default: bench-results/<time>.json")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -66,7 +68,7 @@ def _prepare(*, fast: bool) -> None:
 
 
 def _rows(groups: Any, rounds: int, *, fast: bool) -> Iterator[Any]:
-    from tests.bench import delivery, gateway, gateway_collector, importing, requests, spans
+    from tests.bench import delivery, gateway, gateway_collector, gateway_load, importing, requests, spans
     from tests.bench.sink import sink
 
     with sink() as target:
@@ -81,6 +83,8 @@ def _rows(groups: Any, rounds: int, *, fast: bool) -> Iterator[Any]:
         if "gateway" in groups:
             yield from gateway.rows(rounds)
             yield from gateway_collector.rows(target, rounds)
+        if "gateway-load" in groups:
+            yield from gateway_load.rows(target, seconds=10 if rounds <= 3 else 60)
 
 
 def _machine(rounds: int, *, fast: bool) -> dict[str, str]:
@@ -100,8 +104,8 @@ def _plain(row: Any) -> dict[str, Any]:
     return {
         "name": row.name,
         "peer": row.peer_name,
-        "ours_seconds": row.ours,
-        "peer_seconds": row.peer,
+        "ours": row.ours,
+        "peer_value": row.peer,
         "value": row.value,
         "min": min(row.values),
         "max": max(row.values),
@@ -109,6 +113,7 @@ def _plain(row: Any) -> dict[str, Any]:
         "moonshot": row.moonshot,
         "verdict": row.verdict,
         "note": row.note,
+        "unit": row.unit,
     }
 
 

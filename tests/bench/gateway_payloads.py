@@ -53,9 +53,9 @@ def body(kind: str, count: int = SPANS) -> bytes:
     return request.SerializeToString()
 
 
-def variants(kind: str, count: int, first: int = 0) -> Iterator[bytes]:
-    """`count` such bodies, each with trace ids of its own where somebody could tell."""
-    request = ExportTraceServiceRequest.FromString(body(kind))
+def variants(kind: str, count: int, first: int = 0, size: int = SPANS) -> Iterator[bytes]:
+    """`count` such bodies of `size` spans, each with trace ids of its own where somebody could tell."""
+    request = ExportTraceServiceRequest.FromString(body(kind, size))
     spans = [span for owner in request.resource_spans for scope in owner.scope_spans for span in scope.spans]
     wanted = [span for span in spans if span.events or any(pair.key == "posthog.event" for pair in span.attributes)]
     for number in range(first, first + count):

@@ -30,6 +30,7 @@ class Row:
         target: The ratio (or, without a peer, the seconds) that must not be exceeded; `None` for information.
         moonshot: What would be splendid; `None` for none.
         note: What a reader should know.
+        unit: Of values without a peer: `s`, or what to put behind a number.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row:
     target: float | None = None
     moonshot: float | None = None
     note: str = ""
+    unit: str = "s"
 
     @property
     def values(self) -> list[float]:
@@ -110,8 +112,10 @@ def quantile(values: list[float], share: float) -> float:
 # --- output --------------------------------------------------------------------------------------------------------
 
 
-def shown(seconds: float) -> str:
+def shown(seconds: float, unit: str = "s") -> str:
     """With the unit that fits."""
+    if unit != "s":
+        return f"{seconds:.4g} {unit}".rstrip()
     for limit, factor, unit in ((1e-6, 1e9, "ns"), (1e-3, 1e6, "µs"), (1.0, 1e3, "ms")):
         if seconds < limit:
             return f"{seconds * factor:.3g} {unit}"
@@ -127,11 +131,11 @@ def table(rows: list[Row]) -> str:
         lines.append(
             (
                 row.name,
-                shown(statistics.median(row.ours)),
+                shown(statistics.median(row.ours), row.unit),
                 f"{shown(statistics.median(row.peer))} {row.peer_name}" if ratio else "",
-                f"{row.value:.3f} ({low:.3f}..{high:.3f})" if ratio else f"({shown(low)}..{shown(high)})",
-                _bound(row.target, ratio=ratio),
-                _bound(row.moonshot, ratio=ratio),
+                f"{row.value:.3f} ({low:.3f}..{high:.3f})" if ratio else _range(low, high, row.unit),
+                _bound(row, row.target),
+                _bound(row, row.moonshot),
                 row.verdict,
             )
         )
@@ -151,16 +155,20 @@ def markdown(rows: list[Row]) -> str:
     for row in rows:
         ratio = bool(row.peer)
         low, high = min(row.values), max(row.values)
-        spread = f"{row.value:.3f} ({low:.3f}..{high:.3f})" if ratio else f"({shown(low)}..{shown(high)})"
+        spread = f"{row.value:.3f} ({low:.3f}..{high:.3f})" if ratio else _range(low, high, row.unit)
         peer = f"{shown(statistics.median(row.peer))}, {row.peer_name}" if ratio else ""
         lines.append(
-            f"| {row.name} | {shown(statistics.median(row.ours))} | {peer} | {spread} | "
-            f"{_bound(row.target, ratio=ratio)} | {_bound(row.moonshot, ratio=ratio)} | {row.verdict} |"
+            f"| {row.name} | {shown(statistics.median(row.ours), row.unit)} | {peer} | {spread} | "
+            f"{_bound(row, row.target)} | {_bound(row, row.moonshot)} | {row.verdict} |"
         )
     return "\n".join(lines)
 
 
-def _bound(value: float | None, *, ratio: bool) -> str:
+def _range(low: float, high: float, unit: str) -> str:
+    return f"({shown(low, unit)}..{shown(high, unit)})"
+
+
+def _bound(row: Row, value: float | None) -> str:
     if value is None:
         return ""
-    return f"<= {value:g}" if ratio else f"<= {shown(value)}"
+    return f"<= {value:.3g}" if row.peer else f"<= {shown(value, row.unit)}"
