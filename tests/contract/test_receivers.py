@@ -260,7 +260,7 @@ def test_without_a_good_token_nothing_is_read(
     refused = client.send("traces", b"\x1f\x8b" * 5000, token=token)
     assert refused == Outcome("UNAUTHENTICATED", "unauthenticated")
     assert (intake.seen, intake.asked) == ([], [])
-    assert "s3cre" not in caplog.text.replace("tests", "")
+    assert "s3cre" not in caplog.text
     assert client.send("traces", b"x", token="s3cret") == Outcome("OK")
 
 

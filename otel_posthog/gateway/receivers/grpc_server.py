@@ -37,6 +37,8 @@ METHODS: Final[dict[str, Received]] = {
 }
 _GZIP: Final = b"\x1f\x8b"
 _IDENTITY_AND_GZIP: Final = 0b101
+_MIN_PING: Final = 5.0
+"""Seconds between two pings of a client that is not sent away."""
 _DETAILS: Final = "grpc-status-details-bin"
 
 
@@ -342,9 +344,9 @@ def _options(settings: ReceiverSettings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", milliseconds(settings.grpc_connection_grace)),
         ("grpc.keepalive_time_ms", milliseconds(settings.keepalive)),
         ("grpc.keepalive_timeout_ms", milliseconds(20.0)),
-        # Collectors ping idle connections every 10 s when asked to; without these they are sent away for it.
+        # Collectors ping idle connections when asked to, every 10 s at the most, and would be sent away for it.
         ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", milliseconds(5.0)),
+        ("grpc.http2.min_ping_interval_without_data_ms", milliseconds(_MIN_PING)),
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -195,6 +196,29 @@ def test_floods_of_frames(start: Start, channels: Opened, kind: int) -> None:
         assert [export(channel, b"x") for _ in range(20)] == [Outcome("OK")] * 20
         client.socket.close()
         sender.join()
+
+
+@pytest.mark.parametrize(("interval", "sent_away"), [(0.01, False), (60.0, True)])
+def test_pings_of_quiet_clients(
+    start: Start, interval: float, sent_away: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that keep to the interval may ping for ever; a Collector does with keepalive configured."""
+    monkeypatch.setattr("otel_posthog.gateway.receivers.grpc_server._MIN_PING", interval)
+    with Http2(start().grpc) as client:
+        received = b""
+        for number in range(10):
+            payload = b"ping %03d" % number
+            client.send(http2.frame(http2.PING, 0, 0, payload))
+            while payload not in received and b"too_many_pings" not in received:
+                piece = client.socket.recv(65536)
+                if not piece:
+                    break
+                received += piece
+            if b"too_many_pings" in received:
+                break
+            # Its pace, which is what counts here.
+            time.sleep(0.03)
+    assert (b"too_many_pings" in received) is sent_away
 
 
 @pytest.mark.row(38)
