@@ -19,10 +19,11 @@ from typing import Any, Final
 
 from otel_posthog.bridge import Bridge
 from otel_posthog.config.settings import IdentityConfig
-from otel_posthog.model import Signal
+from otel_posthog.model import Signal, SignalKind
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.guard import Guard
 from otel_posthog.sdk.waiting import Item, Waiting
+from otel_posthog.semconv import otel
 
 _PAUSE: Final = 0.05
 """Seconds between two looks while there is work: long enough to gather a burst, short enough to be live."""
@@ -34,21 +35,25 @@ _FORK_PATIENCE: Final = 1.0
 """Seconds that a fork waits at the most for the thread to finish what it has in hand."""
 _SECOND_WAIT: Final = 0.5
 """Seconds that a further flush may take right after one that timed out: an exit waits for a dead server once."""
-_SLICE: Final = 8
-"""Items settled, and signals given to the bridge, in one go: about a tenth of a millisecond.
+_SLICE: Final = 20
+"""Items settled, and signals given to the bridge, in one go: about a tenth of a millisecond each.
 
 Going through one stage with several costs a quarter less than going through all stages with each: the code and data of
-a stage stay in the processor's caches. Many more at once, and the app's threads would wait for the interpreter.
+a stage stay in the processor's caches, and what costs the same for one and for many is shared. Many more at once, and
+the app's threads would wait for the interpreter.
 """
+_DEAR: Final = 10
+"""An exception counts as so many: its frames and its stack's text."""
 _SLICE_SECONDS: Final = 0.0001
 """A slice ends early where its items are dear: a stack trace costs as much as twenty ordinary spans."""
-_HOLD: Final = 0.0002
-"""Seconds of work after which the thread pauses: with the slice that goes over it, three tenths of a millisecond."""
+_HOLD: Final = 0.00015
+"""Seconds of work after which the thread pauses: with the slice that goes over it, a quarter of a millisecond."""
 _YIELD: Final = 0.00002
 """A real pause, not 0: a thread that waits for the interpreter must get it before we take it again, and otherwise
 would wait for the whole switch interval of 5 ms. By time and not by number, since waking up costs as much CPU as two
 items do."""
 _MAX_SHARED: Final = 1_000
+_SPAN: Final = SignalKind.SPAN
 
 
 @frozen
@@ -331,7 +336,12 @@ class Worker:
     def _deliver(self) -> None:
         backlog = self._backlog
         while backlog:
-            signals = [backlog.popleft() for _ in range(min(_SLICE, len(backlog)))]
+            signals: list[Signal] = []
+            room = _SLICE
+            while backlog and room > 0:
+                signal = backlog.popleft()
+                signals.append(signal)
+                room -= 1 if signal.kind is _SPAN or not _is_dear(signal) else _DEAR
             left: list[Signal] = []
             try:
                 self.bridge.accept(signals, left)
@@ -487,6 +497,10 @@ class Worker:
             lost=self._lost,
             waiting=queued + len(self._backlog) + len(self._waiting),
         )
+
+
+def _is_dear(signal: Signal) -> bool:
+    return signal.kind is SignalKind.SPAN_EVENT or otel.EXCEPTION_TYPE in signal.attributes
 
 
 def _expand_signals(signals: tuple[Signal, ...]) -> tuple[Signal, ...]:

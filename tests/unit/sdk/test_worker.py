@@ -261,7 +261,7 @@ def test_a_flush_under_load_ends_in_time(app: Any) -> None:
             worker.hand_over(lambda payload: settled.append(payload) or (), number)
         stop.set()
         worker._drain(until=1_000, deadline=0.0)
-        assert len(settled) <= 8
+        assert len(settled) <= 20
 
 
 def test_items_that_wait_for_identity_do_not_wait_for_a_quiet_moment(app: Any) -> None:
