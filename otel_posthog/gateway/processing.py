@@ -24,7 +24,7 @@ from itertools import islice
 from typing import Any, Final
 
 from otel_posthog.delivery.json_event import event_of
-from otel_posthog.delivery.protocols import Clock
+from otel_posthog.delivery.protocols import Clock, Delivery
 from otel_posthog.delivery.spool import Found, Place
 from otel_posthog.errors import SignalError
 from otel_posthog.gateway.books import Books
@@ -311,11 +311,13 @@ class Processing:
             names, self._again = self._again, set()
             works = list(self._alive) if names else []
         for name in names:
+            project = self._project(name)
+            now = None if project is None else project.bridge.load().delivery
             for work in works:
-                receipt = work.receipts.pop(name, None)
-                if receipt is None:
-                    continue
-                open_ends = receipt.void()
+                receipts = work.receipts.get(name, [])
+                former = [receipt for receipt in receipts if receipt.delivery is not now]
+                work.receipts[name] = [receipt for receipt in receipts if receipt.delivery is now]
+                open_ends = sum(receipt.void() for receipt in former)
                 if open_ends:
                     self._wait_for_room(Portion(work, name))
                     work.tracker.less(open_ends)
@@ -440,21 +442,23 @@ class Processing:
     def _submit(self, work: Work, project: Project) -> bool:
         """An event of a replay goes out as it is: nothing is converted."""
         event = event_of(self._record(work).body)
-        return project.bridge.load().delivery.submit([event], self._receipt(work, project))
+        delivery = project.bridge.load().delivery
+        return delivery.submit([event], self._receipt(work, project, delivery))
 
     def _accept(self, work: Work, project: Project, signals: Sequence[Signal]) -> list[Signal]:
         """Hands signals to their project; returns those that it has no room for."""
         digest = work.record.digests.get(project.name, "")
         bridge = project.bridge if not digest else self._projects.pinned(project, digest)
         left: list[Signal] = []
-        bridge.accept(signals, left, self._receipt(work, project))
+        # Asked for before: what is replaced meanwhile is handed out twice rather than never.
+        bridge.accept(signals, left, self._receipt(work, project, bridge.load().delivery))
         return left
 
-    def _receipt(self, work: Work, project: Project) -> EventsReceipt:
-        receipt = work.receipts.get(project.name)
-        if receipt is None:
-            receipt = work.receipts[project.name] = EventsReceipt(work.tracker, project.name, self._has_moved)
-        return receipt
+    def _receipt(self, work: Work, project: Project, delivery: Delivery) -> EventsReceipt:
+        receipts = work.receipts.setdefault(project.name, [])
+        if not receipts or receipts[-1].delivery is not delivery:
+            receipts.append(EventsReceipt(work.tracker, project.name, delivery, self._has_moved))
+        return receipts[-1]
 
     def _route(self, work: Work, signal: Signal, routes: dict[int, Project | None]) -> Project | None:
         key = id(signal.resource)  # one object for all items of a resource, alive as long as its request

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from otel_posthog.delivery.protocols import Delivery
 from otel_posthog.delivery.spool import Place
 from otel_posthog.gateway.journal.record import Record
 from otel_posthog.gateway.parts import Prepared
@@ -64,12 +65,14 @@ class EventsReceipt:
     Args:
         tracker: Of the record.
         project: The project's name.
+        delivery: The delivery that they were handed to.
         moved: Called with it when the project has got rid of an event.
     """
 
-    __slots__ = ("_lock", "_moved", "_open", "_project", "_tracker", "_void")
+    __slots__ = ("_lock", "_moved", "_open", "_project", "_tracker", "_void", "delivery")
 
-    def __init__(self, tracker: Tracker, project: str, moved: Callable[[str], None]) -> None:
+    def __init__(self, tracker: Tracker, project: str, delivery: Delivery, moved: Callable[[str], None]) -> None:
+        self.delivery = delivery
         self._tracker = tracker
         self._project = project
         self._moved = moved
@@ -131,8 +134,8 @@ class Work:
     abandoned: bool = False
     """Its caller was told to come again; what has not been handed out need not be."""
     tracker: Tracker = field(default_factory=lambda: Tracker(lambda: None))
-    receipts: dict[str, EventsReceipt] = field(default_factory=dict[str, EventsReceipt])
-    """By project."""
+    receipts: dict[str, list[EventsReceipt]] = field(default_factory=dict[str, list[EventsReceipt]])
+    """By project: one for each delivery that it has had meanwhile."""
     why_dead: tuple[str, str] | None = None
     """Reason and note, where the whole record is a dead letter."""
 

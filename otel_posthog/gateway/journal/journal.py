@@ -173,12 +173,12 @@ class Journal:
             if error.errno == errno.EBUSY:
                 raise ConfigError(
                     f"{where} is in use by another process",
-                    key="spool.folder",
+                    key="spool.dir",
                     hint="Two gateways never share a spool: stop the other one, or give this one a folder of its own",
                 ) from None
             why = error.strerror or type(error).__name__
             raise ConfigError(
-                f"{where} cannot be used: {why}", key="spool.folder", hint="Name a folder that can be written"
+                f"{where} cannot be used: {why}", key="spool.dir", hint="Name a folder that can be written"
             ) from None
 
     def start(self) -> None:

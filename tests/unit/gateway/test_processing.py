@@ -244,10 +244,15 @@ def test_a_replaced_delivery_loses_nothing(rig: Rig) -> None:
     old.settle(12)
     new = Rig(rig.folder).delivery
     project.bridge.replace(project.bridge.converter, new)
+    new.automatic = False
+    assert send(intake, spans(50, 5)).answer() == OK
+    assert until(lambda: len(new.pending) == 5)
     intake.redeliver("default")
-    assert until(lambda: len(new.delivered) >= 38)
+    assert until(lambda: len(new.pending) == 5 + 40)
+    assert [number for number in people(new.submitted) if number >= 50] == list(range(50, 55))
+    new.settle()
     assert {event.uuid for event in new.delivered} | {event.uuid for event in old.delivered} == {
-        event.uuid for event in old.submitted
+        event.uuid for event in [*old.submitted, *new.submitted]
     }
     assert idle(intake)
     old.settle()  # too late: nobody waits for it
