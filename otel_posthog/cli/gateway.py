@@ -174,7 +174,9 @@ def _serve(args: argparse.Namespace, settings: GatewaySettings) -> int:
         secrets.extend(each for each in secrets_of(found) if each not in secrets)
         return found
 
-    workers = settings.workers or len(os.sched_getaffinity(0))
+    from otel_posthog.gateway.cores import usable_cores
+
+    workers = settings.workers or usable_cores()
     if place is None and workers > 1:
         return _supervise(args, settings, workers)
     from otel_posthog.gateway.running import run_gateway

@@ -215,8 +215,13 @@ DELIVERY: Final = Table(
     "How events leave. Nothing is given up: what cannot be sent now is sent later.",
     (
         Key("senders", Whole(1, 64), "Requests to PostHog at the same time, for each worker.", default="4"),
-        Key("queue_size", Whole(1, 10_000_000), "Events in memory.", default="50000"),
-        Key("queue_bytes", Bytes(1 * _MIB, 64 * _GIB), "Bytes of these events.", default="128MiB"),
+        Key(
+            "queue_size",
+            Whole(1, 10_000_000),
+            "Events in memory; what does not fit waits in the spool.",
+            default="20000",
+        ),
+        Key("queue_bytes", Bytes(1 * _MIB, 64 * _GIB), "Bytes of these events.", default="32MiB"),
         Key("batch_size", Whole(1, 10_000), "Events in one request.", default="1000"),
         Key("batch_bytes", Bytes(64 * _KIB, 20 * _MIB), "Bytes of one request before compression.", default="5MiB"),
         Key("flush_interval", Seconds(0.01, 3600), "How long a part-filled batch waits.", default="1"),

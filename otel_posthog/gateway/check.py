@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from otel_posthog.gateway.cores import usable_cores
 from otel_posthog.gateway.receivers.settings import Listen
 from otel_posthog.gateway.settings import GatewaySettings, ProjectSettings
 from otel_posthog.model.frozen import frozen
@@ -64,7 +65,8 @@ def check_gateway(settings: GatewaySettings) -> Iterator[CheckRow]:
         yield _spool(settings.spool.folder)
     else:
         yield CheckRow("note", "spool", "none: an answer follows PostHog's (acknowledge: forward)")
-    yield CheckRow("ok", "workers", "one per core" if not settings.workers else str(settings.workers))
+    workers = str(settings.workers or f"{usable_cores()}, one per core")
+    yield CheckRow("ok", "workers", workers)
     for warning in settings.warnings:
         yield CheckRow("warn", "note", warning)
 

@@ -129,15 +129,14 @@ def reload_once(
     """
     try:
         changed = load()
-    except ConfigError as error:
-        service.reload_failed(str(error))
-        return settings
-    try:
         service.reload(changed)
     except (ConfigError, OSError) as error:
         service.reload_failed(str(error))
-        return settings
-    return changed
+    except Exception as error:  # noqa: BLE001 - an edge: a gateway that serves must not end over its configuration
+        service.reload_failed(f"internal error ({type(error).__name__})")
+    else:
+        return changed
+    return settings
 
 
 def _watch_parent(orphaned: Callable[[], object], wishes: Wishes) -> None:

@@ -28,14 +28,14 @@ DEFAULT_SENDERS: Final = 4
 
 GATEWAY_DELIVERY: Final = DeliveryConfig(
     # A request stays in the gateway's journal until all of its events have their end, so nothing is given up here, and
-    # what does not fit into the queue waits on disk.
-    queue_size=50_000,
-    queue_bytes=128 * MIB,
+    # what does not fit into the queue waits on disk: memory holds what a second or two of full speed need.
+    queue_size=20_000,
+    queue_bytes=32 * MIB,
     retry_elapsed=0.0,
     exit_timeout=5.0,
     flush_on_sigterm=False,
 )
-"""Delivery of one project: a bigger queue than a process's own, no second spool, never tired of retrying."""
+"""Delivery of one project: no second spool, never tired of retrying."""
 
 
 @frozen

@@ -1,0 +1,134 @@
+"""`otel-posthog gateway`: its options, `--check` and `--schema`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from otel_posthog.cli.main import main
+from otel_posthog.gateway import check
+from otel_posthog.gateway.bridge_schema import bridge_json_schema
+
+KEY, TOKEN = "phc_canary_of_the_command", "canary-token-of-the-command"
+
+
+@pytest.fixture
+def bridge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes `bridge.yaml` into the working directory."""
+    for name in [name for name in os.environ if name.startswith(("OTEL_", "POSTHOG"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SHOP_KEY", KEY)
+    monkeypatch.setenv("SHOP_TOKEN", TOKEN)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+
+    def write(**more: Any) -> None:
+        free = {"http": "127.0.0.1:0", "grpc": "off", "admin": "127.0.0.1:0"}
+        projects = {"shop": {"host": "https://eu.i.posthog.com", "key": {"env": "SHOP_KEY"}, "default_rules": True}}
+        document = {"listen": free, "spool": {"dir": "spool"}, "projects": projects, **more}
+        Path("bridge.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+
+    return write
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, list[str], list[str]]:
+    """Exit code, and the lines of both outputs."""
+    code = main(["gateway", *words])
+    out, err = capsys.readouterr()
+    assert KEY not in out + err
+    assert TOKEN not in out + err
+    return code, out.splitlines(), err.splitlines()
+
+
+def test_check(bridge: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everything that a start needs, one row each; nothing is made."""
+    bridge(tokens={"collector": {"env": "SHOP_TOKEN"}})
+    code, out, err = run(capsys, "--config", "bridge.yaml", "--check")
+    assert (code, err) == (0, [])
+    rows = [" ".join(line.split()) for line in out]
+    assert rows[0] == "✓ configuration bridge.yaml"
+    assert rows[1].startswith("✓ project shop https://eu.i.posthog.com, key phc_…(25), ")
+    assert rows[1].endswith("gets the rest")
+    assert rows[2:7] == [
+        "✓ callers show a token: collector",
+        "✓ packages all there",
+        "✓ listen http 127.0.0.1:0 is free",
+        "· listen grpc off",
+        "✓ listen admin 127.0.0.1:0 is free",
+    ]
+    assert rows[7].startswith("✓ spool spool, ")
+    assert rows[8] == "✓ workers 1"
+    assert sorted(path.name for path in Path().iterdir()) == ["bridge.yaml"]
+
+
+def test_check_finds_what_a_file_cannot_tell(
+    bridge: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that is taken, a spool that is no folder, a package that is missing: exit 1, each in its row."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        Path("file").write_text("no folder")
+        bridge(listen={"http": f"127.0.0.1:{port}", "grpc": "off", "admin": "off"}, spool={"dir": "file/spool"})
+        monkeypatch.setattr(check, "_installed", lambda name: name != "grpc")
+        code, out, err = run(capsys, "--config", "bridge.yaml", "--check")
+    assert (code, err) == (1, [])
+    problems = [" ".join(line.split()) for line in out if "✗" in line]
+    assert problems[0].startswith("✗ packages missing: grpc (OTLP over gRPC); pip install 'otel-posthog[gateway]'")
+    assert problems[1].startswith(f"✗ listen http 127.0.0.1:{port}: Address already in use")
+    assert problems[2] == "✗ spool file/spool: file is no folder"
+
+
+def test_check_of_a_bad_file(bridge: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every mistake, one line each, on standard error."""
+    bridge(lissen={}, workers="many", acknowledge="spol")
+    code, out, err = run(capsys, "--config", "bridge.yaml", "--check")
+    assert (code, out) == (1, [])
+    assert [line.partition("(bridge.yaml:")[0] for line in err] == [
+        "otel-posthog gateway: `lissen` ",
+        "otel-posthog gateway: `workers` ",
+        "otel-posthog gateway: `acknowledge` ",
+    ]
+
+
+@pytest.mark.row(42)
+def test_messages_are_one_line_each(bridge: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever stands in the file."""
+    Path("bridge.yaml").write_text('"a\\nb\\e[31m": 1\nprojects: {"\\u202e": 1}\n')
+    code, _, err = run(capsys, "--config", "bridge.yaml")
+    assert code == 1
+    assert all(line.isprintable() and line.startswith("otel-posthog gateway: ") for line in err), err
+
+
+def test_nothing_is_set(bridge: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a file and variables: what to set."""
+    code, _, err = run(capsys)
+    assert code == 1
+    (said,) = err
+    assert said == (
+        "otel-posthog gateway: OTEL_EXPORTER_OTLP_ENDPOINT is not set. Set "
+        "OTEL_EXPORTER_OTLP_ENDPOINT=https://eu.i.posthog.com (or us) and OTEL_EXPORTER_OTLP_TOKEN=phc_…, "
+        "or name a file: --config bridge.yaml"
+    )
+
+
+@pytest.mark.parametrize(("words", "what"), [(["--workers", "0"], "0"), (["--workers", "x"], "x")])
+def test_wrong_usage(bridge: Any, capsys: pytest.CaptureFixture[str], words: list[str], what: str) -> None:
+    """Usage errors end with 2."""
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert f"'{what}' is no number of workers; use 1 to 256, or auto" in err[-1]
+
+
+def test_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    """For editors."""
+    code, out, _ = run(capsys, "--schema")
+    assert code == 0
+    assert json.loads("\n".join(out)) == bridge_json_schema()
