@@ -6,6 +6,10 @@ import argparse
 import json
 import sys
 import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from otel_posthog.rules import RuleSet
 
 HELP = "check a rules file, list its rules, write the JSON Schema or a Collector's filter"
 
@@ -26,6 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rules", metavar="FILE", nargs="+", default=[], help="rules files of all projects; without one, tags alone"
     )
     passing.add_argument("--default-rules", action="store_true", help="append the default rule set to each")
+    passing.add_argument(
+        "--gateway", metavar="FILE", default="", help="bridge.yaml: the rules of all its projects, instead of --rules"
+    )
     passing.add_argument(
         "--format", choices=("yaml", "conditions"), default="yaml", help="processors, or the bare OTTL conditions"
     )
@@ -48,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         if args.rules_command == "check":
             return _check(args.file)
         if args.rules_command == "collector-filter":
-            return _collector_filter(args.rules, args.default_rules, args.format, args.signal)
+            return _collector_filter(args)
         return _list(args.file, defaults=args.default_rules)
     except RulesError as error:
         print(error, file=sys.stderr)
@@ -71,15 +78,50 @@ def _check(file: str) -> int:
     return 0
 
 
-def _collector_filter(files: list[str], defaults: bool, shape: str, signals: list[str]) -> int:
+def _collector_filter(args: argparse.Namespace) -> int:
     from otel_posthog.config.settings import RulesConfig
     from otel_posthog.rules.collector_filter import collector_filter
     from otel_posthog.rules.collector_yaml import SIGNALS, conditions_text, processors_yaml
     from otel_posthog.rules.load import load_rules
 
-    found = collector_filter([load_rules(RulesConfig(path=file, defaults=defaults)) for file in files or [""]])
-    print((processors_yaml if shape == "yaml" else conditions_text)(found, signals or SIGNALS), end="")
+    if args.gateway and (args.rules or args.default_rules):
+        print("--gateway names the rules already: leave out --rules and --default-rules", file=sys.stderr)
+        return 2
+    if args.gateway:
+        rule_sets = _rules_of_gateway(args.gateway)
+    else:
+        rule_sets = [load_rules(RulesConfig(path=file, defaults=args.default_rules)) for file in args.rules or [""]]
+    write = processors_yaml if args.format == "yaml" else conditions_text
+    print(write(collector_filter(rule_sets), args.signal or SIGNALS), end="")
     return 0
+
+
+def _rules_of_gateway(file: str) -> list[RuleSet]:
+    """The rules of each project; nothing else of the file is looked at, so that its secrets need not be here.
+
+    Raises:
+        RulesError: The file or one of its rules files cannot be read, or is wrong.
+    """
+    from pathlib import Path
+
+    from otel_posthog.errors import RulesError
+    from otel_posthog.gateway.project_rules import load_project_rules
+    from otel_posthog.rules.document import Node, read_document
+
+    root, _ = read_document(file, what="configuration file", hint="Mend the path, or its permissions")
+    projects = (root.mapping or {}).get("projects")
+    found: list[RuleSet] = []
+    for name, entry in ((projects.node.mapping if projects else None) or {}).items():
+        values = entry.node.mapping or {}
+        said = values["rules"].node if "rules" in values else Node([])
+        paths = [member.value for member in said.sequence] if said.sequence is not None else [said.value]
+        if not all(isinstance(path, str) for path in paths):
+            raise RulesError("it is no path or list of paths", file=file, line=said.line, key=f"projects.{name}.rules")
+        folder = Path(file).expanduser().parent
+        defaults = "default_rules" in values and values["default_rules"].node.value is True
+        paths = [str(folder / Path(path).expanduser()) for path in paths]
+        found.append(load_project_rules(paths, defaults=defaults).rules)
+    return found
 
 
 def _list(file: str, *, defaults: bool) -> int:

@@ -175,7 +175,8 @@ def test_the_conditions_are_as_written() -> None:
         (
             '(not (span.attributes["test"] == true or span.attributes["test"] == "true" or '
             '(IsList(span.attributes["test"]) and (ContainsValue(span.attributes["test"], true) or '
-            'ContainsValue(span.attributes["test"], "true"))))) and span.kind == 2 and span.start_time_unix_nano != 0 and '
+            'ContainsValue(span.attributes["test"], "true"))))) and span.kind == 2 and '
+            "span.start_time_unix_nano != 0 and "
             "(span.end_time_unix_nano - span.start_time_unix_nano >= 999999000 or "
             "span.end_time_unix_nano - span.start_time_unix_nano < 0) and "
             '((span.attributes["tenant"] != nil and (not (span.attributes["tenant"] == "demo" or '
