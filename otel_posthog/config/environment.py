@@ -392,6 +392,7 @@ ELSEWHERE: tuple[Variable, ...] = (
         "For work on otel-posthog: raise internal failures instead of counting them; on under pytest.",
     ),
     Variable("OTEL_POSTHOG_RUN", "text", "", "Set by `otel-posthog run` for what it starts; not by people."),
+    Variable("OTEL_POSTHOG_WORKER", "text", "", "Set by the gateway's supervisor for its workers; not by people."),
 )
 
 VARIABLES: tuple[Variable, ...] = (*STANDARD, *OURS, *GATEWAY, *ELSEWHERE)
