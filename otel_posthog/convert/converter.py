@@ -26,7 +26,7 @@ from otel_posthog.convert.ids import canonical, hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, milliseconds, owner_tags
 from otel_posthog.convert.layout import Layout, Layouts
 from otel_posthog.convert.limits import fit, list_cuts, surely_fits
-from otel_posthog.convert.plain import PlainEvents, plain_person
+from otel_posthog.convert.plain import PlainEvents
 from otel_posthog.convert.tags import Tags, promoted, read_tags
 from otel_posthog.convert.text import clean_text, cut_bytes
 from otel_posthog.convert.untrusted import without_headers
@@ -55,7 +55,7 @@ class Converter:
         self._resources = ResourceContexts(config)
         self._user_agents = UserAgents()
         plain = PlainEvents(config, self._user_agents)
-        self._has_plain, self._plain_event = bool(plain), plain.event
+        self._has_plain, self._plain_event, self._plain_person = bool(plain), plain.event, plain.person
         self._ownership = Ownership(config.in_app_include, config.in_app_exclude)
 
     def convert(self, signal: Signal) -> Decision:
@@ -124,7 +124,7 @@ class Converter:
             signal = without_headers(signal)
         attributes = signal.attributes
         said = attributes.get(posthog.DISTINCT_ID)
-        if type(said) is str and (found := plain_person(said)):
+        if said is not None and (found := self._plain_person(said)):
             return found
         rule = ""
         if (

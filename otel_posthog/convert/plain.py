@@ -30,8 +30,11 @@ _MAX_VALUE: Final = 1_024
 _HEAVIEST: Final = PLAIN_WEIGHT + Layout.MAX_PLAIN * (_MAX_VALUE + posthog.MAX_NAME_BYTES + 4)
 """The most characters that an event of ours can have, as `Cleaner.weight` counts them."""
 
+_MAX_PERSONS: Final = 1_024
 _MAX_SESSIONS: Final = 1_024
-"""Session ids remembered at the most."""
+"""Ids remembered at the most."""
+_MAX_ID: Final = 200
+"""Characters of one that is remembered."""
 _ENVELOPE: Final = 450
 """Bytes of uuid, time, ids, session, duration and what else every event has, as JSON."""
 
@@ -47,13 +50,14 @@ class PlainEvents:
         user_agents: Reads user agents.
     """
 
-    __slots__ = ("_config", "_limit", "_requests", "_sessions", "_user_agents")
+    __slots__ = ("_config", "_limit", "_persons", "_requests", "_sessions", "_user_agents")
 
     def __init__(self, config: ConvertConfig, user_agents: UserAgents) -> None:
         self._config = config
         self._user_agents = user_agents
         self._requests = config.request_context
-        # A visit has many events, each with the same id.
+        # A visit has many events, each with the same ids; and a person is asked for twice for each of them.
+        self._persons: dict[str, str] = {}
         self._sessions: dict[str, str] = {}
         # So small that nothing can be too big altogether; 0 where the limits are set lower.
         fits = min(config.max_event_bytes, posthog.MAX_EVENT_BYTES) >= _HEAVIEST * 6 + CONTEXT_BYTES
@@ -73,7 +77,7 @@ class PlainEvents:
         """
         attributes, local = signal.attributes, signal.local
         name = _name(attributes[posthog.EVENT])
-        person = plain_person(attributes[layout.who] if layout.who else local.distinct_id if local is not None else "")
+        person = self.person(attributes[layout.who] if layout.who else local.distinct_id if local is not None else "")
         time_ns, kind = signal.time_ns, signal.kind
         if not name or not person or not EARLIEST_NS <= time_ns <= LATEST_NS or (kind is _LOG and is_exception(signal)):
             return None
@@ -113,6 +117,19 @@ class PlainEvents:
             uuid = hashed_uuid(*signal_key(signal), name)
         return CaptureEvent(name, person, uuid, time_ns, properties, weight + own) if uuid else None
 
+    def person(self, value: AttributeValue) -> str:
+        """`value` as a distinct id, "" where it is none, or has to be mended."""
+        if type(value) is not str:
+            return ""
+        known = self._persons.get(value)
+        if known is None:
+            known = _person(value)
+            if known and len(value) <= _MAX_ID:
+                if len(self._persons) >= _MAX_PERSONS:
+                    self._persons = {}
+                self._persons[value] = known
+        return known
+
     def _session(self, value: AttributeValue) -> str:
         """`value` as PostHog's session id, "" where it is none, or has to be looked at."""
         if type(value) is not str:
@@ -121,7 +138,7 @@ class PlainEvents:
         if known is None:
             text = valid_uuid(value)
             known = text if text and is_uuid7(text) else ""
-            if known:
+            if known and len(value) <= _MAX_ID:
                 if len(self._sessions) >= _MAX_SESSIONS:
                     self._sessions = {}
                 self._sessions[value] = known
@@ -152,11 +169,9 @@ def _name(value: AttributeValue) -> str:
     return name if name != posthog.EVENT_EXCEPTION else ""
 
 
-def plain_person(value: AttributeValue) -> str:
-    """`value` as a distinct id, "" where it has to be mended or is none."""
-    if not (type(value) is str and value.isascii() and "\x00" not in value):
+def _person(value: str) -> str:
+    if not value.isascii() or "\x00" in value:
         return ""
     text = value.strip()
-    return (
-        text if len(text) <= posthog.MAX_DISTINCT_ID_BYTES and text.lower() not in posthog.ILLEGAL_DISTINCT_IDS else ""
-    )
+    legal = len(text) <= posthog.MAX_DISTINCT_ID_BYTES and text.lower() not in posthog.ILLEGAL_DISTINCT_IDS
+    return text if legal else ""
