@@ -23,7 +23,7 @@ BY_NAME = {row.name: row for row in OURS}
 # Rows that take part in the gate or the lanes rather than fill one field.
 NOT_FIELDS = {"enabled", "lane.mode", "sinks"}
 # Set by the gateway for itself; in a process it would make no sense.
-NOT_VARIABLES = {"convert.honour_carrier"}
+NOT_VARIABLES = {"convert.honour_carrier", "convert.trust_headers"}
 
 
 def field(settings: Settings, path: str) -> Any:
