@@ -53,7 +53,13 @@ demo-env: $(UV)
 demo-env-install:
 	$(call install_env,$(VENV),demo)
 
-envs: $(UV) $(ENVS:%=.envs/%/.made) #: the environments of the attach tests (floor, EDOT, ADOT, logfire, plain, declarative)
+envs: $(UV) $(ENVS:%=.envs/%/.made) .envs/image/.made #: the environments of the attach tests (floor, EDOT, ADOT, logfire, plain, declarative)
+# What the image holds beside our own package: tests lay it out as collector/Dockerfile does.
+.envs/image/.made: requirements/gateway.txt | $(UV)
+	@echo "Installing gateway into .envs/image …"
+	@$(UV) venv --quiet --clear --python $(BIN)/python .envs/image
+	@$(UV) pip install --quiet --python .envs/image/bin/python --require-hashes -r requirements/gateway.txt
+	@touch $@
 .envs/%/.made: requirements/env-%.txt pyproject.toml otel_posthog/version.py | $(UV)
 	@$(UV) venv --quiet --clear --python $(if $(filter floor,$*),$(FLOOR_PYTHON),$(BIN)/python) .envs/$*
 	$(call install_env,.envs/$*,env-$*)

@@ -13,6 +13,8 @@ lock() {
 lock dev pyproject.toml requirements/dev.in --extra flask --extra django --extra fastapi --extra otlp \
     --extra distro --extra emulator --extra flags --extra fast --extra gateway
 lock demo pyproject.toml requirements/demo.in --extra flask --extra otlp --extra distro --extra emulator --extra fast
+lock gateway pyproject.toml requirements/gateway.in --extra gateway
+lock build requirements/build.in
 for name in floor edot adot logfire plain declarative; do
     lock "env-$name" pyproject.toml "requirements/env-$name.in"
 done
