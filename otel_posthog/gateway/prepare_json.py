@@ -23,6 +23,7 @@ from otel_posthog.gateway.decode_json import decode_some
 from otel_posthog.gateway.decoded import Decoded
 from otel_posthog.gateway.inbound import Kind
 from otel_posthog.gateway.parts import Prepared
+from otel_posthog.gateway.prepare_scan import finder_of
 from otel_posthog.gateway.prepared import prepared_of
 from otel_posthog.gateway.wanted import Needle, Place, WantedItems
 
@@ -75,13 +76,15 @@ class _Needles:
 
     def may_hide_in(self, body: bytes) -> bool:
         """Whether `body` has an escape for what could be part of a needle."""
-        if b"\\u" in body and (not self._ascii or _ASCII_ESCAPE.search(body)):
+        find = finder_of(body)
+        if find(b"\\u", 0) >= 0 and (not self._ascii or _ASCII_ESCAPE.search(body)):
             return True
-        return self._slash and b"\\/" in body
+        return self._slash and find(b"\\/", 0) >= 0
 
     def are_in(self, text: bytes) -> bool:
         """Whether any of them is in `text`."""
-        return any(spelling in text for spelling in self._spelt)  # bytes.find: half a millisecond for a megabyte
+        find = finder_of(text)
+        return any(find(spelling, 0) >= 0 for spelling in self._spelt)
 
 
 class _Admits:

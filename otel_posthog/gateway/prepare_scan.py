@@ -27,6 +27,7 @@ _KEY_BEFORE: Final = frozenset({0x0A, 0x00, *range(0x80, 0x100)})
 _PASSIVE: Final = frozenset(key.encode() for key in PASSIVE)
 
 Find = Callable[[bytes, int], int]
+"""(text, start) -> where it is, -1 for nowhere."""
 
 
 class Hits:
@@ -39,7 +40,7 @@ class Hits:
 
     def __init__(self, haystack: bytes, needles: Iterable[Needle]) -> None:
         self._haystack = haystack
-        self._find = _finder(haystack)
+        self._find = finder_of(haystack)
         self._sought = [_Sought(needle) for needle in needles]
 
     def after(self, start: int) -> int:
@@ -128,7 +129,8 @@ def stands(haystack: bytes, at: int, size: int, place: Place) -> bool:
     return starts_key or length in (size, 0, 0x2E)
 
 
-def _finder(haystack: bytes) -> Find:
+def finder_of(haystack: bytes) -> Find:
+    """The fastest search there is; good for as long as the caller holds `haystack`."""
     memmem = _memmem() if len(haystack) > _NEAR else None
     if memmem is None:
         return haystack.find
