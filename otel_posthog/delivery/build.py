@@ -151,12 +151,18 @@ def build_senders(
     """
     if senders < 1:
         raise ConfigError(f"{senders} senders send nothing", key="senders", hint="1 or more")
-    each = replace(config, spool_bytes=max(config.spool_bytes // senders, 1))
+    each = replace(
+        config,
+        # Half of the queue's limits over all lanes: it must not overflow while each waits for a batch of its own.
+        batch_size=max(min(config.batch_size, config.queue_size // (2 * senders)), 1),
+        batch_bytes=max(min(config.batch_bytes, config.queue_bytes // (2 * senders)), 1),
+        spool_bytes=max(config.spool_bytes // senders, 1),
+    )
     leaving = Exit(config.exit_timeout)
     lanes = [
         build_lane(
             lane,
-            each,
+            config if senders == 1 else each,
             transport=transport,
             clock=clock,
             send_guard=send_guard,

@@ -39,7 +39,6 @@ class Spread:
         self.lanes = tuple(lanes)
         self._queue_size = queue_size
         self._queue_bytes = queue_bytes
-        self._lock = threading.Lock()
         self._closed = False
         if hasattr(os, "register_at_fork"):
             unlock = weakref.WeakMethod(self._after_fork)
@@ -104,8 +103,14 @@ class Spread:
             blocked=next((book.blocked for book in books if book.blocked), ""),
         )
 
+    @property
+    def _lock(self) -> threading.Lock:
+        # Made when it is needed, like the lanes' own: one from before gevent patches `threading` would block its hub.
+        own = vars(self)
+        return own.get("_made") or own.setdefault("_made", threading.Lock())
+
     def _after_fork(self) -> None:
-        self._lock = threading.Lock()  # the parent's may be held by a thread that the child has not got
+        vars(self).pop("_made", None)  # the parent's may be held by a thread that the child has not got
 
 
 class _Part:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from otel_posthog.config.settings import Lane, Mode, Secret, Settings
-from otel_posthog.delivery.build import build_senders
+from otel_posthog.delivery.build import build_lane, build_senders
 from otel_posthog.delivery.lane import LaneDelivery
 from otel_posthog.delivery.spread import Spread, lane_of
 from otel_posthog.errors import ConfigError
@@ -107,24 +107,44 @@ def test_several_are_on_their_way_at_a_time(server: Server, deliver: Workshop) -
     assert delivery.stats().delivered == 4
 
 
+def waiting(deliver: Workshop, server: Server, **limits: int) -> Spread:
+    """Four lanes whose batches never fill, under limits of their own."""
+    lane, config = Lane(Mode.DIRECT, server.url, Secret(TOKEN)), replace(QUICK, flush_interval=60.0)
+    made = Spread([build_lane(lane, config, guard=raise_it) for _ in range(4)], **limits)
+    deliver.made.append(made)
+    return made
+
+
 def test_the_limits_are_those_of_all_together(server: Server, deliver: Workshop) -> None:
     """All of a submit or none of it, whatever room single lanes have; one busy person may have all of the room."""
-    delivery = spread(deliver, server, queue_size=100, batch_size=1000, flush_interval=60.0)
-    assert delivery.submit(
-        [made for lane, who in PEOPLE.items() for made in of(who, *range(lane * 15, lane * 15 + 15))]
-    )
-    assert not delivery.submit([made for lane, who in PEOPLE.items() for made in of(who, *range(200, 211))])
+    delivery = waiting(deliver, server, queue_size=100, queue_bytes=1_000_000)
+
+    def each(first: int, count: int) -> list[CaptureEvent]:
+        return [made for n, who in PEOPLE.items() for made in of(who, *range(first + n * 20, first + n * 20 + count))]
+
+    assert delivery.submit(each(0, 15))
+    assert not delivery.submit(each(100, 11))
     assert delivery.stats().captured == 60
-    assert delivery.submit([made for lane, who in PEOPLE.items() for made in of(who, *range(300, 310))])
+    assert delivery.submit(each(200, 10))
     assert (delivery.stats().captured, delivery.stats().pending) == (100, 100)
     assert not delivery.submit(of("one more", 400))
     assert delivery.flush(20)
     assert delivery.submit(of(PEOPLE[0], *range(500, 600)))
 
 
+def test_a_queue_smaller_than_all_batches_leaves_half_full(server: Server, deliver: Workshop) -> None:
+    """With the server at hand no event may be refused because four part-filled batches wait for their age."""
+    delivery = spread(deliver, server, queue_size=100, batch_size=1000, flush_interval=60.0)
+    events = [event(number, distinct_id=f"p{number}") for number in range(1_000)]
+    assert all(until(lambda made=made: delivery.submit([made])) for made in events)
+    big = spread(deliver, server, queue_bytes=100_000, batch_bytes=1_000_000, flush_interval=60.0)
+    events = [event(number, distinct_id=f"p{number}", properties={"x": "y" * 5_000}) for number in range(100)]
+    assert all(until(lambda made=made: big.submit([made])) for made in events)
+
+
 def test_bytes_are_limited_together(server: Server, deliver: Workshop) -> None:
     """Large events over several lanes are no more than those of one."""
-    delivery = spread(deliver, server, queue_bytes=30_000, flush_interval=60.0)
+    delivery = waiting(deliver, server, queue_size=1_000, queue_bytes=30_000)
     big = {"x": "y" * 9_000}
     taken = [delivery.submit([replace(event(n, properties=big), distinct_id=who)]) for n, who in PEOPLE.items()]
     assert taken == [True, True, True, False]
