@@ -18,6 +18,10 @@ NEVER: Final = 1 << 62
 
 _NEAR: Final = 1_024
 """Bytes that `bytes.find` looks at first: a call of `memmem` costs as much as reading 2 KB."""
+_PATIENCE: Final = 1_000
+"""Needles at the wrong place that are looked at in a row. After them one counts as right, which costs an item's
+decoding, and ends the search within this item: a million times `posthog.` in one value must not cost a million looks.
+"""
 _KEY_BEFORE: Final = frozenset({0x0A, 0x00, *range(0x80, 0x100)})
 """What stands before the last byte of a key's length: the tag of `KeyValue.key`, or the length's earlier bytes.
 
@@ -56,7 +60,7 @@ class Hits:
 
     def _next(self, sought: _Sought, start: int) -> int:
         haystack, text = self._haystack, sought.text
-        while True:
+        for _ in range(_PATIENCE):
             at = haystack.find(text, start, start + _NEAR)
             if at < 0:
                 at = self._find(text, start)
@@ -65,6 +69,7 @@ class Hits:
             if stands(haystack, at, len(text), sought.place):
                 return at
             start = at + 1
+        return start - 1
 
 
 class _Sought:
@@ -102,12 +107,14 @@ class Texts:
 
 
 def _is_at_its_place(item: bytes, text: bytes, place: Place) -> bool:
-    at = item.find(text)
-    while at >= 0:
+    at = -1
+    for _ in range(_PATIENCE):
+        at = item.find(text, at + 1)
+        if at < 0:
+            return False
         if stands(item, at, len(text), place):
             return True
-        at = item.find(text, at + 1)
-    return False
+    return True
 
 
 def stands(haystack: bytes, at: int, size: int, place: Place) -> bool:

@@ -15,6 +15,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.errors import SignalError
+from otel_posthog.gateway import prepare_scan
 from otel_posthog.gateway.inbound import PROTOBUF
 from otel_posthog.gateway.parts import Prepared
 from otel_posthog.gateway.prepare import prepare
@@ -396,6 +397,17 @@ def test_another_media_type() -> None:
     """Nothing but protobuf and JSON is read."""
     with pytest.raises(SignalError, match="media type"):
         prepare("traces", "text/plain", b"", TAGS)
+
+
+def test_a_storm_of_needles_is_not_followed_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value of a million needles at the wrong place costs a thousand looks and one decoded span."""
+    looks: list[int] = []
+    stands = prepare_scan.stands
+    monkeypatch.setattr(prepare_scan, "stands", lambda *args: looks.append(1) or stands(*args))
+    storm = span("storm", {"text": "see posthog.exception" * 1_000_000})
+
+    assert looked(traces(storm, span("quiet"), span("tagged", TAG))) == (["storm", "tagged"], (3, 1, 0))
+    assert len(looks) < 3_000
 
 
 def test_limits_of_a_span() -> None:
