@@ -83,6 +83,13 @@ def test_the_filter_is_the_one_that_the_command_writes() -> None:
     assert {name: shipped[name] for name in written} == written
 
 
+def test_the_overlay_by_trace_id_keeps_every_processor() -> None:
+    """The overlay, which has to repeat the processors, leaves none of them out and moves none."""
+    shipped = loaded("otelcol-gateway.yaml")["service"]["pipelines"]
+    for name, pipeline in loaded("by-trace-id-gateway.yaml")["service"]["pipelines"].items():
+        assert pipeline["processors"] == [*shipped[name]["processors"], "transform/trace_key"]
+
+
 @pytest.mark.parametrize("files", [("otelcol-gateway.yaml",), ("otelcol-agent.yaml",)])
 def test_lossless_settings_stand(files: tuple[str, ...]) -> None:
     """The settings that losslessness rests on are there: a synced queue on disk, endless retry, senders that wait."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.fixtures.collector import CACHE, LARGE, ROOT, Collector, find_binary
+from tests.fixtures.collector import CACHE, LARGE, ROOT, Collector, find_binary, free_ports
 
 EXAMPLE = "examples/kubernetes"
 Manifest = dict[str, Any]
@@ -189,9 +190,11 @@ def test_the_gateway_gets_its_configuration(manifests: list[Manifest], tmp_path:
     assert any(bridge["spool"]["dir"].startswith(mount) for mount in mounts)
     for name, text in files.items():
         (tmp_path / name).write_text(text)
+    here = dict(zip(("http", "grpc", "admin"), free_ports(3), strict=True))
     checked = subprocess.run(
-        [ROOT / ".venv/bin/otel-posthog", "gateway", "--check", "--config", tmp_path / "bridge.yaml", *args[3:],
-         "--spool", tmp_path / "spool"],
+        # On free ports: others may run a gateway on this machine.
+        [sys.executable, "-m", "otel_posthog.cli", "gateway", "--check", "--config", tmp_path / "bridge.yaml",
+         *args[3:], "--spool", tmp_path / "spool", *(f"--{name}=127.0.0.1:{port}" for name, port in here.items())],
         env={"PATH": os.defpath, "HOME": str(tmp_path), **env, "POSTHOG_PROJECT_KEY": "phc_example"},
         capture_output=True, text=True, timeout=60, cwd=tmp_path,
     )  # fmt: skip
