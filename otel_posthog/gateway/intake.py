@@ -29,10 +29,11 @@ from otel_posthog.delivery.clock import SystemClock
 from otel_posthog.delivery.protocols import Clock
 from otel_posthog.delivery.spool import Place
 from otel_posthog.delivery.spool_files import Files, OsFiles
-from otel_posthog.errors import SignalError
+from otel_posthog.errors import ConfigError, SignalError
 from otel_posthog.gateway.books import Books
 from otel_posthog.gateway.burial import without_body
 from otel_posthog.gateway.dead_letters import Letter, Letters
+from otel_posthog.gateway.forwarding import key_of
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind, Inbound
 from otel_posthog.gateway.inflate import Inflate, TooLargeError, choose_inflate
 from otel_posthog.gateway.intake_config import IntakeConfig
@@ -188,7 +189,8 @@ class GatewayIntake:
             ConfigError: The folder cannot be had: another process holds it, or it cannot be made.
         """
         if self._journal is not None:
-            self._journal.open()
+            self._open_journal(self._journal)
+        if self._journal is not None:
             letters = self._letters
             if letters is not None:
                 self._journal.housekeeping = lambda: self._look_after(letters)
@@ -197,6 +199,19 @@ class GatewayIntake:
         if self._journal is not None:
             self._journal.start()
         self._open = True
+
+    def _open_journal(self, journal: Journal) -> None:
+        try:
+            journal.open()
+        except ConfigError as error:
+            if self._config.mode != "forward":
+                raise
+            # It promises nothing that needs a disk: only what an earlier life left, and dead letters, are out of reach.
+            self._complaints.say(
+                "journal", "otel-posthog: forwarding without a spool, and so without dead letters: %s", error
+            )
+            self._journal = self._processing.journal = self._letters = None
+            self._processing.keep_no_letters()
 
     def close_door(self) -> None:
         """From now on every request is answered `RETRY`; what was taken goes on."""
@@ -333,7 +348,7 @@ class GatewayIntake:
             return
         record = self._record(inbound)
         if self._config.mode == "forward" or self._journal is None:
-            self._forward(request, record)
+            self._forward(request, record, body)
         else:
             self._spool(request, record, self._journal)
 
@@ -353,26 +368,19 @@ class GatewayIntake:
             digests={project.name: project.digest for project in projects},
         )
 
-    def _forward(self, request: _Request, record: Record) -> None:
+    def _forward(self, request: _Request, record: Record, body: bytes) -> None:
         now = self._clock.monotonic()
         prepared = request.prepared
 
-        def answer(work: Work, ended: bool) -> None:
-            if ended:
-                request.answer(request.well(lost=len(work.tracker.losses)))
-            else:
-                request.answer(_NOT_YET)
+        def ended(lost: int | None) -> None:
+            request.answer(_NOT_YET if lost is None else request.well(lost=lost))
 
-        self._processing.add(
-            Work(
-                prepared.size if prepared is not None else 0,
-                now,
-                record,
-                prepared,
-                answer=answer,
-                deadline=now + self._config.forward_timeout,
-            )
-        )
+        attempt = self._processing.forwarding.take(key_of(request.inbound, body), ended, now)
+        if attempt is None:
+            return
+        work = Work(prepared.size if prepared is not None else 0, now, record, prepared, attempt=attempt)
+        attempt.work = work
+        self._processing.add(work)
 
     def _spool(self, request: _Request, record: Record, journal: Journal) -> None:
         data = encode(record)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -28,14 +28,16 @@ from otel_posthog.delivery.protocols import Clock, Delivery
 from otel_posthog.delivery.spool import Found, Place
 from otel_posthog.errors import SignalError
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.burial import Burial, Everything, where, without_body
+from otel_posthog.gateway.burial import Burial, where
 from otel_posthog.gateway.dead_letters import Letter, Letters
+from otel_posthog.gateway.forwarding import Forwarding
 from otel_posthog.gateway.inflate import Inflate
 from otel_posthog.gateway.intake_config import IntakeConfig
 from otel_posthog.gateway.journal import record as records
 from otel_posthog.gateway.journal.journal import Journal
 from otel_posthog.gateway.journal.strikes import Strikes
-from otel_posthog.gateway.parts import Prepare, Prepared, Project, Projects
+from otel_posthog.gateway.parts import Prepare, Project, Projects
+from otel_posthog.gateway.reading import GoneError, Reader
 from otel_posthog.gateway.work import EventsReceipt, Portion, Tracker, Work
 from otel_posthog.model import Signal
 from otel_posthog.observe.log import Complaints
@@ -60,10 +62,6 @@ _LETTER_PAUSE: Final = 5.0
 
 _FAILURE_PAUSE: Final = 0.5
 """Seconds until a record that made us fail is tried again."""
-
-
-class _GoneError(Exception):
-    """A record is no longer on disk."""
 
 
 class Processing:
@@ -98,19 +96,21 @@ class Processing:
     ) -> None:
         self._config = config
         self._projects = projects
-        self._prepare = prepare
-        self._inflate = inflate
         self._strikes = strikes
         self._letters = letters
         self._books = books
         self._clock = clock
         self._complaints = complaints
         self._fault = fault
+        self._reader = Reader(config, projects=projects, prepare=prepare, inflate=inflate)
         self._burial = Burial(
-            projects=projects, prepare=prepare, inflate=inflate, read=self._record, clock=clock, complaints=complaints
+            projects=projects,
+            prepare=prepare,
+            inflate=inflate,
+            read=self._reader.record,
+            clock=clock,
+            complaints=complaints,
         )
-        self.journal: Journal | None = None
-        """Set before the start; `None` with `forward`."""
         self._changed = threading.Condition()
         self._queue: deque[Work] = deque()
         self._waiting_bytes = 0
@@ -121,10 +121,19 @@ class Processing:
         self._portions: dict[str, deque[Portion]] = {}
         self._portion_count = 0
         self._retry_at: dict[str, float] = {}
-        self._deadlines: deque[Work] = deque()
+        self.forwarding = Forwarding(config.forward_timeout)
         self._alive: set[Work] = set()
         self._stopping = False
         self._thread: threading.Thread | None = None
+
+    @property
+    def journal(self) -> Journal | None:
+        """Set before the start; `None` where there is no folder."""
+        return self._reader.journal
+
+    @journal.setter
+    def journal(self, journal: Journal | None) -> None:
+        self._reader.journal = journal
 
     # --- any thread ------------------------------------------------------------------------------------------------
 
@@ -132,6 +141,11 @@ class Processing:
         """Starts the thread."""
         self._thread = threading.Thread(target=self._run, name="otel-posthog-processing", daemon=True)
         self._thread.start()
+
+    def keep_no_letters(self) -> None:
+        """There is no folder for dead letters; before the start."""
+        self._letters = None
+        self._strikes = None
 
     def stop(self, timeout: float) -> bool:
         """Ends within `timeout` seconds; True where nothing was at work. What is on disk comes again."""
@@ -164,8 +178,6 @@ class Processing:
             self._queue.append(work)
             self._alive.add(work)
             self._waiting_bytes += work.size
-            if work.deadline:
-                self._deadlines.append(work)
             self._changed.notify_all()
 
     def take_back(self, found: Sequence[Found]) -> None:
@@ -278,22 +290,19 @@ class Processing:
         now = self._clock.monotonic()
         moments = [now + _RETRY_INTERVAL, *self._retry_at.values()]
         moments.extend(due for due, _ in self._later)
-        if self._deadlines:
-            moments.append(self._deadlines[0].deadline)
+        deadline = self.forwarding.next_deadline()
+        if deadline is not None:
+            moments.append(deadline)
         return max(min(moments) - now, 0.001)
 
     def _expire(self) -> None:
         """With `forward`: callers that have waited long enough are told to come again."""
         now = self._clock.monotonic()
-        while self._deadlines and self._deadlines[0].deadline <= now:
-            work = self._deadlines.popleft()
-            if work in self._alive and work.answer is not None:
-                work.abandoned = True
-                answer, work.answer = work.answer, None
-                self._forget_queued(work)
-                for name in self._retry_at:
-                    self._retry_at[name] = now  # its portions make room for those that are still waited for
-                answer(work, False)
+        for work in self.forwarding.expire(now):
+            work.abandoned = True
+            self._forget_queued(work)
+            for name in self._retry_at:
+                self._retry_at[name] = now  # its portions make room for those that are still waited for
 
     def _forget_queued(self, work: Work) -> None:
         """What its caller will send again need not wait here, too."""
@@ -344,7 +353,7 @@ class Processing:
             return
         try:
             self._hand_out(work)
-        except _GoneError:
+        except GoneError:
             self._books.add("spool_gone")
             work.tracker.less()
         except SignalError as error:
@@ -388,6 +397,7 @@ class Processing:
         record = work.record
         if record.content == "event":
             self._hand_out_event(work)
+            work.to_hand_out -= 1
             work.tracker.less()
             return
         only = self._projects.route_all(record.caller)
@@ -395,11 +405,12 @@ class Processing:
             if only.name in self._portions:
                 self._wait_for_room(Portion(work, only.name))
             else:
-                stream = iter(self._signals(work))
+                stream = iter(self._reader.signals(work))
                 self._run_portion(Portion(work, only.name, stream=stream, chunk=_CHUNK), only)
         else:
             self._hand_out_routed(work)
         work.prepared = work.prepared if work.place is None else None
+        work.to_hand_out -= 1
         work.tracker.less()
 
     def _hand_out_routed(self, work: Work) -> None:
@@ -408,7 +419,7 @@ class Processing:
         portions: dict[str, Portion] = {}
         counts: dict[str, int] = {}
         unrouted = 0
-        stream = iter(self._signals(work))
+        stream = iter(self._reader.signals(work))
         while chunk := list(islice(stream, _CHUNK)):
             shares: dict[str, tuple[Project, list[Signal]]] = {}
             for signal in chunk:
@@ -441,7 +452,7 @@ class Processing:
 
     def _submit(self, work: Work, project: Project) -> bool:
         """An event of a replay goes out as it is: nothing is converted."""
-        event = event_of(self._record(work).body)
+        event = event_of(self._reader.record(work).body)
         delivery = project.bridge.load().delivery
         return delivery.submit([event], self._receipt(work, project, delivery))
 
@@ -469,43 +480,12 @@ class Processing:
     def _project(self, name: str) -> Project | None:
         return next((project for project in self._projects.all() if project.name == name), None)
 
-    # --- reading ---------------------------------------------------------------------------------------------------
-
-    def _record(self, work: Work) -> records.Record:
-        """The record with its body, from disk where it is not at hand."""
-        if work.record.body or work.place is None or self.journal is None:
-            return work.record
-        raw = self.journal.fetch(work.place)
-        if raw is None:
-            raise _GoneError
-        return records.decode(raw.payload)
-
-    def _signals(self, work: Work) -> Iterable[Signal]:
-        prepared = work.prepared
-        if prepared is None:
-            prepared = self._read(self._record(work))
-            if work.place is None:
-                work.prepared = prepared
-            else:
-                work.record = without_body(work.record)
-        return prepared.signals()
-
-    def _read(self, record: records.Record) -> Prepared:
-        body = self._inflate(record.body, self._config.request_bytes) if record.gzip else record.body
-        wanted = self._projects.wanted(record.caller)
-        if wanted is None or not self._by_rules_of_today(record):
-            wanted = Everything()
-        return self._prepare(record.kind, record.media_type, body, wanted)
-
-    def _by_rules_of_today(self, record: records.Record) -> bool:
-        digests = record.digests
-        return all(digests.get(project.name, project.digest) == project.digest for project in self._projects.all())
-
     # --- projects without room -------------------------------------------------------------------------------------
 
     def _wait_for_room(self, portion: Portion) -> None:
         """Puts a portion behind those of its project that wait already."""
         portion.work.tracker.more(1)
+        portion.work.to_hand_out += 1
         with self._changed:
             waiting = self._portions.get(portion.project)
             if waiting is None:
@@ -540,6 +520,7 @@ class Processing:
             with self._changed:
                 waiting.popleft()
                 self._portion_count -= 1
+            portion.work.to_hand_out -= 1
             portion.work.tracker.less()
         with self._changed:
             if waiting:
@@ -564,7 +545,7 @@ class Processing:
             if work.record.content == "event":
                 return self._submit(work, project)
             return self._continue_portion(portion, project)
-        except _GoneError:
+        except GoneError:
             self._books.add("spool_gone")
             return True
         except OSError as error:
@@ -610,7 +591,7 @@ class Processing:
     def _share(self, portion: Portion) -> Iterator[Signal]:
         """What its project is still to get, read once more."""
         work = portion.work
-        stream = iter(self._signals(work))
+        stream = iter(self._reader.signals(work))
         if self._projects.route_all(work.record.caller) is None:
             routes: dict[int, Project | None] = {}
 
@@ -641,9 +622,8 @@ class Processing:
         self._books.took("request_age", max(now - work.record.received_ns / 1e9, 0.0))
         letters = self._burial.letters(work, sources=self._letters is not None and not self._letters.full)
         self._keep(letters, work.place)
-        answer, work.answer = work.answer, None
-        if answer is not None:
-            answer(work, True)
+        if work.attempt is not None and not work.abandoned:
+            self.forwarding.end(work.attempt, len(work.tracker.losses))
 
     def _keep(self, letters: Sequence[Letter], place: Place | None) -> None:
         """Writes letters, and only then is the record at `place` done."""

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from otel_posthog.delivery.protocols import Delivery
 from otel_posthog.delivery.spool import Place
+from otel_posthog.gateway.forwarding import Attempt
 from otel_posthog.gateway.journal.record import Record
 from otel_posthog.gateway.parts import Prepared
 from otel_posthog.model import CaptureEvent, LossReason, Signal
@@ -115,8 +116,7 @@ class Work:
         prepared: The request as it was looked into; `None` where it has to be read again.
         place: Where it lies; `None` with `forward`.
         recovered: Whether an earlier life wrote it.
-        answer: With `forward`: called with what to tell the caller.
-        deadline: With `forward`: monotonic seconds at which the caller is told to come again.
+        attempt: With `forward`: who waits for its end.
         attempts: How often it made us fail.
     """
 
@@ -126,13 +126,14 @@ class Work:
     prepared: Prepared | None = None
     place: Place | None = None
     recovered: bool = False
-    answer: Callable[[Work, bool], None] | None = None
-    deadline: float = 0.0
+    attempt: Attempt | None = None
     attempts: int = 0
     unrouted: int = 0
     """Items that belong to no project."""
     abandoned: bool = False
     """Its caller was told to come again; what has not been handed out need not be."""
+    to_hand_out: int = 1
+    """Passes over it that are still to come: the first, and each portion."""
     tracker: Tracker = field(default_factory=lambda: Tracker(lambda: None))
     receipts: dict[str, list[EventsReceipt]] = field(default_factory=dict[str, list[EventsReceipt]])
     """By project: one for each delivery that it has had meanwhile."""

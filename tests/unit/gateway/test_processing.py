@@ -315,6 +315,55 @@ def test_forward_says_come_again_where_posthog_is_away(rig: Rig) -> None:
     assert len({event.uuid for event in rig.delivery.delivered}) == 6
 
 
+def test_a_retry_waits_for_its_first_attempt(rig: Rig) -> None:
+    """PostHog is slow and the first answer is RETRY: the same bytes again wait for the same events, none is doubled."""
+    rig.delivery.automatic = False
+    forwarded = Forwarded(rig, forward_timeout=0.05)
+    assert forwarded.send(spans(0, 3)).answer().kind is AnswerKind.RETRY
+    forwarded.intake._processing.forwarding._timeout = 20.0
+    retry = forwarded.send(spans(0, 3))
+    assert not retry.answered
+    rig.delivery.settle()
+    assert retry.answer() == OK
+    assert people(rig.delivery.submitted) == [0, 1, 2]
+    assert idle(forwarded.intake)
+
+
+def test_retries_are_attached_while_events_are_on_their_way(rig: Rig) -> None:
+    """However often the caller comes again, its events are submitted once."""
+    rig.delivery.automatic = False
+    forwarded = Forwarded(rig)
+    waiters = [forwarded.send(spans(0, 3)) for _ in range(5)]
+    assert until(lambda: len(rig.delivery.pending) == 3)
+    rig.delivery.settle()
+    assert [waiter.answer() for waiter in waiters] == [OK] * 5
+    assert people(rig.delivery.submitted) == [0, 1, 2]
+    rig.delivery.automatic = True
+    assert forwarded.send(spans(0, 3)).answer() == OK  # a later one is another attempt
+    assert len(rig.delivery.submitted) == 6
+
+
+def test_forward_without_a_disk_still_forwards(rig: Rig) -> None:
+    """A folder that cannot be had costs the dead letters, and is no reason not to start."""
+    Path(rig.folder).write_text("not a folder")
+    rig.delivery.lost = {"bad": LossReason.REJECTED}
+    intake = rig.start(mode="forward")
+    assert send(intake, spans(0, 2)).answer() == OK
+    assert send(intake, spans(2, 1, event="bad")).answer().kind is AnswerKind.OK
+    assert rig.books.count("dead_letters_not_kept", reason="rejected") == 1
+
+
+def test_forward_delivers_what_was_spooled_before(rig: Rig) -> None:
+    """After a change from `spool` to `forward` nothing that was acknowledged is left behind."""
+    rig.delivery.capacity = 0
+    intake = rig.start()
+    assert send(intake, spans(0, 5)).answer() == OK
+    intake.stop(0.0)
+    rig.delivery.capacity = 1_000
+    intake = rig.start(mode="forward")
+    assert until(lambda: people(rig.delivery.delivered) == list(range(5)))
+
+
 def test_forward_names_what_posthog_refused(rig: Rig) -> None:
     """A final verdict is no reason to send again: OK with a message, and a dead letter."""
     rig.delivery.lost = {"bad": LossReason.DROPPED_BY_SERVER}
