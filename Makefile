@@ -71,6 +71,10 @@ envs: $(UV) $(ENVS:%=.envs/%/.made) .envs/image/.made #: the environments of the
 demo: demo-env #: an unmodified shop, auto-instrumented, its events shown (ONCE=1: print and leave)
 	@$(BIN)/python examples/shop/demo.py $(if $(ONCE),--once)
 
+.PHONY: demo-collector
+demo-collector: dev-env collector #: the same through a real Collector and the gateway (needs Go; ONCE=1 as above)
+	@$(BIN)/python examples/collector/demo.py $(CACHE)/collector/otelcol-bridge $(if $(ONCE),--once)
+
 .PHONY: test
 test: dev-env envs #: all tests, the floor's too (TESTS=tests/unit for a part, on the newest alone)
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS) $(TESTS)

@@ -59,10 +59,10 @@ def main() -> int:
 class Shop:
     """The shop in a process of its own, started as its owner would start it."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, token: str = TOKEN) -> None:
         port = free_port(5001)
         self.url = f"http://127.0.0.1:{port}"
-        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TOKEN": TOKEN}
+        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TOKEN": token}
         command = ["opentelemetry-instrument", "flask", "--app", "shop", "run", "--port", str(port)]
         print("Starting the shop:\n")
         for name, value in variables.items():
