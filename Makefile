@@ -129,6 +129,9 @@ collector-kubernetes: #: what the Kubernetes manifests are checked with (needs G
 .PHONY: promtool
 promtool: #: Prometheus' checker for the alert rules, built from Go modules
 	@tests/tools/promtool/build.sh $(CACHE)/promtool
+.PHONY: compose-check
+compose-check: #: the loader of docker compose, for the tests, built from Go modules
+	@tests/tools/compose/build.sh $(CACHE)/compose
 
 .PHONY: lock
 lock: $(UV) #: write the hash-pinned requirements anew
