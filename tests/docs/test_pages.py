@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from otel_posthog.config import environment
+from otel_posthog.gateway.bridge_schema import FILE
+from otel_posthog.gateway.bridge_types import At, Complaints
+from otel_posthog.rules.document import parse_document
 from otel_posthog.rules.load import parse_text
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,6 +34,12 @@ def blocks(language: str) -> list[object]:
     return found
 
 
+def written(key: str) -> list[object]:
+    """Every YAML block with this key at its top."""
+    top = re.compile(rf"^{key}:", re.MULTILINE)
+    return [block for block in blocks("yaml") if top.search(block.values[0])]  # type: ignore[attr-defined]
+
+
 def test_links_are_alive() -> None:
     """No page links to a file or heading that is not there."""
     done = subprocess.run(
@@ -40,10 +49,19 @@ def test_links_are_alive() -> None:
     assert done.stdout == "links: all alive\n"
 
 
-@pytest.mark.parametrize("text", [block for block in blocks("yaml") if "rules:" in block.values[0]])  # type: ignore[attr-defined]
+@pytest.mark.parametrize("text", written("rules"))
 def test_rules_on_pages_load(text: str) -> None:
     """Every rules file that a page shows is a good one."""
     assert len(parse_text(text)) > 0
+
+
+@pytest.mark.parametrize("text", [*written("projects"), *written("tokens")])
+def test_gateway_files_on_pages_are_read(text: str) -> None:
+    """Every part of a `bridge.yaml` that a page shows has the gateway's keys and types."""
+    root, _ = parse_document(text.encode(), "bridge.yaml")
+    complaints = Complaints("bridge.yaml")
+    FILE.read(At(root), complaints, ignore="key")  # a page may show the `key` of a project beside `tokens`
+    assert complaints.found == []
 
 
 @pytest.mark.parametrize("text", blocks("python"))
