@@ -64,15 +64,43 @@ def narrower(pattern: str) -> Translated | None:
 
 
 def glob_pattern(glob: str) -> str:
-    """`glob` as a regular expression of Python for `search`; without an end where any end will do."""
-    stem = glob.rstrip("*")
-    if stem == glob:
-        return rf"\A{fnmatch.translate(glob)}"
-    return rf"\A{fnmatch.translate(stem).removesuffix(_END)}" if stem else ""
+    """`glob` as a regular expression of Python for `search`; without an end where any end will do.
+
+    `fnmatch.translate` gives the same, by means that RE2 does not have: groups that never give back.
+    """
+    parts: list[str] = []
+    position = 0
+    while position < len(glob):
+        character = glob[position]
+        end = position + 1
+        if character == "*":
+            parts.append("*")
+        elif character == "?":
+            parts.append(".")
+        elif character == "[" and (close := _closing(glob, position)):
+            end = close + 1
+            parts.append(fnmatch.translate(glob[position:end])[len("(?s:") : -len(r")\Z")])
+        else:
+            parts.append(re.escape(character))
+        position = end
+    anything = bool(parts) and parts[-1] == "*"
+    while parts and parts[-1] == "*":
+        parts.pop()
+    if anything and not parts:
+        return ""
+    return rf"\A(?s:{''.join('.*' if part == '*' else part for part in parts)}){'' if anything else _END}"
+
+
+def _closing(glob: str, start: int) -> int:
+    """Where the set that begins at `start` ends, as fnmatch has it; 0 where it is no set."""
+    position = start + 1
+    position += glob[position : position + 1] == "!"
+    position += glob[position : position + 1] == "]"
+    return max(glob.find("]", position), 0)
 
 
 _END: Final = fnmatch.translate("")[-2:]
-"""How this Python ends a translated glob: `\\Z`, or `\\z` from 3.14 on."""
+"""How this Python ends a pattern: `\\Z`, or `\\z` from 3.14 on."""
 
 
 _TURKISH: Final = r"\x{130}\x{131}"
@@ -93,8 +121,9 @@ class _Translation:
         self._narrow = narrow
         self._anchored = False
         with warnings.catch_warnings():
-            # 3.10 calls it `sre_parse`, later versions `re._parser`; same function, same tree.
-            warnings.simplefilter("ignore", DeprecationWarning)
+            # 3.10 calls it `sre_parse`, later versions `re._parser`; same function, same tree. What it has to warn of
+            # was said when the rules were read.
+            warnings.simplefilter("ignore")
             parser: Any = getattr(re, "_parser", None)
             if parser is None:
                 import sre_parse as parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 
 import pytest
@@ -269,3 +270,10 @@ def test_expressions_are_simplified() -> None:
     assert str(either(every(one, two), negated(two))) == (
         '(span.name == "a" and IsMatch(span.name, "b")) or (not IsMatch(span.name, "b"))'
     )
+
+
+@given(st.text(alphabet="ab*?[]!-\\.\n|", max_size=8), st.text(alphabet="ab*?[]!-\\.\n|", max_size=6))
+def test_globs_are_those_of_fnmatch(glob: str, text: str) -> None:
+    """Our way to write a glob as a pattern finds just what fnmatch's does."""
+    expected = re.compile(fnmatch.translate(glob)).match(text) is not None
+    assert (re.search(glob_pattern(glob), text) is not None) is expected
