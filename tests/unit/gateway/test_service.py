@@ -215,6 +215,50 @@ def test_a_bad_reload_keeps_the_old(
     posthog.wait_for(lambda emulator: names(emulator) == ["order paid"])
 
 
+@pytest.mark.row(39)
+def test_reloads_under_load_lose_nothing(serve: Serve, posthog: Emulator, tmp_path: Path) -> None:
+    """Keys, rules and tokens change again and again while requests come: each is taken, and each event is there."""
+    (tmp_path / "rules.yaml").write_text(RULES)
+    listed = {"web": [{"env": "TOKEN"}, {"env": "TOKEN_TWO"}]}
+    versions = [
+        {
+            "tokens": listed,
+            "projects": {"shop": project(posthog.url, key, rules="rules.yaml", match={"tokens": [name]})},
+        }
+        for key, name in (("KEY", "web"), ("OTHER_KEY", "web"))
+    ]
+    service = serve(versions[0])
+    over = threading.Event()
+    sent: list[str] = []
+    failed: list[object] = []
+
+    def send(first: int) -> None:
+        number = first
+        while not over.is_set():
+            name = f"event {number}"
+            status, answer = post(http(service), otlp(name, span_id=f"{number:016x}"), token=KEYS["TOKEN"])
+            (sent if status == 200 else failed).append(name if status == 200 else answer)
+            number += 2
+
+    senders = [threading.Thread(target=send, args=(first,)) for first in (1, 2)]
+    for sender in senders:
+        sender.start()
+    for turn in range(6):
+        changed = settings_of(tmp_path, versions[(turn + 1) % 2])
+        assert reload_once(service, service.settings, lambda changed=changed: changed) is changed
+        known = len(sent)
+        wait_until(lambda known=known: len(sent) >= known + 10)
+    over.set()
+    for sender in senders:
+        sender.join()
+    assert failed == []
+    posthog.wait_for(lambda emulator: {event["event"] for event in emulator.events()} >= set(sent), timeout=30)
+    assert {event["event"] for event in posthog.events()} == set(sent)
+    uuids = {(event["token"], event["event"]): event["uuid"] for event in posthog.events()}
+    assert len({*uuids.values()}) == len(sent), "handed out again, it is the same event"
+    assert service.stop(20.0)
+
+
 @pytest.mark.row(17)
 def test_a_second_gateway_on_the_same_spool(serve: Serve, posthog: Emulator, tmp_path: Path) -> None:
     """It refuses to start and says why; the first one is none the worse."""
