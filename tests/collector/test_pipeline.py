@@ -171,12 +171,14 @@ def test_secrets_are_masked_and_identity_is_not(collector_binary: Path, tmp_path
 
 
 @pytest.mark.row(20)
-def test_killed_collector_loses_nothing_acknowledged(collector_binary: Path, tmp_path: Path) -> None:
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.soak)])
+def test_killed_collector_loses_nothing_acknowledged(kills: int, collector_binary: Path, tmp_path: Path) -> None:
     """Gateway down, Collector killed (-9) again and again while it takes data: all that it acknowledged arrives."""
     dice = random.Random(20)
     with tier(tmp_path, collector_binary, overlay=QUICK, up=False) as (collector, gateway, _):
         oracle = Oracle(collector.ports)
-        for _ in range(6):
+        for _ in range(kills):
             until = oracle.given + dice.randrange(20, 120)
             killer = threading.Timer(dice.random() * 0.2, collector.kill)
             killer.start()
