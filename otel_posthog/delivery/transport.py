@@ -118,6 +118,8 @@ class Urllib3Transport:
         """See `Transport.post`; an answer whose head arrived is an answer, its body what came in time."""
         if timeout <= 0:
             raise RetryableError("no time left for an attempt")
+        if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
+            self.after_fork()
         self._deadline.at = time.monotonic() + timeout
         route = self._route(request.url)
         try:
@@ -238,8 +240,6 @@ class Urllib3Transport:
         return b"".join(pieces)[: self._max_answer_bytes], False
 
     def _route(self, url: str) -> _Route:
-        if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
-            self.after_fork()
         route = self._routes.get(url)
         if route is None:
             from http.client import HTTPException

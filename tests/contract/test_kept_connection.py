@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -287,6 +288,63 @@ def test_over_tls(secured: Secured) -> None:
         assert transport.post(Request(f"{secured.url}/x", HEADERS, body), timeout=10).body == body[:50_000]
     assert len(ports) == 1
     transport.close()
+
+
+def test_through_a_tunnel(secured: Secured) -> None:
+    """HTTPS by a proxy: CONNECT once, then the second request is the server's alone, with nothing of the proxy's."""
+    secured.default = lambda handler, seen: handler.reply(200, seen.raw[:99])
+    asked: list[bytes] = []
+
+    def pump(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(piece)
+            sink.shutdown(socket.SHUT_WR)
+
+    def serve(listening: socket.socket) -> None:
+        client, _ = listening.accept()
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(4096)
+        asked.append(head)
+        with client, socket.create_connection(("127.0.0.1", secured.server_port)) as target:
+            client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            back = threading.Thread(target=pump, args=(target, client))
+            back.start()
+            pump(client, target)
+            back.join(10)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        proxy = threading.Thread(target=serve, args=(listening,))
+        proxy.start()
+        transport = Urllib3Transport(
+            environ={"HTTPS_PROXY": f"http://ada:s3cret@127.0.0.1:{listening.getsockname()[1]}"},
+            ca_file=str(secured.ca_file),
+        )
+        for body in (b"first", b"second" * 20_000, b"third"):
+            assert transport.post(Request(f"{secured.url}/batch/", HEADERS, body), timeout=10).body == body[:99]
+        transport.close()
+        proxy.join(10)
+    assert [head.split(b" ")[:2] for head in asked] == [[b"CONNECT", f"localhost:{secured.server_port}".encode()]]
+    assert b"proxy-authorization: basic" in asked[0].lower()
+    first, second, _ = secured.seen
+    assert second.path == "/batch/"
+    assert {**second.headers, "content-length": "5"} == first.headers
+    assert "proxy-authorization" not in second.headers
+
+
+def test_a_fork_that_python_did_not_see(server: Server) -> None:
+    """As uWSGI does it: the child's first post opens a connection of its own, with all of its time."""
+    server.default = status(200)
+    transport = Urllib3Transport(environ={})
+    transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5)
+    parents = transport._pools
+    transport._pid = -1
+    assert transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).status == 200
+    assert transport._pools is not parents
+    transport.close()
+    for pool in parents.values():
+        pool.close()
 
 
 @given(pieces=st.lists(st.integers(1, 40), max_size=30), body=st.binary(max_size=200))
