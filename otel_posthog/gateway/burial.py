@@ -3,50 +3,27 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final
 
 from otel_posthog.delivery.protocols import Clock
+from otel_posthog.delivery.spool import Place
 from otel_posthog.errors import OtelPosthogError, SignalError
-from otel_posthog.gateway.dead_letters import Letter
+from otel_posthog.gateway.books import Books
+from otel_posthog.gateway.dead_letters import Letter, Letters
 from otel_posthog.gateway.inflate import Inflate
+from otel_posthog.gateway.journal.journal import Journal
 from otel_posthog.gateway.journal.record import Record, decode
 from otel_posthog.gateway.journal.single_item import single_items
 from otel_posthog.gateway.parts import Prepare, Projects
+from otel_posthog.gateway.reading import Everything, Reader, without_body
 from otel_posthog.gateway.work import Work
 from otel_posthog.observe.log import Complaints
 
+LETTER_PAUSE: Final = 5.0
+"""Seconds until dead letters that could not be written are tried again."""
+
 _MAX_INFLATED: Final = 1 << 30
-
-
-class Everything:
-    """`parts.Wanted` of a record of which nothing may be left out: its rules are not today's."""
-
-    @property
-    def everything(self) -> bool:
-        """See `parts.Wanted`."""
-        return True
-
-
-def without_body(record: Record, body: bytes = b"") -> Record:
-    """`record` with another body, or none; not compressed where there is one.
-
-    Args:
-        record: What everything else is taken from.
-        body: Its new body.
-    """
-    return Record(
-        kind=record.kind,
-        media_type=record.media_type,
-        body=body,
-        gzip=record.gzip and not body,
-        caller=record.caller,
-        received_ns=record.received_ns,
-        digests=record.digests,
-        content=record.content,
-        project=record.project,
-        origin=record.origin,
-    )
 
 
 def where(error: BaseException) -> str:
@@ -62,7 +39,9 @@ class Burial:
         projects: Whose data is whose.
         prepare: Looks into requests.
         inflate: Out of gzip.
-        read: Reads a record with its body.
+        reader: Reads a record with its body.
+        store: Where letters are kept; `None` for nowhere.
+        books: Counts.
         clock: Time.
         complaints: Seldom log lines.
     """
@@ -73,24 +52,44 @@ class Burial:
         projects: Projects,
         prepare: Prepare,
         inflate: Inflate,
-        read: Callable[[Work], Record],
+        reader: Reader,
+        store: Letters | None,
+        books: Books,
         clock: Clock,
         complaints: Complaints,
     ) -> None:
         self._projects = projects
         self._prepare = prepare
         self._inflate = inflate
-        self._read = read
+        self._reader = reader
+        self.store = store
+        self._books = books
         self._clock = clock
         self._complaints = complaints
 
-    def letters(self, work: Work, *, sources: bool) -> list[Letter]:
-        """The dead letters of a record; none where everything has been delivered.
+    def bury(self, work: Work) -> None:
+        """Keeps what is left of a record whose events have all ended, and only then is the record done."""
+        self.keep(self._letters(work), work.place)
+
+    def keep(self, letters: Sequence[Letter], place: Place | None) -> None:
+        """Writes letters, and only then is the record at `place` done.
 
         Args:
-            work: The record.
-            sources: Whether to look for the items that lost events were made from.
+            letters: What to keep; may be none.
+            place: Of the record; `None` where it is on no disk.
         """
+        journal, store = self._reader.journal, self.store
+        if not letters:
+            if place is not None and journal is not None:
+                journal.done(place)
+        elif journal is None or store is None:
+            for letter in letters:
+                self._books.add("dead_letters_not_kept", reason=letter.reason)
+        else:
+            journal.run(lambda: _write(journal, store, letters, place))
+
+    def _letters(self, work: Work) -> list[Letter]:
+        """The dead letters of a record; none where everything has been delivered."""
         letters: list[Letter] = []
         losses = work.tracker.losses
         if work.why_dead is None and not work.unrouted and not losses:
@@ -100,7 +99,9 @@ class Burial:
         if work.why_dead is not None or work.unrouted:
             reason, note = work.why_dead or ("unrouted", f"{work.unrouted} items belong to no project")
             letters.append(Letter(reason, note, record.project, now_ns, source=record))
-        found = self._sources(record, {loss.event.uuid for loss in losses}) if sources and losses else {}
+        found: dict[str, Record] = {}
+        if losses and self.store is not None and not self.store.full:
+            found = self._sources(record, {loss.event.uuid for loss in losses})
         letters.extend(
             Letter(loss.reason.value, loss.note, loss.project, now_ns, loss.event, found.get(loss.event.uuid))
             for loss in losses
@@ -109,7 +110,7 @@ class Burial:
 
     def _whole(self, work: Work) -> Record:
         try:
-            return self._read(work)
+            return self._reader.record(work)
         except (OSError, OtelPosthogError):
             return work.record
 
@@ -151,3 +152,12 @@ class Burial:
             except SignalError:
                 continue
         return uuids
+
+
+def _write(journal: Journal, store: Letters, letters: Sequence[Letter], place: Place | None) -> None:
+    """On the disk's thread."""
+    if not store.write(letters):
+        # The disk takes nothing now; the record stays in the journal meanwhile.
+        journal.run(lambda: _write(journal, store, letters, place), after=LETTER_PAUSE)
+    elif place is not None:
+        journal.done(place)

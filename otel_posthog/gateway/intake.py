@@ -31,7 +31,6 @@ from otel_posthog.delivery.spool import Place
 from otel_posthog.delivery.spool_files import Files, OsFiles
 from otel_posthog.errors import ConfigError, SignalError
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.burial import without_body
 from otel_posthog.gateway.dead_letters import Letter, Letters
 from otel_posthog.gateway.forwarding import key_of
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind, Inbound
@@ -43,6 +42,7 @@ from otel_posthog.gateway.journal.strikes import Strikes
 from otel_posthog.gateway.parts import Prepare, Prepared, Projects
 from otel_posthog.gateway.prepare import prepare as prepare_request
 from otel_posthog.gateway.processing import Processing
+from otel_posthog.gateway.reading import without_body
 from otel_posthog.gateway.work import Work
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.guard import Guard

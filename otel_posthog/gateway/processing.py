@@ -37,6 +37,7 @@ from otel_posthog.gateway.journal import record as records
 from otel_posthog.gateway.journal.journal import Journal
 from otel_posthog.gateway.journal.strikes import Strikes
 from otel_posthog.gateway.parts import Prepare, Project, Projects
+from otel_posthog.gateway.portions import RETRY_INTERVAL, Portions
 from otel_posthog.gateway.reading import GoneError, Reader
 from otel_posthog.gateway.work import EventsReceipt, Portion, Tracker, Work
 from otel_posthog.model import Signal
@@ -45,20 +46,8 @@ from otel_posthog.observe.log import Complaints
 _CHUNK: Final = 128
 """Signals handed to a bridge at once."""
 
-_MAX_PORTIONS: Final = 20_000
-"""Portions in memory, some 500 bytes each; with more, everything waits on disk."""
-
 _PORTIONS_AT_ONCE: Final = 32
 """Portions of one project between two looks at what else there is to do."""
-
-_RETRY_INTERVAL: Final = 1.0
-"""Seconds between two attempts with a project that has no room and of which nothing is heard."""
-
-_MOVED_PAUSE: Final = 0.01
-"""Seconds after which a project that got rid of something is tried: a batch has a thousand events, each with an end."""
-
-_LETTER_PAUSE: Final = 5.0
-"""Seconds until dead letters that could not be written are tried again."""
 
 _FAILURE_PAUSE: Final = 0.5
 """Seconds until a record that made us fail is tried again."""
@@ -97,7 +86,6 @@ class Processing:
         self._config = config
         self._projects = projects
         self._strikes = strikes
-        self._letters = letters
         self._books = books
         self._clock = clock
         self._complaints = complaints
@@ -107,7 +95,9 @@ class Processing:
             projects=projects,
             prepare=prepare,
             inflate=inflate,
-            read=self._reader.record,
+            reader=self._reader,
+            store=letters,
+            books=books,
             clock=clock,
             complaints=complaints,
         )
@@ -116,11 +106,8 @@ class Processing:
         self._waiting_bytes = 0
         self._later: list[tuple[float, Work]] = []
         self._ended: deque[Work] = deque()
-        self._moved: set[str] = set()
         self._again: set[str] = set()
-        self._portions: dict[str, deque[Portion]] = {}
-        self._portion_count = 0
-        self._retry_at: dict[str, float] = {}
+        self._portions = Portions()
         self.forwarding = Forwarding(config.forward_timeout)
         self._alive: set[Work] = set()
         self._stopping = False
@@ -144,7 +131,7 @@ class Processing:
 
     def keep_no_letters(self) -> None:
         """There is no folder for dead letters; before the start."""
-        self._letters = None
+        self._burial.store = None
         self._strikes = None
 
     def stop(self, timeout: float) -> bool:
@@ -201,7 +188,7 @@ class Processing:
         except records.BrokenRecordError as error:
             raw = records.Record("traces", "", payload, content="raw")
             letter = Letter("unreadable", str(error), "", int(self._clock.time() * 1e9), source=raw)
-            self._keep([letter], place)
+            self._burial.keep([letter], place)
         return None
 
     def redeliver(self, project: str) -> None:
@@ -223,8 +210,7 @@ class Processing:
     @property
     def blocked(self) -> dict[str, int]:
         """Project -> records that wait until it takes something."""
-        with self._changed:
-            return {name: len(waiting) for name, waiting in self._portions.items() if waiting}
+        return dict(self._portions.counts())
 
     def alive(self) -> bool:
         """Whether the thread runs, where it should."""
@@ -232,7 +218,7 @@ class Processing:
 
     def _stuck(self) -> bool:
         """Whether nothing new is worth taking: every project has no room, or too many portions wait."""
-        if self._portion_count >= _MAX_PORTIONS:
+        if self._portions.too_many:
             return True
         blocked = len(self._portions)
         return blocked > 0 and blocked >= sum(1 for _ in self._projects.all())
@@ -243,12 +229,9 @@ class Processing:
             self._changed.notify_all()
 
     def _has_moved(self, project: str) -> None:
-        # Looked at without the lock: nearly always nobody waits, and this is called for each event.
-        if project in self._portions:
+        if self._portions.moved(project):
             with self._changed:
-                if project not in self._moved:
-                    self._moved.add(project)
-                    self._changed.notify_all()
+                self._changed.notify_all()
 
     # --- the thread ------------------------------------------------------------------------------------------------
 
@@ -262,7 +245,11 @@ class Processing:
             with self._changed:
                 if self._stopping:
                     return
-                if wait > 0 and not (self._ended or self._moved or self._again) and (not self._queue or self._stuck()):
+                if (
+                    wait > 0
+                    and not (self._ended or self._portions.news or self._again)
+                    and (not self._queue or self._stuck())
+                ):
                     self._changed.wait(wait)
 
     def _step(self) -> float:
@@ -288,11 +275,9 @@ class Processing:
 
     def _pause(self) -> float:
         now = self._clock.monotonic()
-        moments = [now + _RETRY_INTERVAL, *self._retry_at.values()]
+        moments = [now + RETRY_INTERVAL]
         moments.extend(due for due, _ in self._later)
-        deadline = self.forwarding.next_deadline()
-        if deadline is not None:
-            moments.append(deadline)
+        moments.extend(due for due in (self._portions.next_due(), self.forwarding.next_deadline()) if due is not None)
         return max(min(moments) - now, 0.001)
 
     def _expire(self) -> None:
@@ -301,8 +286,7 @@ class Processing:
         for work in self.forwarding.expire(now):
             work.abandoned = True
             self._forget_queued(work)
-            for name in self._retry_at:
-                self._retry_at[name] = now  # its portions make room for those that are still waited for
+            self._portions.hurry(now)  # its portions make room for those that are still waited for
 
     def _forget_queued(self, work: Work) -> None:
         """What its caller will send again need not wait here, too."""
@@ -330,8 +314,7 @@ class Processing:
                 if open_ends:
                     self._wait_for_room(Portion(work, name))
                     work.tracker.less(open_ends)
-            if name in self._portions:
-                self._retry_at[name] = self._clock.monotonic()
+            self._portions.hurry(self._clock.monotonic(), name)
 
     def _retry_later(self) -> None:
         now = self._clock.monotonic()
@@ -361,7 +344,7 @@ class Processing:
         except OSError as error:
             # The disk, not the record: it is tried for ever.
             self._complaints.say("read", "otel-posthog: the spool cannot be read (%s)", type(error).__name__)
-            self._later.append((self._clock.monotonic() + _RETRY_INTERVAL, work))
+            self._later.append((self._clock.monotonic() + RETRY_INTERVAL, work))
         except Exception as error:  # noqa: BLE001 - an edge: a record that makes us fail costs itself alone
             work.attempts += 1
             self._books.add("processing_failures")
@@ -486,48 +469,25 @@ class Processing:
         """Puts a portion behind those of its project that wait already."""
         portion.work.tracker.more(1)
         portion.work.to_hand_out += 1
-        with self._changed:
-            waiting = self._portions.get(portion.project)
-            if waiting is None:
-                waiting = self._portions[portion.project] = deque()
-                self._retry_at[portion.project] = self._clock.monotonic() + _RETRY_INTERVAL
-            if waiting and portion.work.place is not None:
-                portion.stream = None  # memory is for the one that is next
-            waiting.append(portion)
-            self._portion_count += 1
+        self._portions.add(portion, self._clock.monotonic())
 
     def _retry_portions(self) -> None:
-        with self._changed:
-            moved, self._moved = self._moved, set()
-        now = self._clock.monotonic()
-        for name in moved:
-            if name in self._retry_at:
-                self._retry_at[name] = min(self._retry_at[name], now + _MOVED_PAUSE)
-        for name, at in list(self._retry_at.items()):
-            if at <= now:
-                self._retry_project(name)
+        for name in self._portions.due(self._clock.monotonic()):
+            self._retry_project(name)
 
     def _retry_project(self, name: str) -> None:
-        waiting = self._portions[name]
         project = self._project(name)
         for _ in range(_PORTIONS_AT_ONCE):
-            if not waiting:
+            portion = self._portions.first(name)
+            if portion is None:
                 break
-            portion = waiting[0]
             if not self._portion_ends(portion, project):
-                self._retry_at[name] = self._clock.monotonic() + _RETRY_INTERVAL
+                self._portions.tried(name, self._clock.monotonic(), room=False)
                 return
-            with self._changed:
-                waiting.popleft()
-                self._portion_count -= 1
+            self._portions.ended(name)
             portion.work.to_hand_out -= 1
             portion.work.tracker.less()
-        with self._changed:
-            if waiting:
-                self._retry_at[name] = self._clock.monotonic()
-            else:
-                del self._portions[name], self._retry_at[name]
-                self._moved.discard(name)
+        self._portions.tried(name, self._clock.monotonic(), room=True)
         if self.journal is not None:
             self.journal.wake()
 
@@ -620,27 +580,6 @@ class Processing:
     def _end(self, work: Work) -> None:
         now = self._clock.time()
         self._books.took("request_age", max(now - work.record.received_ns / 1e9, 0.0))
-        letters = self._burial.letters(work, sources=self._letters is not None and not self._letters.full)
-        self._keep(letters, work.place)
+        self._burial.bury(work)
         if work.attempt is not None and not work.abandoned:
             self.forwarding.end(work.attempt, len(work.tracker.losses))
-
-    def _keep(self, letters: Sequence[Letter], place: Place | None) -> None:
-        """Writes letters, and only then is the record at `place` done."""
-        journal, keep = self.journal, self._letters
-        if not letters:
-            if place is not None and journal is not None:
-                journal.done(place)
-        elif journal is None or keep is None:
-            for letter in letters:
-                self._books.add("dead_letters_not_kept", reason=letter.reason)
-        else:
-            journal.run(lambda: self._write(journal, keep, letters, place))
-
-    def _write(self, journal: Journal, keep: Letters, letters: Sequence[Letter], place: Place | None) -> None:
-        """On the disk's thread."""
-        if not keep.write(letters):
-            # The disk takes nothing now; the record stays in the journal meanwhile.
-            journal.run(lambda: self._write(journal, keep, letters, place), after=_LETTER_PAUSE)
-        elif place is not None:
-            journal.done(place)

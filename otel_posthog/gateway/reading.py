@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from otel_posthog.errors import OtelPosthogError
-from otel_posthog.gateway.burial import Everything, without_body
 from otel_posthog.gateway.inflate import Inflate
 from otel_posthog.gateway.intake_config import IntakeConfig
 from otel_posthog.gateway.journal.journal import Journal
@@ -13,6 +12,36 @@ from otel_posthog.gateway.journal.record import Record, decode
 from otel_posthog.gateway.parts import Prepare, Prepared, Projects
 from otel_posthog.gateway.work import Work
 from otel_posthog.model import Signal
+
+
+class Everything:
+    """`parts.Wanted` of a record of which nothing may be left out: its rules are not today's."""
+
+    @property
+    def everything(self) -> bool:
+        """See `parts.Wanted`."""
+        return True
+
+
+def without_body(record: Record, body: bytes = b"") -> Record:
+    """`record` with another body, or none; not compressed where there is one.
+
+    Args:
+        record: What everything else is taken from.
+        body: Its new body.
+    """
+    return Record(
+        kind=record.kind,
+        media_type=record.media_type,
+        body=body,
+        gzip=record.gzip and not body,
+        caller=record.caller,
+        received_ns=record.received_ns,
+        digests=record.digests,
+        content=record.content,
+        project=record.project,
+        origin=record.origin,
+    )
 
 
 class GoneError(OtelPosthogError):

@@ -141,7 +141,7 @@ class FullDisk(OsFiles):
 
 def test_a_letter_that_cannot_be_written_keeps_its_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A full disk when PostHog refuses an event: the record stays until the letter is written, and then goes."""
-    monkeypatch.setattr("otel_posthog.gateway.processing._LETTER_PAUSE", 0.02)
+    monkeypatch.setattr("otel_posthog.gateway.burial.LETTER_PAUSE", 0.02)
     rig = Rig(str(tmp_path / "spool"))
     rig.delivery.lost = {"bad": LossReason.REJECTED}
     rig.delivery.automatic = False

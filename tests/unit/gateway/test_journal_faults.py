@@ -271,7 +271,7 @@ def _inflated(record: records.Record) -> bytes:
 
 
 def _signals(body: bytes) -> Any:
-    from otel_posthog.gateway.burial import Everything
+    from otel_posthog.gateway.reading import Everything
 
     return prepare("traces", "application/x-protobuf", body, Everything()).signals()
 
