@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import selectors
+import signal
 import socket
 import subprocess
 import sys
@@ -282,7 +283,8 @@ class Supervisor:
                     codes[worker.number] = code
                     worker.process = None
             if all(worker.process is None for worker in self._all):
-                return 0 if not any(codes.values()) else 1
+                # One that was still loading has no handler yet: the signal itself ends it, and it had taken nothing.
+                return 0 if set(codes.values()) <= {0, -signal.SIGTERM} else 1
             if self.monotonic() >= deadline:
                 logger.error("otel-posthog gateway: a worker does not end and is killed; its spool is kept")
                 return 1
@@ -296,8 +298,6 @@ class Supervisor:
                     worker.process.send_signal(number)
 
     def _signal(self, name: str) -> None:
-        import signal
-
         number = getattr(signal, name, None)
         for worker in self._all:
             if worker.process is not None and number is not None:
@@ -315,8 +315,6 @@ class Supervisor:
 def _ending(code: int) -> str:
     if code >= 0:
         return f"exit code {code}"
-    import signal
-
     try:
         return signal.Signals(-code).name
     except ValueError:
