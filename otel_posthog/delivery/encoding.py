@@ -34,6 +34,10 @@ _MAX_DEPTH = 100
 _MAX_TIME_S = 253_402_300_799  # 9999-12-31T23:59:59Z: RFC 3339 has no later second.
 
 
+_ROOMY = 4_096
+"""Bytes of a text that may be left in a buffer of twice its size."""
+
+
 def choose_dumps(*, fast: bool = True) -> Dumps:
     """The best JSON encoder there is: orjson where installed (and `fast`), else the standard library's.
 
@@ -51,10 +55,13 @@ def choose_dumps(*, fast: bool = True) -> Dumps:
 
     def dumps_fast(value: object) -> bytes:
         try:
-            return encode(value, option=option)
+            text = encode(value, option=option)
         except (TypeError, ValueError):
             # Integers beyond 64 bits, keys that are not str, lone surrogates: the slow one decides.
             return dumps(value)
+        # orjson writes into 8 KiB and leaves all of it to the result: a queue of events would hold seven times what
+        # they are, in memory that is faulted in anew each time. With a copy the 8 KiB are the next event's too.
+        return b"%b" % text if len(text) < _ROOMY else text
 
     return dumps_fast
 

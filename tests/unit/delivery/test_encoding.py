@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import gzip
 import json
 import math
+import os
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timezone
@@ -172,3 +174,14 @@ def test_retry_after(header: str, seconds: float) -> None:
 def test_dumps_is_compact_utf8() -> None:
     """No spaces, no escapes that UTF-8 does not need."""
     assert dumps({"a": [1, "é"]}) == '{"a":[1,"é"]}'.encode()
+
+
+def test_what_waits_in_a_queue_takes_no_more_memory_than_it_has() -> None:
+    """orjson leaves eight KiB to a text of one; what is kept is a copy of the right size."""
+    usable = getattr(ctypes.CDLL(None), "malloc_usable_size", None)
+    if usable is None or os.environ.get("PYTHONMALLOC"):
+        pytest.skip("the allocator does not tell")
+    usable.argtypes, usable.restype = [ctypes.c_void_p], ctypes.c_size_t
+    text = FAST({f"property {number}": "value" for number in range(60)})
+
+    assert 1_000 < len(text) <= usable(id(text)) < 2 * len(text)
