@@ -292,7 +292,7 @@ class GatewayService:
         return self.projects.all()
 
     def _dead_threads(self) -> Sequence[str]:
-        return self.intake.status().dead_threads
+        return (*self.intake.status().dead_threads, *self.receivers.dead_threads())
 
     def _gauges(self) -> Gauges:
         status = self.intake.status()

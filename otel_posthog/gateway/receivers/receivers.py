@@ -81,6 +81,12 @@ class Receivers:
         if self._grpc is not None:
             self._grpc.start()
 
+    def dead_threads(self) -> tuple[str, ...]:
+        """Names of threads that were started and have ended; while it serves there should be none."""
+        thread = self._http._thread if self._http is not None else None
+        ended = thread is not None and thread.ident is not None and not thread.is_alive()
+        return (thread.name,) if thread is not None and ended else ()
+
     def reload_certificates(self) -> None:
         """Reads certificates now; they are also read when their files change.
 
