@@ -177,7 +177,7 @@ def test_dumps_is_compact_utf8() -> None:
 
 
 def test_what_waits_in_a_queue_takes_no_more_memory_than_it_has() -> None:
-    """orjson leaves eight KiB to a text of one; what is kept is a copy of the right size."""
+    """With orjson, which leaves eight KiB to a text of one: what is kept is a copy of the right size."""
     usable = getattr(ctypes.CDLL(None), "malloc_usable_size", None)
     if usable is None or os.environ.get("PYTHONMALLOC"):
         pytest.skip("the allocator does not tell")
