@@ -366,11 +366,11 @@ def discard(folder: str, ids: Sequence[str], files: Files) -> None:
         path = f"{folder}/{DEAD}/{worker}/{DISCARDED}"
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
+            give_to_owner(folder, handle)  # before its owner, who removes what he has followed, may know of it
             files.append(handle, "".join(f"{place}\n" for place in places).encode())
             files.sync(handle)
         finally:
             files.close(handle)
-        give_to_owner(folder, path)
         clock = SystemClock()
         letters = Letters(
             folder, worker, max_bytes=1 << 62, files=files, books=Books(), clock=clock, complaints=Complaints()
@@ -384,12 +384,12 @@ def discard(folder: str, ids: Sequence[str], files: Files) -> None:
             letters.close()
 
 
-def give_to_owner(folder: str, path: str) -> None:
+def give_to_owner(folder: str, path: str | int) -> None:
     """Gives what the superuser made in a spool to the spool's owner, who has to work with it.
 
     Args:
         folder: The spool.
-        path: The file or folder in it.
+        path: The file or folder in it, or a handle of it.
 
     Raises:
         OSError: It cannot be given away.
