@@ -49,7 +49,7 @@ class Spread:
         parts: dict[int, list[CaptureEvent]] = {}
         for event in events:
             parts.setdefault(lane_of(event, len(self.lanes)), []).append(event)
-        weight = sum(map(weigh, events))
+        weight = sum(event.weight or weigh(event) for event in events)
         part_receipt = None if receipt is None else _Part(receipt)
         with self._lock:  # between the look for room and the last lane nobody else may take it
             waiting, size = map(sum, zip(*(lane.waiting() for lane in self.lanes), strict=True))
