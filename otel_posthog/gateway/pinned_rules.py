@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import secrets
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,8 @@ from otel_posthog.rules.engine import RuleSet
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}\Z")
 _MAX_BYTES: Final = 16 * 1024 * 1024
+_MAX_KNOWN: Final = 64
+"""Rule sets that are kept compiled."""
 
 
 class PinnedRules:
@@ -37,7 +40,9 @@ class PinnedRules:
     def __init__(self, spool: str, *, complaints: Complaints | None = None) -> None:
         self._folder = Path(spool) / RULES if spool else None
         self._complaints = complaints or Complaints()
-        self._known: dict[str, RuleSet] = {"": RuleSet()}
+        self._none = RuleSet()
+        self._known: dict[str, RuleSet] = {}
+        self._lock = threading.Lock()
 
     def keep(self, projects: Iterable[ProjectSettings]) -> None:
         """Keeps the rules of `projects` before anything is accepted under them.
@@ -47,11 +52,11 @@ class PinnedRules:
         """
         for project in projects:
             digest = project.rules.digest
-            if digest in self._known:
+            if not digest or digest in self._known:
                 continue
-            if self._folder is not None and digest:
+            if self._folder is not None:
                 self._write(self._folder, digest, project.documents)
-            self._known[digest] = project.rules
+            self._remember(digest, project.rules)
 
     def rules(self, project: str, digest: str) -> RuleSet | None:
         """The rules of `digest`; `None`, and a warning, where they are not known any more.
@@ -60,7 +65,7 @@ class PinnedRules:
             project: Whose they were, for the warning.
             digest: Of the rules.
         """
-        found = self._known.get(digest)
+        found = self._known.get(digest) if digest else self._none
         if found is not None:
             return found
         try:
@@ -76,8 +81,15 @@ class PinnedRules:
                 why,
             )
             return None
-        self._known[digest] = found
+        self._remember(digest, found)
         return found
+
+    def _remember(self, digest: str, rules: RuleSet) -> None:
+        with self._lock:
+            # Only what is compiled is forgotten: its file stays.
+            while len(self._known) >= _MAX_KNOWN:
+                del self._known[next(iter(self._known))]
+            self._known[digest] = rules
 
     def _read(self, digest: str) -> str:
         if self._folder is None or not _DIGEST.match(digest):
@@ -90,7 +102,8 @@ class PinnedRules:
         with contextlib.suppress(OSError):
             if path.read_text(encoding="utf-8") == documents:
                 return
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for each in (*reversed(folder.parents), folder):
+            each.mkdir(mode=0o700, exist_ok=True)  # `parents=True` would leave the spool itself open to others
         draft = folder / f".{digest}.{os.getpid()}-{secrets.token_hex(4)}"
         try:
             handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -451,6 +451,25 @@ def test_the_environment_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "mode", "url"),
+    [
+        ("http://127.0.0.1:8765/i", "", "http://127.0.0.1:8765"),  # as `otel-posthog emulator` prints it
+        ("https://us.i.posthog.com/i", "", "https://us.i.posthog.com"),
+        ("https://us.posthog.com", "collector", "https://us.i.posthog.com"),
+        ("https://ph.example.com/i", "direct", "https://ph.example.com"),
+    ],
+)
+def test_the_endpoint_of_the_environment(endpoint: str, mode: str, url: str) -> None:
+    """It is where events go, whatever mode a process would have: a gateway delivers."""
+    environ = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+        "OTEL_EXPORTER_OTLP_TOKEN": KEY,
+        "OTEL_POSTHOG_MODE": mode,
+    }
+    assert load_gateway_settings("", environ).projects[0].lane == Lane(Mode.DIRECT, url, Secret(KEY))
+
+
+@pytest.mark.parametrize(
     ("environ", "what"),
     [
         ({}, "OTEL_EXPORTER_OTLP_ENDPOINT is not set"),
