@@ -6,6 +6,7 @@ nothing is counted twice there.
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import signal
@@ -14,14 +15,19 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otel_posthog.delivery.spool import Spool
+from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.emulator import Emulator, Fault
+from otel_posthog.gateway.inbound import PROTOBUF
+from otel_posthog.gateway.journal.record import Record, encode
 from tests.fixtures.gateway_intake import START_NS, spans, until
 
 ENTRY = Path(__file__).parent / "gateway_under_fire.py"
@@ -34,7 +40,8 @@ POINTS = ("write", "sync", "synced", "cursor")
 class Gateway:
     """One gateway, one life after the other, on one port and one spool."""
 
-    def __init__(self, url: str, spool: Path, log: Path) -> None:
+    def __init__(self, url: str, spool: Path, log: Path, options: Sequence[str] = ()) -> None:
+        self.options = options
         self.url = url
         self.spool = spool
         self.log = log
@@ -55,7 +62,7 @@ class Gateway:
         options = ["--http", f"127.0.0.1:{self.port}", "--grpc", "off", "--admin", "off", "--spool", str(self.spool)]
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, str(ENTRY), *options, "--workers", "1"],
+                [sys.executable, str(ENTRY), *options, "--workers", "1", *self.options],
                 env=environment, stdout=log, stderr=log, cwd=Path.cwd(),
             )  # fmt: skip
         self.process = process
@@ -206,6 +213,55 @@ def test_two_hundred_kills_under_load(emulator: Emulator, tmp_path: Path) -> Non
     """Row 12 at length: two hundred kills, while the server has its own troubles."""
     emulator.script(Fault("status", status=503, probability=0.1), Fault("lose_answer", probability=0.05), seed=3)
     under_fire(emulator, tmp_path, kills=200, seed=200)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+def test_a_start_with_a_full_spool(emulator: Emulator, tmp_path: Path) -> None:
+    """Row 12: with 1 GiB in the spool it serves within 5 s, takes further requests, and its memory stays bounded."""
+    emulator.script(Fault("status", status=503))
+    spool = Spool(str(tmp_path / "spool"), OsFiles(), max_bytes=2 << 30, now_ns=time.time_ns, name="0")
+    padding = random.Random(1).randbytes(150_000).hex()
+    body = gzip.compress(spans(0, 50, size=1_000) + padding_span(padding), compresslevel=1)
+    record = encode(Record("traces", PROTOBUF, body, gzip=True))
+    while spool.size < 1 << 30:
+        spool.append([record] * max(4 * 1024 * 1024 // len(record), 1))
+    spool.close()
+    gateway = Gateway(
+        emulator.url, tmp_path / "spool", tmp_path / "gateway.log", options=["--config", str(roomy(tmp_path))]
+    )
+    began = time.monotonic()
+    process = gateway.start()
+    took = time.monotonic() - began
+    try:
+        oracle = Oracle(gateway.port)
+        oracle.start()
+        assert until(lambda: len(oracle.acknowledged) > 5_000, 60)
+        oracle.stop()
+        status = Path(f"/proc/{process.pid}/status").read_text()
+        peak = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) // 1024
+        print(f"served after {took:.2f} s, peak {peak} MiB")
+        assert took < 5
+        assert peak < 400, f"{peak} MiB"
+    finally:
+        gateway.kill()
+
+
+def padding_span(text: str) -> bytes:
+    """A request with one untagged span that does not compress."""
+    request = ExportTraceServiceRequest()
+    span = request.resource_spans.add().scope_spans.add().spans.add()
+    span.name = "padding"
+    pair = span.attributes.add()
+    pair.key, pair.value.string_value = "padding", text
+    return request.SerializeToString()
+
+
+def roomy(folder: Path) -> Path:
+    """A configuration whose spool has room for more than 1 GiB."""
+    path = folder / "bridge.yaml"
+    path.write_text("spool:\n  max_bytes: 2147483648\n")
+    return path
 
 
 @pytest.mark.timeout(120)
