@@ -128,10 +128,13 @@ collector-kubernetes: #: what the Kubernetes manifests are checked with (needs G
 	@collector/kubernetes/build.sh $(CACHE)/kubernetes
 .PHONY: promtool
 promtool: #: Prometheus' checker for the alert rules, built from Go modules
-	@tests/tools/promtool/build.sh $(CACHE)/promtool
+	@tests/tools/build.sh promtool github.com/prometheus/prometheus/cmd/promtool promtool $(CACHE)/promtool
 .PHONY: compose-check
 compose-check: #: the loader of docker compose, for the tests, built from Go modules
-	@tests/tools/compose/build.sh $(CACHE)/compose
+	@tests/tools/build.sh compose . compose-check $(CACHE)/compose
+.PHONY: dockerfile-check
+dockerfile-check: #: BuildKit's parser and linter, for the tests, built from Go modules
+	@tests/tools/build.sh dockerfile . dockerfile-check $(CACHE)/dockerfile
 
 .PHONY: lock
 lock: $(UV) #: write the hash-pinned requirements anew

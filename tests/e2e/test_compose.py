@@ -18,7 +18,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.fixtures.collector import CACHE, find_binary, free_ports
+from tests.fixtures.built_tools import compose_check, dockerfile_check
+from tests.fixtures.collector import find_binary, free_ports
+
+__all__ = ["compose_check", "dockerfile_check"]
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -107,18 +110,21 @@ def test_no_two_services_disagree_about_a_token() -> None:
     assert environment["collector"]["GATEWAY_TOKEN"] == environment["gateway"]["GATEWAY_TOKEN"]
 
 
-def test_compose_itself_accepts_the_file() -> None:
-    """Schema, merges, references and interpolation, by the loader that `docker compose` uses (`make compose-check`)."""
-    path = CACHE / "compose" / "compose-check"
-    if not os.access(path, os.X_OK):
-        reason = f"there is no {path}: run `make compose-check` first (needs Go)"
-        if os.environ.get("OTEL_POSTHOG_REQUIRE_ALL") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    done = subprocess.run([path, ROOT / "docker-compose.yml"], capture_output=True, text=True, timeout=60, check=False)
+def test_compose_itself_accepts_the_file(compose_check: Path) -> None:
+    """Schema, merges, references and interpolation, by the loader that `docker compose` uses."""
+    done = subprocess.run(
+        [compose_check, ROOT / "docker-compose.yml"], capture_output=True, text=True, timeout=60, check=False
+    )
 
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == sorted(SERVICES)
+
+
+def test_buildkit_accepts_the_inline_image(dockerfile_check: Path) -> None:
+    """BuildKit's own parser and linter have nothing to say."""
+    done = subprocess.run([dockerfile_check], input=BUILD, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 # --- its commands, as local processes --------------------------------------------------------------------------------

@@ -29,7 +29,10 @@ from pathlib import Path
 import pytest
 
 from otel_posthog.emulator import Emulator
+from tests.fixtures.built_tools import dockerfile_check
 from tests.fixtures.collector import free_ports
+
+__all__ = ["dockerfile_check"]
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCKERFILE = (ROOT / "collector" / "Dockerfile").read_text(encoding="utf-8")
@@ -60,6 +63,13 @@ def environment() -> dict[str, str]:
     """The variables of the last stage."""
     pairs = (word.split("=", 1) for rest in (r for k, r in final() if k == "ENV") for word in shlex.split(rest))
     return {name: text.replace("$PATH", "/usr/local/bin:/usr/bin:/bin") for name, text in pairs}
+
+
+def test_buildkit_accepts_the_file(dockerfile_check: Path) -> None:
+    """BuildKit's own parser and linter have nothing to say, and would: a wrong flag is found."""
+    for text, code in ((DOCKERFILE, 0), (DOCKERFILE.replace("--interval=", "--interva="), 1)):
+        done = subprocess.run([dockerfile_check], input=text, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == code, done.stderr
 
 
 def test_bases_are_pinned_and_of_one_kind() -> None:

@@ -14,7 +14,7 @@ import yaml
 from otel_posthog.gateway.admin import names
 from otel_posthog.observe.metrics import METRICS
 from tests.docs.links import anchors
-from tests.fixtures.prometheus import promtool
+from tests.fixtures.built_tools import promtool
 
 __all__ = ["promtool"]
 

@@ -19,7 +19,7 @@ from otel_posthog.gateway.admin.server import AdminServer
 from otel_posthog.gateway.books import BUCKETS
 from otel_posthog.model import LossReason
 from otel_posthog.observe.metrics import METRICS, Instrument, Metric
-from tests.fixtures.prometheus import promtool
+from tests.fixtures.built_tools import promtool
 
 __all__ = ["promtool"]
 
