@@ -190,7 +190,11 @@ def test_killed_collector_loses_nothing_acknowledged(kills: int, collector_binar
         assert oracle.send() == 200
         assert len(oracle.acknowledged) > 100
         gateway.start()
-        gateway.wait(lambda: oracle.met_by(gateway))
+        try:
+            gateway.wait(lambda: oracle.met_by(gateway), 30 + kills)
+        except AssertionError:
+            missing = sorted(oracle.acknowledged - {span.name for span in gateway.spans})
+            raise AssertionError(f"{len(missing)} of {len(oracle.acknowledged)}: {missing[:40]}") from None
     names = [span.name for span in gateway.spans]
     # What arrives twice is one event: the gateway makes its uuid of trace and span.
     assert oracle.acknowledged <= set(names) <= oracle.acknowledged | set(oracle.refused)
