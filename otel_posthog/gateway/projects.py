@@ -237,7 +237,7 @@ class ProjectsFromSettings:
             self._pins.keep(settings.projects)
             old = {project.name: project for project in self._routes.projects}
             live: dict[str, LiveProject] = {}
-            retired: list[tuple[str, Delivery, float]] = []
+            retired: list[tuple[LiveProject, Delivery, float]] = []
             for each in settings.projects:
                 project = old.pop(each.name, None)
                 if project is None:
@@ -248,12 +248,12 @@ class ProjectsFromSettings:
                 replaced = project.change(each, self._delivery(each) if elsewhere else None)
                 if replaced is not None:
                     # Not long: a key that was revoked takes nothing, and the new delivery waits for what is left.
-                    retired.append((each.name, replaced, min(settings.drain_timeout, _HAND_OVER)))
+                    retired.append((project, replaced, min(settings.drain_timeout, _HAND_OVER)))
             self._routes = self._arrange(settings, live)
             gone = old.values()
-            retired.extend((each.name, each.bridge.load().delivery, settings.drain_timeout) for each in gone)
-        for name, delivery, timeout in retired:
-            _retire(name, delivery, timeout, redeliver)
+            retired.extend((each, each.bridge.load().delivery, settings.drain_timeout) for each in gone)
+        for project, delivery, timeout in retired:
+            _retire(project, delivery, timeout, redeliver)
 
     def shutdown(self, timeout: float) -> None:
         """Ends every delivery within `timeout` seconds, all at the same time; what is left, its keeper still has."""
@@ -291,14 +291,15 @@ def _delivers_elsewhere(old: ProjectSettings, new: ProjectSettings) -> bool:
     return (old.lane, old.delivery, old.senders) != (new.lane, new.delivery, new.senders)
 
 
-def _retire(name: str, delivery: Delivery, timeout: float, redeliver: Callable[[str], object]) -> None:
+def _retire(project: LiveProject, delivery: Delivery, timeout: float, redeliver: Callable[[str], object]) -> None:
     """Ends a former delivery beside the running ones."""
 
     def retire() -> None:
         delivery.shutdown(timeout)
-        redeliver(name)
+        project.bridge.load().policy.doubt()
+        redeliver(project.name)
 
-    threading.Thread(target=retire, name=f"otel-posthog-retire-{name}", daemon=True).start()
+    threading.Thread(target=retire, name=f"otel-posthog-retire-{project.name}", daemon=True).start()
 
 
 __all__ = ["LiveProject", "ProjectsFromSettings"]

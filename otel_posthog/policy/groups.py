@@ -59,6 +59,10 @@ class GroupsOnce:
         else:
             self._sent.put(group, known, now)
 
+    def doubt(self) -> None:
+        """What was sent may not have arrived: all of it is news again."""
+        self._sent.clear()
+
 
 def _read(event: CaptureEvent) -> tuple[_Group, Mapping[str, JsonValue]]:
     properties = event.properties

@@ -47,9 +47,10 @@ class Policy:
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._removed: dict[DropReason, int] = {}
+        self._groups = GroupsOnce(capacity=limits.groups, window=limits.groups_window)
         self._steps: tuple[Step, ...] = (
             ExceptionsOnce(capacity=limits.exceptions, window=limits.exceptions_window),
-            GroupsOnce(capacity=limits.groups, window=limits.groups_window),
+            self._groups,
         )
         self.stateful = frozenset(name for step in self._steps for name in step.events)
         """Names of the events that policy has an opinion on; all others are admitted, and need no commit."""
@@ -79,6 +80,14 @@ class Policy:
         """Events that were removed from decisions so far, by reason."""
         with self._lock:
             return dict(self._removed)
+
+    def doubt(self) -> None:
+        """What was committed may never arrive: its delivery has ended, and the signals are handed in again.
+
+        Exceptions are remembered all the same: of one that was taken its own carrier is admitted again.
+        """
+        with self._lock:
+            self._groups.doubt()
 
     def after_fork(self) -> None:
         """To be called in the child of a fork: another thread of the parent may have held the lock.

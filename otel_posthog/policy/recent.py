@@ -50,5 +50,9 @@ class Recent(Generic[K, V]):
         """Removes `key` if it is there."""
         self._entries.pop(key, None)
 
+    def clear(self) -> None:
+        """Forgets everything."""
+        self._entries.clear()
+
     def __len__(self) -> int:
         return len(self._entries)

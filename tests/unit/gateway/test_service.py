@@ -143,7 +143,8 @@ def test_a_revoked_key_and_its_successor(serve: Serve, posthog: Emulator, tmp_pa
     service = serve(document)
     watch = Watch(service.settings.files)
     posthog.script(Fault(action="status", status=401))
-    assert post(http(service), otlp("kept")) == (200, {})
+    group = {"posthog.groups.company": "acme", "posthog.group_set.company.plan": "pro"}
+    assert post(http(service), otlp("kept", **group)) == (200, {})
     wait_until(lambda: admin(door(service), "/readyz")[0] == 503)
     assert "PostHog takes nothing" in admin(door(service), "/readyz?verbose")[1]
     assert not watch.changed()
@@ -154,7 +155,7 @@ def test_a_revoked_key_and_its_successor(serve: Serve, posthog: Emulator, tmp_pa
     assert settings.projects[0].lane.token.reveal() == "phc_world_key_two_"
     wait_until(lambda: not any("retire" in thread.name for thread in threading.enumerate()))
     posthog.script()
-    posthog.wait_for(lambda emulator: names(emulator, "phc_world_key_two_") == ["kept"])
+    posthog.wait_for(lambda emulator: names(emulator, "phc_world_key_two_") == ["$groupidentify", "kept"])
     wait_until(lambda: admin(door(service), "/readyz")[0] == 200)
     assert service.stop(10.0)
 

@@ -102,6 +102,17 @@ def test_a_refused_update_is_sent_again() -> None:
     assert send(policy, group({"plan": "pro"}))
 
 
+def test_what_may_not_have_arrived_is_news_again() -> None:
+    """After its delivery was replaced an update that was taken is handed in once more, and must pass."""
+    policy = Policy()
+    update = group({"plan": "pro"})
+
+    assert send(policy, update) == [update]
+    policy.doubt()
+    assert send(policy, update) == [update]
+    assert send(policy, update) == []
+
+
 def test_groups_beyond_the_capacity_are_forgotten() -> None:
     """The least recently changed first."""
     policy = Policy(limits=PolicyLimits(groups=2))
