@@ -37,6 +37,7 @@ if [ ! -x "$built/$name" ]; then
         echo "Installing the OpenTelemetry Collector builder $builder_version …"
         GOBIN=$cache/bin go install "go.opentelemetry.io/collector/cmd/builder@$builder_version"
         mv "$cache/bin/builder" "$builder"
+        rmdir "$cache/bin"
     fi
     echo "Building $name $version (some minutes the first time) …"
     work=$(mktemp -d "$cache/building.XXXXXX")
