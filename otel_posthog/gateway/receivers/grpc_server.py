@@ -186,6 +186,7 @@ class _Handlers:
         # Of whatever is put into it, the first counts: the answer, or word that nobody waits for one any more.
         waiting: SimpleQueue[Answer | None] = SimpleQueue()
         if not context.add_callback(lambda: waiting.put(None)):
+            self._desk.answered(kind, "gone")
             return None
         with self._waiting.one(waiting):
             self._desk.receive(kind, PROTOBUF, body, body.startswith(_GZIP), caller, waiting.put)

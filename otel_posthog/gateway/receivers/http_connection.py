@@ -173,6 +173,9 @@ class Connection(asyncio.BufferedProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._deadline is None or self._why != "deadline_header":
+            # It came with the end of the one before it.
+            self._wait(self._settings.header_timeout, "deadline_header")
         self._in_message = True
         self._in_body = False
         self._current = None

@@ -422,7 +422,8 @@ def test_what_is_no_http(start: Start, data: bytes) -> None:
 
 
 @pytest.mark.row(35)
-def test_no_bytes_make_it_fail(start: Start) -> None:
+@pytest.mark.parametrize("examples", [150, pytest.param(200_000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])])
+def test_no_bytes_make_it_fail(start: Start, examples: int) -> None:
     """Any request line, headers and body: 2xx or 4xx, never another 5xx than 503, and nobody else notices."""
     rig = start(max_body=3000, max_header=3000, header_timeout=0.3, body_timeout=0.3)
     words = st.one_of(
@@ -438,7 +439,7 @@ def test_no_bytes_make_it_fail(start: Start) -> None:
         st.text("abc-:", max_size=10),
     )
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
     @given(
         st.sampled_from(["POST", "GET", "PUT", "post", ""]),
         words,

@@ -71,6 +71,21 @@ def test_silent_peers_are_closed(start: Start, sent: bytes) -> None:
 
 
 @pytest.mark.row(38)
+@pytest.mark.parametrize("answer", [OK, None], ids=["answered at once", "answered later"])
+def test_half_a_request_behind_a_whole_one(start: Start, answer: Any) -> None:
+    """It has the same deadline, though it came with the one before it."""
+    rig = start(FakeIntake(answer), header_timeout=0.3)
+    with Raw(rig.http) as client:
+        client.send(request(body=b"x") + b"POST /v1/tra")
+        if answer is None:
+            assert rig.intake.arrived.acquire(timeout=20)
+            rig.intake.unanswered[0](OK)
+        assert client.reply().status == 200
+        assert client.closed()
+    assert rig.books.count("receiver_refused", why="deadline_header") == 1
+
+
+@pytest.mark.row(38)
 def test_idle_connections_are_closed_after_a_while(start: Start) -> None:
     """Quiet ones are no fault of anybody's: nothing is counted."""
     rig = start(idle_timeout=0.2)
