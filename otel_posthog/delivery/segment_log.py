@@ -372,19 +372,15 @@ class SegmentLog:
 
     def _count(self, segment: _Segment) -> int:
         """Records that are not done, without their payload; damage ends the count."""
-        done = sum(1 for _ in segment.done)
-        path = self._path(segment.number)
-        count, at = 0, segment.done_to
-        while at + _HEAD.size <= segment.size:
-            head = self._files.read(path, at, _HEAD.size)
-            if len(head) < _HEAD.size:
-                break
-            mark, length, *_ = _HEAD.unpack(head)
+        data = self._files.read(self._path(segment.number), segment.done_to, segment.size - segment.done_to)
+        count = at = 0
+        while at + _HEAD.size <= len(data):
+            mark, length, *_ = _HEAD.unpack_from(data, at)
             if mark != MARK:
                 break
             count += 1
             at += _HEAD.size + length
-        return max(count - done, 0)
+        return max(count - len(segment.done), 0)
 
     def _reading(self) -> _Segment | None:
         """The segment to read from; goes on to the next one at an end."""

@@ -22,11 +22,12 @@ import json
 import os
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import groupby
 from typing import Any, Final, cast
 
 from otel_posthog.delivery.clock import SystemClock
 from otel_posthog.delivery.protocols import Clock
-from otel_posthog.delivery.segment_log import Position, SegmentLog, SpoolFullError
+from otel_posthog.delivery.segment_log import Position, Record, SegmentLog, SpoolFullError
 from otel_posthog.delivery.spool_files import Files
 from otel_posthog.gateway.books import Books
 from otel_posthog.gateway.journal import record as records
@@ -39,6 +40,19 @@ VERSION: Final = 1
 DISCARDED: Final = "discarded"
 MAX_NOTE: Final = 500
 _FRAME: Final = struct.Struct("<BI")
+
+_REASONS: Final = (
+    "",
+    "rejected",
+    "dropped_by_server",
+    "encode",
+    "unreadable",
+    "unreadable_items",
+    "unrouted",
+    "failed",
+    "crashed",
+)
+"""The log's own mark of a letter is its place in here, so that a start need not read each letter. Append only."""
 
 
 @frozen
@@ -214,7 +228,7 @@ class Letters:
             self._lock, self._log = lock, log
             while found := log.read(256, 8 * 1024 * 1024):
                 for record in found:
-                    self._note(record.position, _reason_of(record.payload))
+                    self._note(record.position, _reason_of(record))
         except OSError:
             self._files.close(lock)
             self._lock = self._log = None
@@ -243,23 +257,27 @@ class Letters:
                 self._has_no_room(letter.reason)
             else:
                 kept.append((letter, data))
-        if not kept:
-            return True
-        try:
-            positions = log.append([data for _, data in kept], time_ns=int(self._clock.time() * 1e9))
-        except SpoolFullError:
-            for letter, _ in kept:
-                self._has_no_room(letter.reason)
-            return True
-        self.full = False
-        for (letter, _), position in zip(kept, positions, strict=True):
-            self._note(position, letter.reason)
-            self._books.add("dead_letters", reason=letter.reason)
-        reasons = ", ".join(sorted({letter.reason for letter, _ in kept}))
-        self._complaints.say(
-            f"letters {reasons}", "otel-posthog: dead letters were written (%s): see `otel-posthog spool list`", reasons
-        )
+        # Nearly always of one reason: one write for each.
+        kept.sort(key=lambda each: each[0].reason)
+        for reason, group in groupby(kept, key=lambda each: each[0].reason):
+            self._append(log, reason, [data for _, data in group])
         return True
+
+    def _append(self, log: SegmentLog, reason: str, datas: Sequence[bytes]) -> None:
+        kind = _REASONS.index(reason) if reason in _REASONS else 0
+        try:
+            positions = log.append(datas, kind=kind, time_ns=int(self._clock.time() * 1e9))
+        except SpoolFullError:
+            for _ in datas:
+                self._has_no_room(reason)
+            return
+        self.full = False
+        for position in positions:
+            self._note(position, reason)
+        self._books.add("dead_letters", len(positions), reason=reason)
+        self._complaints.say(
+            f"letters {reason}", "otel-posthog: dead letters were written (%s): see `otel-posthog spool list`", reason
+        )
 
     def _has_no_room(self, reason: str) -> None:
         self.full = True
@@ -377,6 +395,8 @@ def discard(folder: str, ids: Sequence[str], files: Files) -> None:
         )
         try:
             letters.open()  # follows what was written above
+            for name in files.names(f"{folder}/{DEAD}/{worker}"):
+                give_to_owner(folder, f"{folder}/{DEAD}/{worker}/{name}")
         except OSError as error:
             if error.errno != errno.EBUSY:  # a gateway runs, and follows within seconds
                 raise
@@ -410,8 +430,10 @@ def _discarded(files: Files, path: str) -> Iterator[tuple[int, int]]:
             yield int(segment), int(start)
 
 
-def _reason_of(payload: bytes) -> str:
+def _reason_of(record: Record) -> str:
+    if 0 < record.kind < len(_REASONS):
+        return _REASONS[record.kind]
     try:
-        return decode(payload).reason
+        return decode(record.payload).reason
     except (records.UnknownVersionError, records.BrokenRecordError):
         return "unknown"

@@ -38,7 +38,7 @@ from otel_posthog.gateway.journal.journal import Journal
 from otel_posthog.gateway.journal.strikes import Strikes
 from otel_posthog.gateway.parts import Prepare, Project, Projects
 from otel_posthog.gateway.portions import RETRY_INTERVAL, Portions
-from otel_posthog.gateway.reading import GoneError, Reader
+from otel_posthog.gateway.reading import GoneError, Reader, without_body
 from otel_posthog.gateway.work import EventsReceipt, Portion, Tracker, Work
 from otel_posthog.model import Signal
 from otel_posthog.observe.log import Complaints
@@ -467,8 +467,11 @@ class Processing:
 
     def _wait_for_room(self, portion: Portion) -> None:
         """Puts a portion behind those of its project that wait already."""
-        portion.work.tracker.more(1)
-        portion.work.to_hand_out += 1
+        work = portion.work
+        work.tracker.more(1)
+        work.to_hand_out += 1
+        if work.place is not None:
+            work.record, work.prepared = without_body(work.record), None  # it is on disk
         self._portions.add(portion, self._clock.monotonic())
 
     def _retry_portions(self) -> None:

@@ -24,7 +24,7 @@ class Everything:
 
 
 def without_body(record: Record, body: bytes = b"") -> Record:
-    """`record` with another body, or none; not compressed where there is one.
+    """`record` with another body, or none, and without its origin; not compressed where there is one.
 
     Args:
         record: What everything else is taken from.
@@ -40,7 +40,6 @@ def without_body(record: Record, body: bytes = b"") -> Record:
         digests=record.digests,
         content=record.content,
         project=record.project,
-        origin=record.origin,
     )
 
 
