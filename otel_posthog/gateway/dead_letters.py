@@ -251,9 +251,12 @@ class Letters:
         log = self._log
         assert log is not None
         kept: list[tuple[Letter, bytes]] = []
+        sizes = dict(self._sizes)
         for letter in letters:
             data = encode(letter)
-            if self._sizes.get(letter.reason, 0) + len(data) > self._max_bytes // 2:
+            sizes[letter.reason] = sizes.get(letter.reason, 0) + len(data)
+            if sizes[letter.reason] > self._max_bytes // 2:
+                sizes[letter.reason] -= len(data)
                 self._has_no_room(letter.reason)
             else:
                 kept.append((letter, data))

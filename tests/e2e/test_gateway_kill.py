@@ -201,12 +201,14 @@ def under_fire(emulator: Emulator, tmp_path: Path, kills: int, seed: int) -> Non
         gateway.kill()
 
 
+@pytest.mark.row(12, 53)
 @pytest.mark.timeout(300)
 def test_twenty_kills_under_load(emulator: Emulator, tmp_path: Path) -> None:
     """Row 12: 2,000 spans a second, twenty kills at seeded random moments."""
     under_fire(emulator, tmp_path, kills=20, seed=12)
 
 
+@pytest.mark.row(12)
 @pytest.mark.soak
 @pytest.mark.timeout(1_800)
 def test_two_hundred_kills_under_load(emulator: Emulator, tmp_path: Path) -> None:
@@ -215,6 +217,7 @@ def test_two_hundred_kills_under_load(emulator: Emulator, tmp_path: Path) -> Non
     under_fire(emulator, tmp_path, kills=200, seed=200)
 
 
+@pytest.mark.row(12)
 @pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_start_with_a_full_spool(emulator: Emulator, tmp_path: Path) -> None:
@@ -264,6 +267,7 @@ def roomy(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.row(12)
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_each_named_point(emulator: Emulator, tmp_path: Path, point: str) -> None:

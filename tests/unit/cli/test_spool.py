@@ -62,6 +62,7 @@ def listed(rig: Rig, capsys: pytest.CaptureFixture[str], *words: str) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.row(42)
 def test_list_for_people(rig: Rig, sick: HeldDelivery, capsys: pytest.CaptureFixture[str]) -> None:
     """What waits by folder, dead letters by reason and project, what each reason means; one escaped line for each."""
     died(rig, rig.start())
@@ -94,6 +95,7 @@ def test_list_for_machines(rig: Rig, sick: HeldDelivery, capsys: pytest.CaptureF
     assert [(each["name"], each["records"]) for each in listed(rig, capsys)["folders"]] == [("0", 1)]
 
 
+@pytest.mark.row(42)
 def test_show(rig: Rig, sick: HeldDelivery, capsys: pytest.CaptureFixture[str]) -> None:
     """A letter with its event and the item it was made from; a waiting record with its items; nothing acts on the
     terminal.

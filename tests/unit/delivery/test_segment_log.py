@@ -41,6 +41,7 @@ def filled(folder: Path, count: int = 30) -> list[bytes]:
     return payloads
 
 
+@pytest.mark.row(50)
 def test_a_segment_of_another_format_is_left_alone(tmp_path: Path) -> None:
     """A newer version's segment is neither read nor removed, even where everything else is done."""
     folder = tmp_path / "log"
@@ -62,6 +63,7 @@ def test_a_segment_of_another_format_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in folder.glob("*.log")] == ["00000001.log"]
 
 
+@pytest.mark.row(14)
 def test_a_number_is_never_used_twice(tmp_path: Path) -> None:
     """A cursor that outlived its segment (the process died between two removals) never skips what comes later."""
     folder = tmp_path / "log"
@@ -76,6 +78,7 @@ def test_a_number_is_never_used_twice(tmp_path: Path) -> None:
     assert [path.name for path in folder.glob("*.log")] == ["00000002.log"]
 
 
+@pytest.mark.row(14)
 def test_a_cursor_beyond_the_end_is_not_believed(tmp_path: Path) -> None:
     """A power cut shortened the segment below its cursor: what is left is read again."""
     folder = tmp_path / "log"
@@ -91,6 +94,7 @@ def test_a_cursor_beyond_the_end_is_not_believed(tmp_path: Path) -> None:
     assert everything(opened(folder)) == [b"a" * 100, b"b" * 100]
 
 
+@pytest.mark.row(14)
 def test_a_segment_that_is_deleted_costs_itself_alone(tmp_path: Path) -> None:
     """Before the start, or under a reader's hands: it is counted, and reading goes on behind it, once."""
     folder = tmp_path / "log"
@@ -124,6 +128,7 @@ class BadBlock(OsFiles):
         return super().read(path, offset, size)
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize(("failures", "missing"), [(2, False), (1_000, True)])
 def test_a_segment_that_cannot_be_read(tmp_path: Path, failures: int, missing: bool) -> None:
     """An error that passes costs nothing; one that stays is passed over after a few attempts, and the file is kept."""

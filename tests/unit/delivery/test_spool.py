@@ -172,6 +172,7 @@ def fresh(folder: str, max_bytes: int = MB) -> SegmentLog:
 PAYLOADS = [b"record-%d-" % number + bytes(range(256)) * (number % 3) for number in range(12)]
 
 
+@pytest.mark.row(14)
 def test_a_tail_torn_at_every_byte(tmp_path: Path) -> None:
     """Cut anywhere, a log gives every record that is whole, and goes on after it."""
     whole = MAGIC + b"".join(pack(payload, 0, 1) for payload in PAYLOADS[:4])
@@ -190,6 +191,7 @@ def test_a_tail_torn_at_every_byte(tmp_path: Path) -> None:
         log.close()
 
 
+@pytest.mark.row(14)
 @settings(max_examples=300, deadline=None)
 @given(at=st.integers(0, 4000), bit=st.integers(0, 7))
 def test_a_flipped_bit_costs_one_record(at: int, bit: int, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -207,6 +209,7 @@ def test_a_flipped_bit_costs_one_record(at: int, bit: int, tmp_path_factory: pyt
     assert log.damaged == len(missing)
 
 
+@pytest.mark.row(14)
 @pytest.mark.parametrize("cursor", [b"", b"garbage", b"\0" * 20, b"\xff" * 20, b"x" * 100])
 def test_a_cursor_that_is_wrong_means_reading_again(tmp_path: Path, cursor: bytes) -> None:
     """Without a usable cursor everything is read once more; nothing is skipped."""

@@ -162,6 +162,7 @@ def test_a_letter_that_cannot_be_written_keeps_its_record(tmp_path: Path, monkey
     assert list((Path(rig.folder) / "0").glob("*.log")) == []
 
 
+@pytest.mark.row(41)
 def test_no_secret_and_no_key_is_in_any_file(tmp_path: Path) -> None:
     """What a record says of its caller is the name of the credential; the key is in the project's configuration."""
     rig = Rig(str(tmp_path / "spool"))

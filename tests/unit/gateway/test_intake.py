@@ -53,6 +53,7 @@ def test_what_is_acknowledged_is_on_disk(rig: Rig) -> None:
     rig.projects.projects[0].bridge.shutdown(0)
 
 
+@pytest.mark.row(17)
 def test_a_second_process_is_refused(rig: Rig) -> None:
     """Two gateways never share a folder: the second says so, and which one."""
     rig.start()

@@ -98,6 +98,7 @@ FULL = {"create": errno.ENOSPC, "append": errno.ENOSPC, "write_small": errno.ENO
 READ_ONLY = dict.fromkeys(["create", "append", "cut", "sync", "sync_folder", "write_small", "remove"], errno.EROFS)
 
 
+@pytest.mark.row(15)
 @pytest.mark.parametrize(
     "sick",
     [
@@ -139,6 +140,7 @@ def test_a_sick_disk_stops_acknowledgements_and_recovers_by_itself(rig: Rig, sic
     assert {number for number in people(rig.delivery.delivered) if number >= 10} <= set(range(10, 15))
 
 
+@pytest.mark.row(15)
 def test_a_disk_that_is_sick_while_records_end_costs_nothing(rig: Rig) -> None:
     """Neither the cursor nor a removal can be written: the records come twice, as the same events."""
     files = SickFiles()
@@ -155,6 +157,7 @@ def test_a_disk_that_is_sick_while_records_end_costs_nothing(rig: Rig) -> None:
     assert list(Path(rig.folder).rglob("*.log")) == []
 
 
+@pytest.mark.row(16)
 def test_a_full_spool_keeps_the_oldest(rig: Rig) -> None:
     """At its cap it answers RETRY; nothing that was acknowledged is overwritten; room makes it ready again."""
     rig.delivery.capacity = 0
@@ -181,6 +184,7 @@ def test_a_full_spool_keeps_the_oldest(rig: Rig) -> None:
     assert rig.books.count("commit_failures", reason="full") >= 1
 
 
+@pytest.mark.row(52)
 def test_a_spool_that_vanishes_is_made_again(rig: Rig) -> None:
     """The folder is removed at run time: nothing is promised into the void, and it goes on where it can."""
     rig.delivery.automatic = False
@@ -196,6 +200,7 @@ def test_a_spool_that_vanishes_is_made_again(rig: Rig) -> None:
     assert until(lambda: people(rig.delivery.delivered) == [1])
 
 
+@pytest.mark.row(52)
 def test_a_spool_that_vanishes_and_cannot_be_made_again(rig: Rig, tmp_path: Path) -> None:
     """A file where the folder was: RETRY, until the folder can be made."""
     intake = rig.start()
@@ -297,6 +302,7 @@ class PhotographedDisk(Disk):
         super()._step()
 
 
+@pytest.mark.row(13)
 def test_a_power_cut_after_any_step_loses_nothing_acknowledged(rig: Rig) -> None:
     """Whatever was not synced is gone: after each single operation, all that was acknowledged is there or delivered."""
     acknowledged: set[str] = set()

@@ -120,6 +120,7 @@ def newer(payload: bytes) -> bytes:
     return struct.pack("<B", 2) + payload[1:]
 
 
+@pytest.mark.row(50)
 def test_a_record_of_a_newer_version_is_left_alone(rig: Rig) -> None:
     """Row 50: after a downgrade what can be read is delivered, and what cannot is kept for the newer version."""
     rig.delivery.capacity = 0

@@ -298,6 +298,7 @@ def test_forward_answers_after_the_verdict(rig: Rig) -> None:
     assert list(Path(rig.folder).rglob("*.log")) == []
 
 
+@pytest.mark.row(2)
 def test_forward_says_come_again_where_posthog_is_away(rig: Rig) -> None:
     """After the timeout the caller is told to retry; its retry, once PostHog is back, is the same events."""
     rig.delivery.capacity = 0
