@@ -30,7 +30,7 @@ def test_a_request_is_acknowledged_and_delivered(rig: Rig, compress: bool) -> No
     assert sorted(people(rig.delivery.delivered)) == [0, 1, 2, 3, 4]
     assert until(lambda: intake.status().waiting_records == 0)
     assert intake.stop(5)
-    assert [path for path in Path(rig.folder).rglob("*.log")] == []
+    assert list(Path(rig.folder).rglob("*.log")) == []
 
 
 def test_what_is_acknowledged_is_on_disk(rig: Rig) -> None:
@@ -57,7 +57,7 @@ def test_what_is_acknowledged_is_on_disk(rig: Rig) -> None:
 def test_a_second_process_is_refused(rig: Rig) -> None:
     """Two gateways never share a folder: the second says so, and which one."""
     rig.start()
-    with pytest.raises(ConfigError, match="is in use by another process.*Two gateways never share a spool"):
+    with pytest.raises(ConfigError, match=r"is in use by another process.*Two gateways never share a spool"):
         rig.start()
 
 
