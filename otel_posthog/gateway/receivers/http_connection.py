@@ -124,6 +124,9 @@ class Connection(asyncio.BufferedProtocol):
                 self._server.gone(exchange)
         self._exchanges.clear()
         self._parser = None
+        if self._transport is not None:
+            # Python 3.10 takes a TLS transport that its peer has closed for one that was forgotten.
+            self._transport.close()
         self._server.closed(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
