@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT = 5.0
 """Seconds that one worker may take to answer; a scrape waits ten by default."""
+_HEALTH_TIMEOUT = 0.7
+"""The same for health: a kubelet waits one second by default, and must not end all workers for one that hangs."""
 _MAX_ANSWER = 32 * 1024 * 1024
 _MAX_LINE = 16 * 1024 * 1024
 _LOOK_FOR_WORKERS = 1.0
@@ -72,14 +74,14 @@ class WorkersDoor:
         """What the workers say of themselves; one that is being started anew says nothing."""
         if self._sources.phase() is not Phase.SERVING:
             return ()
-        answers = await self._ask_all("/livez?verbose")
+        answers = await self._ask_all("/livez?verbose", _HEALTH_TIMEOUT)
         return tuple(reason for worker, answer in answers.items() for reason in _reasons(worker, answer) or ())
 
     async def why_not_ready(self) -> tuple[Reason, ...]:
         """Reasons of the gateway as a whole."""
         if reason := why_not_serving(self._sources.phase()):
             return (reason,)
-        answers = await self._ask_all("/readyz?verbose")
+        answers = await self._ask_all("/readyz?verbose", _HEALTH_TIMEOUT)
         one_serves = False
         starting: list[Reason] = []
         others: list[Reason] = []
@@ -166,17 +168,17 @@ class WorkersDoor:
 
     # --- asking a worker -------------------------------------------------------------------------------------------
 
-    async def _ask_all(self, path: str) -> dict[int, bytes | None]:
-        """What each worker answers; `None` for one that does not."""
+    async def _ask_all(self, path: str, timeout: float = _TIMEOUT) -> dict[int, bytes | None]:
+        """What each worker answers; `None` for one that does not within `timeout` seconds."""
         workers = dict(sorted(self._sources.workers().items()))
-        answers = await asyncio.gather(*(self._ask(port, path) for port in workers.values()))
+        answers = await asyncio.gather(*(self._ask(port, path, timeout) for port in workers.values()))
         return dict(zip(workers, answers, strict=True))
 
-    async def _ask(self, port: int, path: str) -> bytes | None:
+    async def _ask(self, port: int, path: str, timeout: float) -> bytes | None:
         if not port:
             return None
         try:
-            return await asyncio.wait_for(self._whole(port, path), _TIMEOUT)
+            return await asyncio.wait_for(self._whole(port, path), timeout)
         except (OSError, asyncio.TimeoutError, ValueError):
             return None
 

@@ -380,3 +380,29 @@ def test_the_containers_health_check_of_nobody(capsys: pytest.CaptureFixture[str
     for url in (f"http://127.0.0.1:{port}/livez", "nonsense", "http://127.0.0.1:99999/"):
         assert main(["gateway", "--healthcheck", url]) == 1
         assert f"{url} does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 40_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 40_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /tail?event=%ff%00%0d%0a&distinct_id=%F0%9F HTTP/1.0\r\nHost: evil\r\n\r\n",
+        b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\n\r\n",
+        b"GET /readyz?verbose&exclude=" + b"%00," * 500 + b" HTTP/1.0\r\n\r\n",
+        b"\x00" * 1_000,
+    ],
+)
+def test_whatever_is_sent_to_it(gateway: Any, serve: Serve, request_bytes: bytes) -> None:
+    """Rows 35 and 38 for this port: an answer below 500 or none at all, and the next caller is served."""
+    server = serve(gateway)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as odd:
+        odd.sendall(request_bytes)
+        odd.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            answer = odd.recv(4_096)
+            assert not answer or int(answer.split()[1]) < 500
+
+    assert ask(server, "/livez") == (200, "ok\n")

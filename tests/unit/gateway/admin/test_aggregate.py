@@ -127,6 +127,18 @@ def test_what_one_worker_finds_wrong_is_wrong_for_all(make: Any, serve: Serve) -
     assert reasons(both.door) == [("delivery", "worker 1, shop"), ("reload", "worker 1")]
 
 
+def test_a_worker_that_hangs_does_not_end_the_others(make: Any, serve: Serve) -> None:
+    """A kubelet waits a second: health is answered before that, whatever one worker does."""
+    both = Supervised(make, serve)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        both.ports[1] = silent.getsockname()[1]
+
+        assert ask(both.door, "/livez") == (200, "ok\n")
+        assert ask(both.door, "/readyz") == (200, "ok\n")
+        both.workers[0].phase = Phase.RECOVERING
+        assert reasons(both.door) == [("phase", "worker 0"), ("workers", "worker 1")]
+
+
 def test_the_supervisors_life_comes_first(make: Any, serve: Serve) -> None:
     """It starts or stops as a whole; a stop is no reason to kill it."""
     both = Supervised(make, serve)

@@ -233,6 +233,15 @@ def test_wrong_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[
     assert said in capsys.readouterr().err
 
 
+def test_it_asks_where_a_gateway_listens_by_default() -> None:
+    """One default for gateway, tail and health check."""
+    from otel_posthog.cli.gateway import HEALTH_URL
+    from otel_posthog.gateway.settings import DEFAULT_ADMIN
+
+    assert f"http://{DEFAULT_ADMIN.host}:{DEFAULT_ADMIN.port}" == tail.DEFAULT_URL
+    assert f"{tail.DEFAULT_URL}/livez" == HEALTH_URL
+
+
 def test_another_server_is_told_as_such(gateway: Any, serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
     """An address where something else answers."""
     server = serve(gateway)
