@@ -7,7 +7,9 @@ import gzip
 import json
 import logging
 import socket
+import sys
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,9 +18,11 @@ from google.rpc.status_pb2 import Status
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from otel_posthog.errors import ConfigError
+from otel_posthog.gateway.books import Books
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind
-from otel_posthog.gateway.receivers import Listen
-from tests.unit.gateway.receivers.rig import FakeIntake, Raw, Start, post, request, tokens
+from otel_posthog.gateway.receivers import Credentials, Listen, Receivers
+from tests.unit.gateway.receivers.rig import QUICK, FakeIntake, Raw, Start, post, request, tokens
 
 PROTOBUF = "application/x-protobuf"
 
@@ -496,3 +500,13 @@ def test_several_processes_may_share_a_port(start: Start) -> None:
     first = start(reuse_port=True)
     second = start(reuse_port=True, http=Listen("127.0.0.1", first.http), grpc=Listen("127.0.0.1", first.grpc))
     assert (second.http, second.grpc) == (first.http, first.grpc)
+
+
+@pytest.mark.parametrize("package", ["httptools", "grpc", "opentelemetry.proto", "google.rpc"])
+def test_a_package_that_is_missing_is_named(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With how to get it; one that is not needed is not asked for."""
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=r"needs the package .*pip install 'otel-posthog\[gateway\]'"):
+        Receivers(QUICK, FakeIntake(), Credentials(), Books())
+    if package == "grpc":
+        Receivers(replace(QUICK, grpc=None), FakeIntake(), Credentials(), Books()).stop()
