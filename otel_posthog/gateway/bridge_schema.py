@@ -128,7 +128,7 @@ SPOOL: Final = Table(
         Key(
             "dead_letter_bytes",
             Bytes(0, 16 * 1024 * _GIB),
-            "Bytes of one worker's dead letters; the oldest make room.",
+            "Bytes of one worker's dead letters; what came first stays, what has no room is counted.",
             default="64MiB",
         ),
     ),

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_posthog.errors import ConfigError
@@ -77,7 +78,7 @@ class GatewayService:
         self._reloaded_well = True
         self._reloaded_at = time.time()
         spooling = settings.acknowledge == "spool"
-        pins = PinnedRules(settings.spool.folder if spooling else "")
+        pins = PinnedRules(settings.spool.folder, keeping=spooling)
         try:
             self.projects = ProjectsFromSettings(
                 settings, pins, taps=self.tail.of, clock=clock, **({"transport": transport} if transport else {})
@@ -90,7 +91,8 @@ class GatewayService:
             ) from None
         self.intake = GatewayIntake(
             IntakeConfig(
-                folder=settings.spool.folder if spooling else "",
+                # With `forward` only where there is one already: for dead letters, and for what was spooled before.
+                folder=settings.spool.folder if spooling or Path(settings.spool.folder).is_dir() else "",
                 mode=settings.acknowledge,
                 worker=worker,
                 workers=workers,

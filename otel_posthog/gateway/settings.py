@@ -73,7 +73,7 @@ class SpoolSettings:
     Args:
         folder: Its folder; each worker has one of its own in it.
         max_bytes: Bytes of one worker's journal; beyond it callers are told to come again.
-        dead_letter_bytes: Bytes of one worker's dead letters; beyond it the oldest make room.
+        dead_letter_bytes: Bytes of one worker's dead letters; what came first stays, what has no room is counted.
     """
 
     folder: str
