@@ -14,12 +14,14 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from otel_posthog.config.settings import ConvertConfig
+from otel_posthog.convert import Converter
 from otel_posthog.errors import SignalError
 from otel_posthog.gateway import prepare_scan
 from otel_posthog.gateway.inbound import PROTOBUF
 from otel_posthog.gateway.parts import Prepared
 from otel_posthog.gateway.prepare import prepare
 from otel_posthog.gateway.wanted import EVERYTHING, WantedItems, wanted_of
+from otel_posthog.rules import RuleSet
 from otel_posthog.rules.load import parse_text
 
 TAGS = wanted_of([], [ConvertConfig()])
@@ -223,6 +225,7 @@ def test_lengths_written_longer_than_need_be() -> None:
     assert [signal.attributes for signal in prepared.signals()] == [{"posthog.event": "paid"}, {}, {}]
 
 
+@pytest.mark.row(36)
 def test_unknown_fields_and_empty_envelopes() -> None:
     """Fields of a later OTLP are passed over wherever they are; empty envelopes hold nothing."""
     unknown = b"\xfa\x07\x03new" + b"\xf8\x07\x05" + b"\xf9\x07" + b"\0" * 8 + b"\xfd\x07" + b"\0" * 4
@@ -410,6 +413,35 @@ def test_a_storm_of_needles_is_not_followed_for_long(monkeypatch: pytest.MonkeyP
     assert len(looks) < 3_000
 
 
+@pytest.mark.row(34)
+def test_odd_ids_and_times() -> None:
+    """Ids of a wrong length or of zeros are none, times are taken as they come; the event is kept, its uuid stable."""
+    ids = [b"", b"\1" * 15, b"\1" * 17, bytes(16), b"\1" * 16]
+    times = [(0, 0), (2**63, 5), (10, 5), (1, 2**64 - 1), (4_102_444_800 * 10**9, 9_214_646_400 * 10**9)]
+    spans = [
+        span("a", TAG, trace_id=trace_id, span_id=trace_id[:8], start_time_unix_nano=start, end_time_unix_nano=end)
+        for trace_id, (start, end) in zip(ids, times, strict=True)
+    ]
+    converter = Converter(ConvertConfig(), RuleSet())
+    once, again = (
+        [converter.convert(signal).events for signal in prepare("traces", PROTOBUF, traces(*spans), TAGS).signals()]
+        for _ in range(2)
+    )
+
+    signals = list(prepare("traces", PROTOBUF, traces(*spans), TAGS).signals())
+    assert [(signal.trace_id, signal.span_id) for signal in signals] == [
+        ("", ""),
+        ("", "01" * 8),
+        ("", "01" * 8),
+        ("", ""),
+        ("01" * 16, "01" * 8),
+    ]
+    assert [(signal.start_time_ns, signal.time_ns) for signal in signals] == times
+    assert once == again
+    assert all(len(events) == 1 and 0 <= events[0].timestamp_ns < 2**63 for events in once)
+
+
+@pytest.mark.row(32)
 def test_limits_of_a_span() -> None:
     """10,000 attributes, a value and a key of 1 MiB, 5,000 events and links: read as they are; the converter cuts."""
     large = span(
