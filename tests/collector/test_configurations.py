@@ -57,8 +57,10 @@ def test_is_valid_and_starts(files: tuple[str, ...], binary: str, tmp_path: Path
 
 def test_every_configuration_is_in_the_list() -> None:
     """No configuration is shipped that is not started here."""
-    shipped = {path.name for pattern in ("otelcol-*.yaml", "by-*.yaml") for path in CONFIGURATIONS.glob(pattern)}
-    assert shipped == {name for files, _ in SETS for name in files}
+    shipped = {
+        path.name for pattern in ("otelcol-*.yaml", "by-*.yaml", "tls.yaml") for path in CONFIGURATIONS.glob(pattern)
+    }
+    assert shipped == {name for files, _ in SETS for name in files} | {"tls.yaml"}, "tls.yaml: test_tls.py"
 
 
 @pytest.mark.parametrize("missing", ["COLLECTOR_TOKEN", "GATEWAY_TOKEN"])
