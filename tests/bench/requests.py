@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -28,19 +28,16 @@ def rows(url: str, rounds: int) -> Iterator[Row]:
         without = stack.enter_context(_gunicorn("without", url))
         for mode, target, moonshot in (("server", 1.1, 1.05), ("all", 1.5, 1.25)):
             with _gunicorn(mode, url) as with_us:
-                results = interleaved(with_us, without, rounds)
-            yield Row(
-                f"Flask request, 5 child spans, unsampled: `{mode}`",
-                "the same without us",
-                *results,
-                target,
-                moonshot,
-                "nearly all of it is the SDK's own cost of recording the span" if mode == "server" else "",
-            )
+                results = interleaved(with_us("/cart/7"), without("/cart/7"), rounds)
+                bare = interleaved(with_us("/empty/7"), without("/empty/7"), rounds)
+            what = f"Flask request, 5 child spans, unsampled: `{mode}`"
+            note = "nearly all of it is the SDK's own cost of recording the span" if mode == "server" else ""
+            yield Row(what, "the same without us", *results, target, moonshot, note)
+            yield Row(f"{what}, spans around nothing", "the same without us", *bare, None, None, "")
 
 
 @contextmanager
-def _gunicorn(mode: str, url: str) -> Iterator[Side]:
+def _gunicorn(mode: str, url: str) -> Iterator[Callable[[str], Side]]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         process = subprocess.Popen(
@@ -53,13 +50,16 @@ def _gunicorn(mode: str, url: str) -> Iterator[Side]:
     try:
         _await(port)
 
-        def side() -> float:
-            begun = float(_get(port, "/cpu"))
-            for _ in range(REQUESTS):
-                assert _get(port, "/cart/7") == b"cart 7"
-            return (float(_get(port, "/cpu")) - begun) / REQUESTS
+        def asking(path: str) -> Side:
+            def side() -> float:
+                begun = float(_get(port, "/cpu"))
+                for _ in range(REQUESTS):
+                    assert _get(port, path) == b"cart 7"
+                return (float(_get(port, "/cpu")) - begun) / REQUESTS
 
-        yield side
+            return side
+
+        yield asking
     finally:
         process.terminate()
         process.wait(30)

@@ -1,5 +1,7 @@
 """The Flask app of the request rows, as gunicorn loads it: `BENCH_MODE` says what of ours is in it.
 
+`/cart` asks SQLite five questions through SQLAlchemy, each a child span of its instrumentation; `/empty` has five child
+spans around nothing, which no service has: it shows what recording costs where nothing else costs anything.
 `/cpu` gives the CPU seconds of this worker so far, all threads.
 """
 
@@ -8,8 +10,10 @@ from __future__ import annotations
 import os
 import time
 
+import sqlalchemy
 from flask import Flask
 from opentelemetry.instrumentation.flask import FlaskInstrumentor
+from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider, sampling
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -39,9 +43,22 @@ def build() -> Flask:
     provider = _provider(os.environ["BENCH_MODE"])
     app = Flask("shop")
     tracer = provider.get_tracer("opentelemetry.instrumentation.psycopg2")
+    engine = sqlalchemy.create_engine("sqlite://", poolclass=sqlalchemy.StaticPool)
+    product = sqlalchemy.text("SELECT id, name, price FROM product WHERE id = :id")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("CREATE TABLE product (id INTEGER PRIMARY KEY, name TEXT, price REAL)"))
+        connection.execute(sqlalchemy.text("INSERT INTO product VALUES (7, 'mug', 12.5)"))
+    SQLAlchemyInstrumentor().instrument(engine=engine, tracer_provider=provider)
 
     @app.route("/cart/<int:number>")
     def cart(number: int) -> str:
+        with engine.connect() as connection:
+            for _ in range(5):
+                connection.execute(product, {"id": number}).one()
+        return f"cart {number}"
+
+    @app.route("/empty/<int:number>")
+    def empty(number: int) -> str:
         for _ in range(5):
             with tracer.start_as_current_span("SELECT", attributes=QUIET):
                 pass
