@@ -130,7 +130,7 @@ class Bridge:
         accepting.converter = converter
         replaced: Delivery | None = None
         if delivery is not None:
-            replaced, accepting.delivery = accepting.delivery, delivery
+            replaced = accepting.hand_over(delivery)
         for follow in tuple(self._followers):
             follow()
         return replaced
@@ -147,6 +147,11 @@ class Bridge:
         other = Bridge(converter, mine.policy, mine.delivery, guard=self._guard, tap=self._tap)
         other.load().counters = mine.counters
         return other
+
+    def ended(self, delivery: Delivery) -> None:
+        """A delivery that was replaced has been shut down: its books join ours, less what it leaves to others."""
+        if self._accepting is not None:
+            self._accepting.ended(delivery)
 
     def on_replaced(self, follow: Callable[[], object]) -> None:
         """Calls `follow` after each `replace`: for edges that keep something of the converter's rules at hand."""
@@ -170,8 +175,8 @@ class Bridge:
         return self.load().signal_stats()
 
     def delivery_stats(self) -> DeliveryStats:
-        """The books of the events."""
-        return self.load().delivery.stats()
+        """The books of the events, those of former deliveries included."""
+        return self.load().delivery_stats()
 
     def metrics(self, edge: Mapping[str, int] | None = None) -> dict[str, Any]:
         """Every number of ours at this moment, by metric name, ready for JSON (`observe.metrics`).

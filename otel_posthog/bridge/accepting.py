@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_posthog.convert import Converter
-from otel_posthog.delivery import Delivery, Receipt
+from otel_posthog.delivery import Delivery, DeliveryStats, Receipt
 from otel_posthog.errors import SignalError
 from otel_posthog.model import AcceptResult, Decision, DropReason, Signal
 from otel_posthog.observe import Guard, SignalCounters, SignalStats, Tally, snapshot
@@ -14,6 +14,7 @@ from otel_posthog.policy import Policy
 
 if TYPE_CHECKING:
     from otel_posthog.bridge import Tap
+    from otel_posthog.bridge.former import FormerDeliveries
 
 
 class Accepting:
@@ -34,6 +35,7 @@ class Accepting:
         self.policy = policy
         self.delivery = delivery
         self.counters = SignalCounters()
+        self._former: FormerDeliveries | None = None
         self._guard = guard
         self._tap = tap
 
@@ -131,6 +133,27 @@ class Accepting:
             failures.append((where, error))
         return decision, taken
 
+    def hand_over(self, delivery: Delivery) -> Delivery:
+        """Everything goes to `delivery` from now on; gives the one before."""
+        from otel_posthog.bridge.former import FormerDeliveries
+
+        # Into the books of the former ones first: no event may be in none of them.
+        self._former = self._former or FormerDeliveries()
+        replaced = self.delivery
+        self._former.add(replaced)
+        self.delivery = delivery
+        return replaced
+
+    def ended(self, delivery: Delivery) -> None:
+        """See `Bridge.ended`."""
+        if self._former is not None:
+            self._former.ended(delivery)
+
+    def delivery_stats(self) -> DeliveryStats:
+        """See `Bridge.delivery_stats`."""
+        stats = self.delivery.stats()
+        return stats if self._former is None else self._former.with_these(stats)
+
     def signal_stats(self) -> SignalStats:
         """The books of the signals."""
         return self.counters.stats()
@@ -139,7 +162,7 @@ class Accepting:
         """See `Bridge.metrics`."""
         return snapshot(
             self.counters.stats(),
-            self.delivery.stats(),
+            self.delivery_stats(),
             removed=self.policy.removed(),
             errors=self._guard.counts(),
             edge=edge,

@@ -64,7 +64,9 @@ def check_gateway(settings: GatewaySettings) -> Iterator[CheckRow]:
     if settings.acknowledge == "spool":
         yield _spool(settings.spool.folder)
     else:
-        yield CheckRow("note", "spool", "none: an answer follows PostHog's (acknowledge: forward)")
+        found = Path(settings.spool.folder).is_dir()
+        why = f"{settings.spool.folder}, for dead letters and what was spooled before" if found else "none"
+        yield CheckRow("note", "spool", f"{why}; an answer follows PostHog's (acknowledge: forward)")
     workers = str(settings.workers or f"{usable_cores()}, one per core")
     yield CheckRow("ok", "workers", workers)
     for warning in settings.warnings:

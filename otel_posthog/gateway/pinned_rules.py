@@ -33,11 +33,13 @@ class PinnedRules:
     """The rules of the past, by digest. Safe in any thread.
 
     Args:
-        spool: The spool's folder; "" where nothing is spooled, and so nothing outlives its rules.
+        spool: The spool's folder; "" for none.
+        keeping: Whether something is spooled that may outlive its rules; else those of earlier lives are read alone.
         complaints: Seldom log lines.
     """
 
-    def __init__(self, spool: str, *, complaints: Complaints | None = None) -> None:
+    def __init__(self, spool: str, *, keeping: bool = True, complaints: Complaints | None = None) -> None:
+        self._keeping = keeping and bool(spool)
         self._folder = Path(spool) / RULES if spool else None
         self._complaints = complaints or Complaints()
         self._none = RuleSet()
@@ -54,7 +56,7 @@ class PinnedRules:
             digest = project.rules.digest
             if not digest or digest in self._known:
                 continue
-            if self._folder is not None:
+            if self._keeping and self._folder is not None:
                 self._write(self._folder, digest, project.documents)
             self._remember(digest, project.rules)
 

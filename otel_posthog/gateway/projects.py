@@ -48,7 +48,8 @@ class LiveProject:
     def __init__(self, settings: ProjectSettings, delivery: Delivery, *, guard: Guard, tap: Tap | None) -> None:
         self._settings = settings
         converter = Converter(settings.convert, settings.rules)
-        self._bridge = Bridge(converter, Policy(), delivery, guard=guard, tap=tap)
+        self._policy = Policy()
+        self._bridge = Bridge(converter, self._policy, delivery, guard=guard, tap=tap)
         self._digest = settings.rules.digest
         self._pinned: dict[str, Bridge] = {}
         self._lock = threading.Lock()
@@ -97,7 +98,7 @@ class LiveProject:
             delivery: A new delivery; `None` to keep the one that is there.
 
         Returns:
-            The delivery that was replaced.
+            The delivery that was replaced, for `retire`.
         """
         with self._lock:
             replaced = self._bridge.replace(Converter(settings.convert, settings.rules), delivery)
@@ -106,6 +107,21 @@ class LiveProject:
             # They share what was replaced, or use switches of the past: made anew where they are needed.
             self._pinned = {}
         return replaced
+
+    def retire(self, delivery: Delivery | None, timeout: float) -> None:
+        """Ends a delivery that was replaced, or with `None` the project itself.
+
+        Args:
+            delivery: From `change`.
+            timeout: Seconds that it may take.
+        """
+        if delivery is None:
+            self._bridge.shutdown(timeout)
+        else:
+            delivery.shutdown(timeout)
+            self._bridge.ended(delivery)
+        # What policy takes for known may not have arrived.
+        self._policy.doubt()
 
 
 @frozen
@@ -237,7 +253,7 @@ class ProjectsFromSettings:
             self._pins.keep(settings.projects)
             old = {project.name: project for project in self._routes.projects}
             live: dict[str, LiveProject] = {}
-            retired: list[tuple[LiveProject, Delivery, float]] = []
+            retired: list[tuple[LiveProject, Delivery | None, float]] = []
             for each in settings.projects:
                 project = old.pop(each.name, None)
                 if project is None:
@@ -251,7 +267,7 @@ class ProjectsFromSettings:
                     retired.append((project, replaced, min(settings.drain_timeout, _HAND_OVER)))
             self._routes = self._arrange(settings, live)
             gone = old.values()
-            retired.extend((each, each.bridge.load().delivery, settings.drain_timeout) for each in gone)
+            retired.extend((each, None, settings.drain_timeout) for each in gone)
         for project, delivery, timeout in retired:
             _retire(project, delivery, timeout, redeliver)
 
@@ -291,12 +307,13 @@ def _delivers_elsewhere(old: ProjectSettings, new: ProjectSettings) -> bool:
     return (old.lane, old.delivery, old.senders) != (new.lane, new.delivery, new.senders)
 
 
-def _retire(project: LiveProject, delivery: Delivery, timeout: float, redeliver: Callable[[str], object]) -> None:
+def _retire(
+    project: LiveProject, delivery: Delivery | None, timeout: float, redeliver: Callable[[str], object]
+) -> None:
     """Ends a former delivery beside the running ones."""
 
     def retire() -> None:
-        delivery.shutdown(timeout)
-        project.bridge.load().policy.doubt()
+        project.retire(delivery, timeout)
         redeliver(project.name)
 
     threading.Thread(target=retire, name=f"otel-posthog-retire-{project.name}", daemon=True).start()

@@ -68,6 +68,17 @@ def test_check(bridge: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     assert sorted(path.name for path in Path().iterdir()) == ["bridge.yaml"]
 
 
+def test_check_of_a_gateway_that_forwards(bridge: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """It needs no spool, and uses one that is there."""
+    bridge(acknowledge="forward", listen={"http": "127.0.0.1:0", "grpc": "off", "admin": "off"})
+    for shown in ("none", "spool, for dead letters and what was spooled before"):
+        _, out, _ = run(capsys, "--config", "bridge.yaml", "--check")
+        rows = [" ".join(line.split()) for line in out]
+        assert f"· spool {shown}; an answer follows PostHog's (acknowledge: forward)" in rows
+        assert "· callers show nothing: anybody who reaches the listeners may send" in rows
+        Path("spool").mkdir(exist_ok=True)
+
+
 def test_check_finds_what_a_file_cannot_tell(
     bridge: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,10 +115,10 @@ def test_a_digest_that_is_none(tmp_path: Path, digest: str) -> None:
 def test_no_rules_at_all(tmp_path: Path) -> None:
     """The empty digest is that of no rules, and needs no file; without a spool nothing is written."""
     assert len(PinnedRules(str(tmp_path)).rules("shop", "") or ()) == 0
-    pins = PinnedRules("")
     kept = project(tmp_path)
-    pins.keep([kept])
-    assert pins.rules("shop", kept.rules.digest) is kept.rules
+    for pins in (PinnedRules(""), PinnedRules(str(tmp_path), keeping=False)):
+        pins.keep([kept])
+        assert pins.rules("shop", kept.rules.digest) is kept.rules
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rules.yaml"]
 
 

@@ -127,11 +127,11 @@ def test_a_caller_of_no_project(serve: Serve, posthog: Emulator) -> None:
 
 
 def test_forward_answers_after_posthog(serve: Serve, posthog: Emulator) -> None:
-    """With `acknowledge: forward` a 200 means delivered, and nothing is written to disk."""
+    """With `acknowledge: forward` a 200 means delivered, and no request is written to disk."""
     service = serve({"acknowledge": "forward", "projects": {"shop": project(posthog.url)}})
     assert post(http(service), otlp("delivered")) == (200, {})
     assert names(posthog) == ["delivered"], "no waiting: it is there when the answer is"
-    assert not Path(service.settings.spool.folder).exists()
+    assert list(Path(service.settings.spool.folder).rglob("*.log")) == []
 
 
 @pytest.mark.row(4)
