@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from otel_posthog.cli.main import main
 from tests.fixtures.collector import CACHE, LARGE, ROOT, Collector, find_binary, free_ports
 
 EXAMPLE = "examples/kubernetes"
@@ -234,3 +235,11 @@ def test_the_operator_recipe_fits(manifests: list[Manifest]) -> None:
     assert int(port) in {one["port"] for one in service["spec"]["ports"]}
     token = next(one for one in recipe["spec"]["python"]["env"] if one["name"] == "OTEL_EXPORTER_OTLP_TOKEN")
     assert token["valueFrom"]["secretKeyRef"]["key"] == "COLLECTOR_TOKEN"
+
+
+def test_the_filter_of_the_example_is_fresh(capsys: pytest.CaptureFixture[str]) -> None:
+    """The example's filter is what the command writes for the example's rules."""
+    assert main(["rules", "collector-filter", "--gateway", str(ROOT / EXAMPLE / "bridge.yaml")]) == 0
+    written = yaml.safe_load(capsys.readouterr().out)
+    shipped = yaml.safe_load((ROOT / EXAMPLE / "product-filter.yaml").read_text())
+    assert shipped == written, f"write {EXAMPLE}/product-filter.yaml anew: rules collector-filter --gateway …"
