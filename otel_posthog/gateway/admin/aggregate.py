@@ -118,7 +118,7 @@ class WorkersDoor:
         if self._viewers >= MAX_VIEWERS:
             raise TooManyViewersError
         self._viewers += 1
-        lines: asyncio.Queue[bytes] = asyncio.Queue(maxsize=100)
+        lines: asyncio.Queue[bytes] = asyncio.Queue(maxsize=20)
         following = asyncio.ensure_future(self._follow_all(wanted, lines))
         ending = asyncio.ensure_future(ended.wait())
         try:

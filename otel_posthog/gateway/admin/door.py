@@ -89,8 +89,9 @@ class WorkerDoor:
                 missed, seen = viewer.take()
                 if missed:
                     yield _line({"type": "missed", "count": missed})
+                for each in seen:
+                    yield _line(each.document())
                 if seen:
-                    yield b"".join(_line(each.document()) for each in seen)
                     continue
                 try:
                     await asyncio.wait_for(woken.wait(), self._heartbeat)

@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from otel_posthog.delivery.encoding import rfc3339
 from otel_posthog.model import CaptureEvent, Decision, Signal
 from otel_posthog.model.frozen import frozen
 
 CAPACITY = 1_000
+MAX_BYTES = 8 * 1024 * 1024
+"""Memory of what waits for one viewer, about: an event may have a megabyte."""
 MAX_VIEWERS = 16
 """Viewers at a time; each costs every signal a comparison."""
 
@@ -88,7 +90,9 @@ class Viewer:
         self._wanted = wanted
         self._wake = wake
         self._lock = threading.Lock()
-        self._waiting: deque[Seen] = deque(maxlen=capacity)
+        self._capacity = capacity
+        self._waiting: deque[tuple[int, Seen]] = deque()
+        self._size = 0
         self._missed = 0
 
     def offer(self, project: str, signal: Signal, decision: Decision, refused: bool) -> None:
@@ -113,11 +117,15 @@ class Viewer:
             self._put(Seen(project, signal.kind.value, signal.name, signal.trace_id, decision.rule, reason, event))
 
     def _put(self, seen: Seen) -> None:
+        size = 0 if seen.event is None else _weight(seen.event.properties)
         with self._lock:
-            first = not self._waiting
-            if len(self._waiting) == self._waiting.maxlen:
+            waiting = self._waiting
+            first = not waiting
+            while waiting and (len(waiting) >= self._capacity or self._size + size > MAX_BYTES):
+                self._size -= waiting.popleft()[0]
                 self._missed += 1
-            self._waiting.append(seen)
+            waiting.append((size, seen))
+            self._size += size
         if first:
             self._wake()
 
@@ -125,8 +133,9 @@ class Viewer:
         """How many were missed since the last call, and the oldest `most` that wait."""
         with self._lock:
             missed, self._missed = self._missed, 0
-            waiting = self._waiting
-            return missed, [waiting.popleft() for _ in range(min(most, len(waiting)))]
+            taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            self._size -= sum(size for size, _ in taken)
+        return missed, [seen for _, seen in taken]
 
     def close(self) -> None:
         """Looks no more; idempotent."""
@@ -175,6 +184,18 @@ class Tail:
     def viewers(self) -> int:
         """How many look."""
         return len(self._viewers)
+
+
+def _weight(value: Any) -> int:
+    """About how many bytes of memory a JSON value holds."""
+    if isinstance(value, str):
+        return 64 + len(value)
+    if isinstance(value, Mapping):
+        members = cast("Mapping[str, Any]", value)
+        return 64 + sum(len(name) + _weight(member) for name, member in members.items())
+    if isinstance(value, list):
+        return 64 + sum(map(_weight, cast("list[Any]", value)))
+    return 32
 
 
 class _ProjectTap:

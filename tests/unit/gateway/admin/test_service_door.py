@@ -61,6 +61,22 @@ def test_a_receiver_whose_thread_has_ended_is_not_alive(tmp_path: Path) -> None:
         service.stop(1.0)
 
 
+def test_what_waits_for_a_viewer_is_bounded_by_its_size_too(gateway: Any, make_signal: Any) -> None:
+    """A thousand events of a megabyte would be a gigabyte: the oldest go, and are counted."""
+    bridge = gateway.projects["shop"].bridge
+    viewer = gateway.tail.view(TailFilter())
+    megabyte = "x" * 1_000_000
+    for number in range(40):
+        bridge.accept([make_signal("order", number=number, text=megabyte, more=[{"a": megabyte}])])
+
+    missed, seen = viewer.take(1_000)
+    assert missed == 40 - len(seen)
+    assert [each.event.properties["number"] for each in seen] == [36, 37, 38, 39]
+    bridge.accept([make_signal("order", number=40, text="x" * 20_000_000)])
+    assert [each.event.properties["number"] for each in viewer.take()[1]] == [40]
+    assert (viewer._size, viewer.take()) == (0, (0, []))
+
+
 @pytest.mark.parametrize(("looking", "submitted"), [(False, [3]), (True, [1, 1, 1])])
 def test_a_tap_costs_nothing_while_nobody_looks(
     gateway: Any, make_signal: Any, looking: bool, submitted: list[int], monkeypatch: pytest.MonkeyPatch
