@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -99,13 +100,31 @@ def run(args: argparse.Namespace) -> int:
     try:
         if not os.path.isdir(spool):  # noqa: PTH112
             return _complain(f"{spool}: there is no such folder. Name the gateway's spool with --spool")
-        os.listdir(spool)  # noqa: PTH208 - a folder that may not be entered is no empty one
-        return commands[args.spool_command](args, spool)
+        with _as_owner(spool):
+            os.listdir(spool)  # noqa: PTH208 - a folder that may not be entered is no empty one
+            return commands[args.spool_command](args, spool)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         return _complain(
             f"{spool}: {error.strerror or type(error).__name__}{where}. Run it as the gateway's user, or as root"
         )
+
+
+@contextlib.contextmanager
+def _as_owner(spool: str) -> Generator[None, None, None]:
+    """Root acts as the spool's owner: what it makes is the gateway's, and no link in there leads it anywhere else."""
+    if os.geteuid() != 0:
+        yield
+        return
+    owner = os.stat(spool)  # noqa: PTH116
+    group = os.getegid()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
 
 
 def _complain(text: str, code: int = PROBLEM) -> int:

@@ -387,7 +387,6 @@ def discard(folder: str, ids: Sequence[str], files: Files) -> None:
         path = f"{folder}/{DEAD}/{worker}/{DISCARDED}"
         handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            give_to_owner(folder, handle)  # before its owner, who removes what he has followed, may know of it
             files.append(handle, "".join(f"{place}\n" for place in places).encode())
             files.sync(handle)
         finally:
@@ -398,28 +397,11 @@ def discard(folder: str, ids: Sequence[str], files: Files) -> None:
         )
         try:
             letters.open()  # follows what was written above
-            for name in files.names(f"{folder}/{DEAD}/{worker}"):
-                give_to_owner(folder, f"{folder}/{DEAD}/{worker}/{name}")
         except OSError as error:
             if error.errno != errno.EBUSY:  # a gateway runs, and follows within seconds
                 raise
         finally:
             letters.close()
-
-
-def give_to_owner(folder: str, path: str | int) -> None:
-    """Gives what the superuser made in a spool to the spool's owner, who has to work with it.
-
-    Args:
-        folder: The spool.
-        path: The file or folder in it, or a handle of it.
-
-    Raises:
-        OSError: It cannot be given away.
-    """
-    if os.geteuid() == 0:
-        owner = os.stat(folder)  # noqa: PTH116 - paths are text throughout this layer
-        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _discarded(files: Files, path: str) -> Iterator[tuple[int, int]]:

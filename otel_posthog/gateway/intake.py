@@ -374,6 +374,8 @@ class GatewayIntake:
 
         def ended(lost: int | None) -> None:
             request.answer(_NOT_YET if lost is None else request.well(lost=lost))
+            if lost is not None and prepared is not None and prepared.rejected:
+                self._keep_unreadable(record, prepared)
 
         attempt = self._processing.forwarding.take(key_of(request.inbound, body), ended, now)
         if attempt is None:

@@ -16,7 +16,7 @@ from otel_posthog.delivery.encoding import choose_dumps
 from otel_posthog.delivery.json_event import record_of
 from otel_posthog.delivery.segment_log import SegmentLog, is_segment
 from otel_posthog.delivery.spool_files import Files
-from otel_posthog.gateway.dead_letters import Kept, give_to_owner
+from otel_posthog.gateway.dead_letters import Kept
 from otel_posthog.gateway.inbound import PROTOBUF
 from otel_posthog.gateway.journal import record as records
 from otel_posthog.gateway.journal.journal import ADOPTABLE, KIND_RECORD, REPLAY
@@ -181,8 +181,6 @@ def write_replay(spool: str, wanted: Sequence[records.Record], files: Files) -> 
             continue
         try:
             _fill(path, wanted, files)
-            for each in ("", *(f"/{file}" for file in files.names(path))):
-                give_to_owner(spool, f"{path}{each}")
         finally:
             files.close(lock)
         return name

@@ -244,14 +244,25 @@ def test_no_such_spool(rig: Rig, capsys: pytest.CaptureFixture[str]) -> None:
     assert "nothing waits" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
-def test_what_root_makes_belongs_to_the_gateway(rig: Rig, sick: HeldDelivery) -> None:
-    """A replay by root in a spool of another user: that user's gateway can take it."""
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+def test_root_acts_as_the_spools_owner(rig: Rig, sick: HeldDelivery, tmp_path: Path) -> None:
+    """What root makes in a spool belongs to its gateway, and a link that lies there leads nowhere."""
     intake = rig.start()
     died(rig, intake)
     intake.stop(5)
-    os.chown(rig.folder, 12_345, 12_345)
+    precious = tmp_path / "precious"
+    precious.write_text("root's own")
+    letters = Path(rig.folder) / "dead" / "0"
+    (letters / "cursor").unlink(missing_ok=True)
+    (letters / "cursor").symlink_to(precious)
+    for path in (Path(rig.folder), *Path(rig.folder).rglob("*")):
+        os.chown(path, 12_345, 12_345, follow_symlinks=False)
+    for path in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        path.chmod(0o711)
     assert spool(rig, "replay", "--all") == 0
-    made = [path for path in Path(rig.folder).rglob("*") if "replay-" in str(path) or path.name == "discarded"]
+    made = [path for path in Path(rig.folder).rglob("*") if "replay-" in str(path)]
     assert len(made) >= 3
     assert {path.stat().st_uid for path in made} == {12_345}
+    assert precious.read_text() == "root's own"
+    assert precious.stat().st_uid == 0
+    assert os.geteuid() == 0
