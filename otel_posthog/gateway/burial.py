@@ -145,8 +145,8 @@ class Burial:
             project = only or self._projects.route(record.caller, signal.resource.attributes)
             if project is None:
                 continue
-            digest = record.digests.get(project.name, "")
-            bridge = self._projects.pinned(project, digest) if digest else project.bridge
+            digest = record.digests.get(project.name)
+            bridge = project.bridge if digest is None else self._projects.pinned(project, digest)
             try:
                 uuids.update(event.uuid for event in bridge.converter.convert(signal).events)
             except SignalError:

@@ -441,8 +441,8 @@ class Processing:
 
     def _accept(self, work: Work, project: Project, signals: Sequence[Signal]) -> list[Signal]:
         """Hands signals to their project; returns those that it has no room for."""
-        digest = work.record.digests.get(project.name, "")
-        bridge = project.bridge if not digest else self._projects.pinned(project, digest)
+        digest = work.record.digests.get(project.name)  # "" is that of no rules at all
+        bridge = project.bridge if digest is None else self._projects.pinned(project, digest)
         left: list[Signal] = []
         # Asked for before: what is replaced meanwhile is handed out twice rather than never.
         bridge.accept(signals, left, self._receipt(work, project, bridge.load().delivery))

@@ -434,3 +434,30 @@ def test_every_answer_comes_once_whatever_the_receiver_does(rig: Rig) -> None:
     intake.receive(inbound(spans(0)), gone)
     assert until(lambda: len(rig.delivery.delivered) == 1)
     assert seen == [OK]
+
+
+class Pinning(FixedProjects):
+    """Remembers by which rules it was asked to convert."""
+
+    asked: list[str]
+
+    def pinned(self, project: Any, digest: str) -> Any:
+        """The one of today, noted."""
+        self.asked.append(digest)
+        return project.bridge
+
+
+def test_a_record_is_converted_by_the_rules_that_it_came_with(rig: Rig) -> None:
+    """Spooled under one set of rules, even under none, and converted after a reload: by those of then."""
+    rig.projects = Pinning(*rig.projects.projects)
+    rig.projects.asked = []
+    rig.delivery.capacity = 0
+    intake = rig.start()
+    assert send(intake, spans(0, 2)).answer() == OK
+    intake.stop(0.0)
+    came_with = rig.projects.projects[0].digest
+    rig.projects.asked.clear()
+    rig.delivery.capacity = 1_000
+    intake = rig.start()
+    assert until(lambda: len(rig.delivery.delivered) == 2)
+    assert set(rig.projects.asked) == {came_with} == {""}
