@@ -29,7 +29,7 @@ from tests.unit.gateway.receivers.rig import FakeIntake, Raw, Rig, Start, post, 
 )
 def test_slow_senders_are_closed(start: Start, data: bytes, why: str) -> None:
     """However steadily they send; others are served meanwhile, and nothing of theirs is kept."""
-    rig = start(header_timeout=0.3, body_timeout=0.3)
+    rig = start(header_timeout=1.0, body_timeout=1.0)
     head = data.find(b"\r\n\r\n") + 4 if why == "deadline_body" else 0
     ended: list[bool] = []
 

@@ -137,7 +137,7 @@ def test_old_versions_are_refused(start: Start, secret: Secret) -> None:
 @pytest.mark.row(38)
 def test_who_does_not_shake_hands_is_closed(start: Start, secret: Secret) -> None:
     """Silence, clear text and noise; honest clients are served meanwhile."""
-    rig = start(http_tls=plain(secret), grpc_tls=plain(secret), header_timeout=0.3)
+    rig = start(http_tls=plain(secret), grpc_tls=plain(secret), header_timeout=1.0)
     for port in (rig.http, rig.grpc):
         for sent in (b"", request(), b"\x16\x03\x01" + b"\xff" * 500):
             with Raw(port) as client:
