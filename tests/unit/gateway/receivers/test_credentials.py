@@ -251,3 +251,16 @@ def test_a_network_needs_a_token(host: str) -> None:
     check_listen(addresses, tokens(ada="x"))
     check_listen(addresses, Credentials(), allow_unauthenticated=True)
     check_listen(addresses, Credentials(), client_certificates=True)
+
+
+def test_other_sources_take_over_or_nothing_changes() -> None:
+    """As when the configuration is read again; between the two there is no moment without a check."""
+    credentials = tokens(ada="one")
+    with pytest.raises(ConfigError, match="`BOB`: has no token"):
+        credentials.replace([TokenSource("bob", env="BOB")], {})
+    assert [credentials.caller(f"Bearer {token}") for token in ("one", "two")] == ["ada", None]
+    credentials.replace([TokenSource("bob", env="BOB")], {"BOB": "two"})
+    assert [credentials.caller(f"Bearer {token}") for token in ("one", "two")] == [None, "bob"]
+    opened = Credentials()
+    opened.replace([TokenSource("ada", env="ADA")], {"ADA": "one"})
+    assert (opened.required, opened.caller(None), opened.caller("Bearer one")) == (True, None, "ada")
