@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -79,13 +80,28 @@ def run(args: argparse.Namespace) -> int:
     from otel_posthog.gateway.allocator import tune_allocator
 
     try:
-        settings = _load(args)
         if args.check:
-            return _check(settings)
-        tune_allocator()
-        return _serve(args, settings)
+            return _check(_load(args))
+        with _hang_up_ignored():
+            settings = _load(args)
+            tune_allocator()
+            return _serve(args, settings)
     except ConfigError as error:
         return _complain(error)
+
+
+@contextlib.contextmanager
+def _hang_up_ignored() -> Iterator[None]:
+    """Until the handlers are there: a hang-up must not end what has hardly begun, and is about to read its files."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None:
+        yield
+        return
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def _load(args: argparse.Namespace) -> GatewaySettings:

@@ -24,6 +24,7 @@ from otel_posthog.gateway.hosts import capture_host
 from otel_posthog.gateway.project_rules import ProjectRules, load_project_rules
 from otel_posthog.gateway.receivers.credentials import Credentials, TokenSource, is_loopback
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
+from otel_posthog.gateway.reload import Signature, signature_of
 from otel_posthog.gateway.settings import (
     DEFAULT_ADMIN,
     DEFAULT_SENDERS,
@@ -51,10 +52,12 @@ class BridgeFileError(ConfigError):
 
     Args:
         errors: Everything that is wrong with it; not empty.
+        files: Every file that was read, or that it asks for, and how it looked.
     """
 
-    def __init__(self, errors: list[ConfigError]) -> None:
+    def __init__(self, errors: list[ConfigError], files: Mapping[str, Signature | None] | None = None) -> None:
         self.errors = tuple(errors)
+        self.files = dict(files or {})
         Exception.__init__(self, "\n".join(str(error) for error in errors))
         self.key, self.source, self.hint = errors[0].key, errors[0].source, errors[0].hint
 
@@ -100,21 +103,29 @@ def load_gateway_settings(
     environment = os.environ if environ is None else environ
     path = path or text_of(environment, names.GATEWAY_CONFIG)
     complaints = Complaints(path or "the environment")
+    # Before the first byte is read: what changes from here on is a change.
+    seen = {found: signature_of(found)} if (found := str(Path(path).expanduser()) if path else "") else {}
     at = At(Node({}))
     if path:
         try:
             root, _ = read_document(path, what="configuration file", hint="Mend the path, or its permissions")
         except ConfigError as error:
-            raise BridgeFileError([error]) from None
+            raise BridgeFileError([error], seen) from None
         at = At(Node({}, 1) if root.value is None else root, "", root.line)
-    return _Loader(at, path, environment, overrides or Overrides(), complaints).settings()
+    return _Loader(at, path, environment, overrides or Overrides(), complaints, seen).settings()
 
 
 class _Loader:
     """One load: the values that were read, the files that were opened, what is wrong."""
 
     def __init__(
-        self, at: At, path: str, environ: Mapping[str, str], overrides: Overrides, complaints: Complaints
+        self,
+        at: At,
+        path: str,
+        environ: Mapping[str, str],
+        overrides: Overrides,
+        complaints: Complaints,
+        files: dict[str, Signature | None],
     ) -> None:
         self._environ = environ
         self._overrides = overrides
@@ -122,7 +133,7 @@ class _Loader:
         self._at = at
         self._path = path
         self._folder = Path(path).expanduser().parent if path else Path()
-        self._files: dict[str, None] = {str(Path(path).expanduser()): None} if path else {}
+        self._files = files
         self._warnings: list[str] = []
         self._values = FILE.read(at, complaints, ignore="x-")
 
@@ -152,10 +163,11 @@ class _Loader:
             log=self._log(),
             self_metrics=self._self_metrics(),
             files=tuple(self._files),
+            seen=tuple(self._files.values()),
             warnings=tuple(self._warnings),
         )
         if self._complaints.found:
-            raise BridgeFileError(self._complaints.found)
+            raise BridgeFileError(self._complaints.found, self._files)
         return settings
 
     # --- complaints ------------------------------------------------------------------------------------------------
@@ -193,7 +205,7 @@ class _Loader:
 
     def _watched(self, text: str) -> str:
         path = self._resolve(text)
-        self._files[path] = None
+        self._files.setdefault(path, signature_of(path))
         return path
 
     def _workers(self) -> int:
@@ -414,7 +426,7 @@ class _Loader:
         except ConfigError as error:
             self._complaints.found.append(error)
             return ()
-        self._files.update(dict.fromkeys(files))
+        self._files.update({file: signature_of(file) for file in files})
         self._warnings.extend(warnings)
         return (project,)
 

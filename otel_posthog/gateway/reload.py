@@ -7,7 +7,7 @@ what network file systems do.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 POLL_INTERVAL: Final = 2.0
@@ -21,10 +21,12 @@ class Watch:
 
     Args:
         files: Their paths.
+        seen: How each of them looked when it was read; as they look now where there are none.
     """
 
-    def __init__(self, files: Iterable[str]) -> None:
-        self._seen = {path: signature_of(path) for path in files}
+    def __init__(self, files: Sequence[str], seen: Sequence[Signature | None] = ()) -> None:
+        self._seen: dict[str, Signature | None] = {}
+        self.follow(files, seen)
 
     def changed(self) -> bool:
         """Whether one of them is another than at the last look."""
@@ -32,9 +34,17 @@ class Watch:
         changed, self._seen = now != self._seen, now
         return changed
 
-    def follow(self, files: Iterable[str]) -> None:
-        """Watches `files` from now on; those that are known already keep how they looked."""
-        self._seen = {path: self._seen.get(path) or signature_of(path) for path in files}
+    def follow(self, files: Sequence[str], seen: Sequence[Signature | None] = ()) -> None:
+        """Watches `files` from now on, and no others; arguments as above."""
+        self._seen = dict(zip(files, seen or [signature_of(path) for path in files], strict=True))
+
+    def also(self, files: Mapping[str, Signature | None]) -> None:
+        """Watches these besides: what is wrong may be mended in a file that nothing that holds names yet.
+
+        Args:
+            files: Path -> how it looked when it was read.
+        """
+        self._seen = {**files, **self._seen}
 
 
 def signature_of(path: str) -> Signature | None:

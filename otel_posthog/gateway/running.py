@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any, Literal
 
 from otel_posthog.errors import ConfigError
+from otel_posthog.gateway.bridge_file import BridgeFileError
 from otel_posthog.gateway.reload import POLL_INTERVAL, Watch
 from otel_posthog.gateway.service import GatewayService
 from otel_posthog.gateway.settings import GatewaySettings
@@ -106,23 +107,33 @@ def run_gateway(
         started(service)
         if orphaned is not None:
             _watch_parent(orphaned, wishes)
-        watch = Watch(settings.files)
+        watch = Watch(settings.files, settings.seen)
         while True:
             wish = wishes.next(POLL_INTERVAL)
             if wish == "stop":
                 break
             changed = settings.reload == "auto" and watch.changed()
             if wish == "reload" or changed:
-                settings = reload_once(service, settings, load)
-                watch.follow(settings.files)
+                before, settings = settings, reload_once(service, settings, load, watch)
+                if settings is not before:
+                    watch.follow(settings.files, settings.seen)
         service.stop()
     return 0
 
 
 def reload_once(
-    service: GatewayService, settings: GatewaySettings, load: Callable[[], GatewaySettings]
+    service: GatewayService,
+    settings: GatewaySettings,
+    load: Callable[[], GatewaySettings],
+    watch: Watch | None = None,
 ) -> GatewaySettings:
     """Reads the configuration again and goes on with it; where it is bad, with what was there.
+
+    Args:
+        service: What runs.
+        settings: What holds.
+        load: Reads the configuration again.
+        watch: Gets the files of a bad configuration besides: one of them may be where it is mended.
 
     Returns:
         The settings that hold now.
@@ -131,6 +142,8 @@ def reload_once(
         changed = load()
         service.reload(changed)
     except (ConfigError, OSError) as error:
+        if watch is not None and isinstance(error, BridgeFileError):
+            watch.also(error.files)
         service.reload_failed(str(error))
     except Exception as error:  # noqa: BLE001 - an edge: a gateway that serves must not end over its configuration
         service.reload_failed(f"internal error ({type(error).__name__})")

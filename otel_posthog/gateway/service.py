@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from otel_posthog.delivery.spool_files import Files
 
 _RELOADED: Final = frozenset({
-    "source", "projects", "default_project", "tokens", "values", "files", "warnings", "reload", "drain_timeout",
+    "source", "projects", "default_project", "tokens", "values", "files", "seen", "warnings", "reload", "drain_timeout",
 })  # fmt: skip
 """Settings that a reload changes; the others are read at the start."""
 

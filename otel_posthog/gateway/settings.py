@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Secret
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings
+from otel_posthog.gateway.reload import Signature
 from otel_posthog.model.frozen import frozen
 from otel_posthog.rules.engine import RuleSet
 
@@ -178,6 +179,8 @@ class GatewaySettings:
         drain_timeout: Seconds that a stop may take to deliver what has arrived; the rest stays in the spool.
         self_metrics: Where its own metrics are pushed to, `None` for nowhere.
         files: Every file that was read, or is read by a listener: a change of one is a reason to reload.
+        seen: How each of them looked just before it was read (`reload.signature_of`), so that no change between the
+            reading and the watching goes unnoticed.
         warnings: What works, but not as its owner may think.
     """
 
@@ -198,4 +201,5 @@ class GatewaySettings:
     log: LogSettings = field(default_factory=LogSettings)
     self_metrics: SelfMetricsSettings | None = None
     files: tuple[str, ...] = ()
+    seen: tuple[Signature | None, ...] = field(default=(), compare=False)
     warnings: tuple[str, ...] = ()

@@ -122,6 +122,20 @@ def test_a_change_of_its_files_is_noticed(start: Start, posthog: Emulator, tmp_p
     assert gateway.stop() == 0
 
 
+def test_a_file_that_comes_later(start: Start, posthog: Emulator) -> None:
+    """A change that names a file which is not there yet is bad, and good once the file is: nothing else is touched."""
+    gateway = start(project={"match": {"resource": {"service.name": "shop"}}})
+    gateway.project = {"rules": "later.yaml"}
+    gateway.write()
+    wait_until(lambda: "later.yaml: the rules file cannot be read" in gateway.text)
+    (gateway.folder / "later.yaml").write_text(
+        "rules:\n  - {name: paid, match: {name: Pay now}, capture: order paid, distinct_id: ada}\n"
+    )
+    wait_until(lambda: "was read again and holds now" in gateway.text)
+    assert post(gateway.http_url, otlp(name="Pay now"), token=TOKEN) == (200, {})
+    posthog.wait_for(lambda emulator: names(emulator) == ["order paid"])
+
+
 @pytest.mark.row(17)
 def test_a_second_process_on_the_same_spool(start: Start, posthog: Emulator, tmp_path: Path) -> None:
     """It ends with 1 and says what to do; the first one goes on."""

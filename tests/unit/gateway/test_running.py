@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from otel_posthog.errors import ConfigError
-from otel_posthog.gateway.reload import Watch
+from otel_posthog.gateway.reload import Watch, signature_of
 from otel_posthog.gateway.running import Wishes, reload_once, run_gateway
 
 
@@ -45,7 +45,7 @@ class Service:
 
 def settings(source: str, *files: str, reload: str = "auto") -> Any:
     """What of the settings is looked at here."""
-    return SimpleNamespace(source=source, files=files, reload=reload)
+    return SimpleNamespace(source=source, files=files, seen=(), reload=reload)
 
 
 def run(service: Service, before: Any, load: Callable[[], Any], *signals: signal.Signals) -> int:
@@ -156,18 +156,34 @@ def test_what_has_changed(tmp_path: Path) -> None:
 
 
 def test_other_files_are_followed(tmp_path: Path) -> None:
-    """After a reload: a new file counts as seen, one that stays keeps how it looked."""
+    """After a reload: what changed since it was read is a change, and files that are no longer used are none."""
     old, new = tmp_path / "old", tmp_path / "new"
     old.write_text("a")
     new.write_text("a")
+    read = [signature_of(str(old)), signature_of(str(new))]
     watch = Watch([str(old)])
-    watch.follow([str(old), str(new)])
+    watch.follow([str(old), str(new)], read)
     assert not watch.changed()
-    old.write_text("changed between the reading and the following")
-    watch.follow([str(old), str(new)])
-    assert watch.changed()
-    new.write_text("bb")
+    new.write_text("changed between the reading and the following")
+    watch.follow([str(old), str(new)], read)
     assert watch.changed()
     watch.follow([str(new)])
     old.write_text("nobody looks")
     assert not watch.changed()
+
+
+def test_a_change_before_it_serves(tmp_path: Path) -> None:
+    """A file that changes while the gateway starts is read again as soon as it serves."""
+    file = tmp_path / "bridge.yaml"
+    file.write_text("a")
+    first = SimpleNamespace(source="a", files=(str(file),), seen=(signature_of(str(file)),), reload="auto")
+    file.write_text("bb")
+    service, loads = Service(), []
+
+    def load() -> Any:
+        loads.append(file.read_text())
+        os.kill(os.getpid(), signal.SIGTERM)
+        return settings("b", str(file))
+
+    code = run_gateway(first, load, make=lambda _: service)  # type: ignore[arg-type,return-value]
+    assert (code, loads, service.calls) == (0, ["bb"], ["start", ("reload", "b"), "stop"])
