@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _hang_up_ignored() -> Iterator[None]:
+def _hang_up_ignored() -> Generator[None, None, None]:
     """Until the handlers are there: a hang-up must not end what has hardly begun, and is about to read its files."""
     number = getattr(signal, "SIGHUP", None)
     if number is None:
