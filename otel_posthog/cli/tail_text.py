@@ -8,8 +8,15 @@ from typing import Any, Final, TextIO
 
 from otel_posthog.cli.explain_text import Terminal, unpainted
 
-_QUIET: Final = frozenset({"$lib", "$lib_version", "$process_person_profile", "$session_id", "$window_id"})
+_QUIET: Final = frozenset(
+    {
+        *("$lib", "$lib_version", "$process_person_profile", "$session_id", "$window_id"),
+        *("$is_server", "$geoip_disable", "$span_id"),
+    }
+)
 """Properties that are of nearly every event, and left out of its line; `--json` shows them."""
+_LAST: Final = frozenset({"service_name", "environment"})
+"""With PostHog's own (`$…`), what stands after the event's own: a terminal cuts the end of a line."""
 _MAX_VALUE: Final = 60
 
 
@@ -40,7 +47,9 @@ def parts(terminal: Terminal, document: Mapping[str, Any]) -> tuple[str, str]:
     time = str(document.get("timestamp", "")).partition("T")[2].rstrip("Z")[:12] or str(document.get("timestamp", ""))
     event = terminal.paint(str(document.get("event", "")), 1)
     head = f"{mark} {time}  {project}  {event}  {document.get('distinct_id', '')}"
-    return head, " ".join(f"{name}={_short(value)}" for name, value in properties.items() if name not in _QUIET)
+    named = [name for name in properties if name not in _QUIET]
+    named.sort(key=lambda name: name.startswith("$") or name in _LAST)
+    return head, " ".join(f"{name}={_short(properties[name])}" for name in named)
 
 
 def _short(value: Any) -> str:

@@ -137,6 +137,28 @@ def test_a_terminal_gets_colours_and_one_line_of_its_width(monkeypatch: pytest.M
 """)
 
 
+def test_what_an_event_says_itself_comes_before_what_every_event_says() -> None:
+    """A terminal cuts the end of a line."""
+    stream = io.StringIO()
+    properties = {"environment": "production", "service_name": "till", "$is_server": True, "$trace_id": "5b8e"}
+    show(
+        {
+            "type": "event",
+            "timestamp": "2026-11-21T09:12:44.071Z",
+            "project": "shop",
+            "event": "order paid",
+            "distinct_id": "ada",
+            "properties": {**properties, "$geoip_disable": True, "sku": "mug", "total": 12.5},
+        },
+        stream,
+    )
+
+    assert stream.getvalue() == (
+        "● 09:12:44.071  shop  order paid  ada  sku=mug total=12.5 environment=production service_name=till "
+        "$trace_id=5b8e\n"
+    )
+
+
 def test_it_waits_for_a_gateway_that_went_away(gateway: Any, serve: Serve, make_signal: Any) -> None:
     """The pauses grow, each is told, and begin anew after a connection that was let in."""
     first = serve(gateway)
