@@ -143,6 +143,7 @@ class Journal:
         self._done: list[Place] = []
         self._done_since = 0.0
         self._stopping = False
+        self._news = False
         self._thread: threading.Thread | None = None
         self._together = False
         self._behind = True
@@ -192,7 +193,7 @@ class Journal:
             if self._stopping:
                 return False
             self._entries.append(entry)
-            self._changed.notify()
+            self._notify()
         return True
 
     def done(self, place: Place) -> None:
@@ -201,9 +202,9 @@ class Journal:
             self._done.append(place)
             if len(self._done) == 1:
                 self._done_since = self._clock.monotonic()
-                self._changed.notify()
+                self._notify()
             elif len(self._done) == _TIDY_COUNT:
-                self._changed.notify()
+                self._notify()
 
     def run(self, job: Callable[[], None], *, after: float = 0.0) -> None:
         """Runs `job` on the disk's thread, after what was written before; not any more once it stops.
@@ -217,7 +218,7 @@ class Journal:
                 self._later.append((self._clock.monotonic() + after, job))
             else:
                 self._jobs.append(job)
-            self._changed.notify()
+            self._notify()
 
     def fetch(self, place: Place) -> Record | None:
         """The record at `place` once more; `None` where it is gone.
@@ -231,7 +232,7 @@ class Journal:
     def wake(self) -> None:
         """There is room for what waits on disk."""
         with self._changed:
-            self._changed.notify()
+            self._notify()
 
     def settle(self, timeout: float) -> None:
         """Waits up to `timeout` seconds until what was handed over is written, and answered."""
@@ -243,7 +244,7 @@ class Journal:
         """Writes what was handed over, and ends within `timeout` seconds; whether nothing is left on disk."""
         with self._changed:
             self._stopping = True
-            self._changed.notify()
+            self._notify()
         thread = self._thread
         if thread is not None:
             thread.join(timeout)
@@ -304,6 +305,11 @@ class Journal:
         """Whether an earlier life wrote the record at `place`."""
         return self._spool.is_older(place)
 
+    def _notify(self) -> None:
+        """With the lock held: there is something to do."""
+        self._news = True
+        self._changed.notify()
+
     # --- the disk's thread -----------------------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -316,8 +322,10 @@ class Journal:
             if wait is None:
                 return
             with self._changed:
-                if wait > 0 and not self._entries and not self._jobs and not self._stopping:
+                # A word that was said while nobody waited must not be lost: it may be that there is room again.
+                if wait > 0 and not (self._news or self._entries or self._jobs):
                     self._changed.wait(wait)
+                self._news = False
 
     def _step(self) -> float | None:
         """One round; returns seconds to wait, `None` at the end."""

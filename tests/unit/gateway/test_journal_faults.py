@@ -184,13 +184,19 @@ def test_a_full_spool_keeps_the_oldest(rig: Rig) -> None:
     assert rig.books.count("commit_failures", reason="full") >= 1
 
 
+def vanish(rig: Rig) -> None:
+    """Removes the spool, once nothing is being made in it any more."""
+    assert until((Path(rig.folder) / "dead" / "0" / "lock").exists)
+    shutil.rmtree(rig.folder)
+
+
 @pytest.mark.row(52)
 def test_a_spool_that_vanishes_is_made_again(rig: Rig) -> None:
     """The folder is removed at run time: nothing is promised into the void, and it goes on where it can."""
     rig.delivery.automatic = False
     intake = rig.start()
     assert send(intake, spans(0)).answer() == OK
-    shutil.rmtree(rig.folder)
+    vanish(rig)
     assert send(intake, spans(1)).answer() == OK
     intake.stop(0.0)
     rig.delivery.pending.clear()
@@ -203,9 +209,10 @@ def test_a_spool_that_vanishes_is_made_again(rig: Rig) -> None:
 @pytest.mark.row(52)
 def test_a_spool_that_vanishes_and_cannot_be_made_again(rig: Rig, tmp_path: Path) -> None:
     """A file where the folder was: RETRY, until the folder can be made."""
+    rig.delivery.automatic = False
     intake = rig.start()
     assert send(intake, spans(0)).answer() == OK
-    shutil.rmtree(rig.folder)
+    vanish(rig)
     Path(rig.folder).write_text("not a folder")
     assert send(intake, spans(1)).answer().kind is AnswerKind.RETRY
     assert intake.status().disk_error
