@@ -7,7 +7,7 @@ a gateway that has started has a host, a key, rules and certificates that can be
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +18,13 @@ from otel_posthog.config.headers import parse_credential, token_problem
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, Secret
 from otel_posthog.config.values import shown, text_of
 from otel_posthog.errors import ConfigError
+from otel_posthog.gateway.bridge_compounds import Listener, Source
 from otel_posthog.gateway.bridge_schema import FILE
-from otel_posthog.gateway.bridge_types import At, Complaints, Listener, Source
+from otel_posthog.gateway.bridge_types import At, Complaints
+from otel_posthog.gateway.caller_tokens import credentials_of
 from otel_posthog.gateway.hosts import capture_host
 from otel_posthog.gateway.project_rules import ProjectRules, load_project_rules
-from otel_posthog.gateway.receivers.credentials import Credentials, TokenSource, is_loopback
+from otel_posthog.gateway.receivers.credentials import is_loopback
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
 from otel_posthog.gateway.reload import Signature, signature_of
 from otel_posthog.gateway.settings import (
@@ -581,20 +583,6 @@ def below(at: At, *keys: str) -> At:
         found = found.child(key, entry)
         line = found.line
     return found
-
-
-def token_sources(tokens: Sequence[TokenSettings]) -> list[TokenSource]:
-    """Settings of tokens as the receivers have them."""
-    return [TokenSource(each.caller, each.env or None, Path(each.file) if each.file else None) for each in tokens]
-
-
-def credentials_of(tokens: Sequence[TokenSettings], values: Mapping[str, Secret]) -> Credentials:
-    """The receivers' credentials behind settings.
-
-    Raises:
-        ConfigError: One has no token, or one that no header can carry, or two callers have the same.
-    """
-    return Credentials(token_sources(tokens), environ={name: value.reveal() for name, value in values.items()})
 
 
 def default_spool(environ: Mapping[str, str]) -> str:

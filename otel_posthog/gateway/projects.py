@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_posthog.bridge import Bridge
 from otel_posthog.convert import Converter
 from otel_posthog.delivery.build import build_senders
-from otel_posthog.gateway.bridge_types import as_text
+from otel_posthog.gateway.bridge_compounds import as_text
 from otel_posthog.gateway.pinned_rules import PinnedRules
 from otel_posthog.gateway.settings import GatewaySettings, MatchSettings, ProjectSettings
 from otel_posthog.gateway.wanted import WantedItems, wanted_of
@@ -129,16 +129,23 @@ class _Route:
     """Where the data of one caller may go.
 
     Args:
-        matching: Projects whose `match` has to hold, in order.
+        matching: Projects whose `match` has to hold, in order, each with that: a reload changes it in the project.
         rest: Gets what none of them takes; `None` for nobody.
         wanted: What is worth reading; `None` where nobody takes anything.
         one: The one project of everything, where nothing depends on the resource.
     """
 
-    matching: tuple[LiveProject, ...]
+    matching: tuple[tuple[LiveProject, MatchSettings], ...]
     rest: LiveProject | None
     wanted: WantedItems | None
     one: LiveProject | None
+
+    def route(self, resource: Mapping[str, Any]) -> LiveProject | None:
+        """See `parts.Routing`."""
+        for project, match in self.matching:
+            if _holds(match, resource):
+                return project
+        return self.rest
 
 
 class _Routes:
@@ -174,7 +181,8 @@ class _Routes:
                 break
         users: list[LiveProject] = list(dict.fromkeys([*matching, *([rest] if rest is not None else [])]))
         wanted = wanted_of([each.settings.rules for each in users], [each.settings.convert for each in users])
-        return _Route(tuple(matching), rest, wanted if users else None, rest if users == [rest] else None)
+        matches = tuple((each, each.settings.match) for each in matching)
+        return _Route(matches, rest, wanted if users else None, rest if users == [rest] else None)
 
     def _takes(self, project: LiveProject, caller: str) -> bool:
         tokens = project.settings.match.tokens
@@ -218,15 +226,15 @@ class ProjectsFromSettings:
 
     def route(self, caller: str, resource: Mapping[str, Any]) -> LiveProject | None:
         """See `parts.Projects`."""
-        route = self._routes.of(caller)
-        for project in route.matching:
-            if _holds(project.settings.match, resource):
-                return project
-        return route.rest
+        return self._routes.of(caller).route(resource)
 
     def route_all(self, caller: str) -> LiveProject | None:
         """See `parts.Projects`."""
         return self._routes.of(caller).one
+
+    def routing(self, caller: str) -> _Route:
+        """See `parts.Projects`."""
+        return self._routes.of(caller)
 
     def pinned(self, project: Any, digest: str) -> Bridge:
         """See `parts.Projects`."""

@@ -24,7 +24,7 @@ from otel_posthog.gateway.admin.server import AdminServer
 from otel_posthog.gateway.admin.sources import AdminSources, Gauges, Phase
 from otel_posthog.gateway.admin.tail import Tail
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.bridge_file import credentials_of, token_sources
+from otel_posthog.gateway.caller_tokens import credentials_of, token_sources
 from otel_posthog.gateway.intake import GatewayIntake
 from otel_posthog.gateway.intake_config import IntakeConfig
 from otel_posthog.gateway.pinned_rules import PinnedRules

@@ -15,9 +15,10 @@ from dirty_equals import IsPartialDict, IsStr
 from inline_snapshot import snapshot
 
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, Secret
+from otel_posthog.gateway.bridge_compounds import Sub
 from otel_posthog.gateway.bridge_file import BridgeFileError, Overrides, load_gateway_settings
 from otel_posthog.gateway.bridge_schema import TABLES, bridge_json_schema
-from otel_posthog.gateway.bridge_types import Sub, size
+from otel_posthog.gateway.bridge_types import size
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
 from otel_posthog.gateway.settings import (
     GATEWAY_DELIVERY,
