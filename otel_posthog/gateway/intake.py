@@ -39,7 +39,7 @@ from otel_posthog.gateway.intake_config import IntakeConfig
 from otel_posthog.gateway.journal.journal import Entry, Journal
 from otel_posthog.gateway.journal.record import Record, encode
 from otel_posthog.gateway.journal.strikes import Strikes
-from otel_posthog.gateway.parts import Prepare, Prepared, Projects
+from otel_posthog.gateway.parts import Prepare, Prepared, Projects, Wanted
 from otel_posthog.gateway.prepare import prepare as prepare_request
 from otel_posthog.gateway.processing import Processing
 from otel_posthog.gateway.reading import without_body
@@ -340,7 +340,7 @@ class GatewayIntake:
                 return
         prepared = self._prepare(inbound.kind, inbound.media_type, body, wanted)
         self._books.add("intake_bytes", len(body), kind=inbound.kind)
-        request.prepared = prepared
+        request.prepared, request.wanted = prepared, wanted
         if prepared.candidates == 0:
             if prepared.rejected:
                 self._keep_unreadable(self._record(inbound), prepared)
@@ -380,7 +380,8 @@ class GatewayIntake:
         attempt = self._processing.forwarding.take(key_of(request.inbound, body), ended, now)
         if attempt is None:
             return
-        work = Work(prepared.size if prepared is not None else 0, now, record, prepared, attempt=attempt)
+        size = prepared.size if prepared is not None else 0
+        work = Work(size, now, record, prepared, request.wanted, attempt=attempt)
         attempt.work = work
         self._processing.add(work)
 
@@ -391,7 +392,7 @@ class GatewayIntake:
             return
         prepared = request.prepared
         assert prepared is not None
-        work = Work(prepared.size, self._clock.monotonic(), without_body(record), prepared)
+        work = Work(prepared.size, self._clock.monotonic(), without_body(record), prepared, request.wanted)
 
         def settled(place: Place | None, why: str) -> None:
             if place is None:
@@ -453,7 +454,7 @@ class GatewayIntake:
 class _Request:
     """One request until its answer, which it gets exactly once."""
 
-    __slots__ = ("_answered", "_done", "_intake", "_reserved", "inbound", "prepared")
+    __slots__ = ("_answered", "_done", "_intake", "_reserved", "inbound", "prepared", "wanted")
 
     def __init__(self, intake: GatewayIntake, inbound: Inbound, done: Callable[[Answer], None]) -> None:
         self._intake = intake
@@ -462,6 +463,7 @@ class _Request:
         self._answered = threading.Lock()
         self.inbound = inbound
         self.prepared: Prepared | None = None
+        self.wanted: Wanted | None = None
 
     def reserve(self, size: int) -> bool:
         """Room for `size` further bytes, given back with the answer."""

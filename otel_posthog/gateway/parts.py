@@ -85,6 +85,20 @@ class Project(Protocol):
         ...
 
 
+class Routing(Protocol):
+    """Where the data of one caller goes by the configuration of one moment; a reload does not change it."""
+
+    @property
+    def one(self) -> Project | None:
+        """The one project of everything; `None` where the resource decides."""
+        ...
+
+    @property
+    def route(self) -> Callable[[Mapping[str, Any]], Project | None]:
+        """Resource attributes -> their project; `None` for none."""
+        ...
+
+
 class Projects(Protocol):
     """Whose data is whose: from the configuration only. Safe in any thread; may change with a reload."""
 
@@ -98,6 +112,10 @@ class Projects(Protocol):
 
     def route_all(self, caller: str) -> Project | None:
         """The one project of everything from `caller`; `None` where the resource decides."""
+        ...
+
+    def routing(self, caller: str) -> Routing:
+        """`route_all` and `route` as they are now, for good: what has been begun by them is ended by them."""
         ...
 
     def pinned(self, project: Project, digest: str) -> Bridge:

@@ -36,7 +36,7 @@ from otel_posthog.gateway.intake_config import IntakeConfig
 from otel_posthog.gateway.journal import record as records
 from otel_posthog.gateway.journal.journal import Journal
 from otel_posthog.gateway.journal.strikes import Strikes
-from otel_posthog.gateway.parts import Prepare, Project, Projects
+from otel_posthog.gateway.parts import Prepare, Project, Projects, Routing
 from otel_posthog.gateway.portions import RETRY_INTERVAL, Portions
 from otel_posthog.gateway.reading import GoneError, Reader, without_body
 from otel_posthog.gateway.work import EventsReceipt, Portion, Tracker, Work
@@ -383,7 +383,9 @@ class Processing:
             work.to_hand_out -= 1
             work.tracker.less()
             return
-        only = self._projects.route_all(record.caller)
+        # From the beginning, so by today's configuration.
+        work.routing = self._projects.routing(record.caller)
+        only = work.routing.one
         if only is not None:
             if only.name in self._portions:
                 self._wait_for_room(Portion(work, only.name))
@@ -457,8 +459,13 @@ class Processing:
     def _route(self, work: Work, signal: Signal, routes: dict[int, Project | None]) -> Project | None:
         key = id(signal.resource)  # one object for all items of a resource, alive as long as its request
         if key not in routes:
-            routes[key] = self._projects.route(work.record.caller, signal.resource.attributes)
+            routes[key] = self._routing(work).route(signal.resource.attributes)
         return routes[key]
+
+    def _routing(self, work: Work) -> Routing:
+        if work.routing is None:
+            work.routing = self._projects.routing(work.record.caller)
+        return work.routing
 
     def _project(self, name: str) -> Project | None:
         return next((project for project in self._projects.all() if project.name == name), None)
@@ -499,8 +506,8 @@ class Processing:
         work = portion.work
         if work.abandoned:
             return True
-        if project is None:  # taken out of the configuration
-            work.unrouted += 1
+        if project is None:
+            self._has_lost_its_project(work)
             return True
         if self._struck(work):
             return True
@@ -516,6 +523,7 @@ class Processing:
             return False
         except Exception as error:  # noqa: BLE001 - an edge: as in `_begin`
             work.attempts += 1
+            portion.stream = None  # it may have ended with the error, and not at its end
             self._books.add("processing_failures")
             self._complaints.say("processing", "otel-posthog: internal error with a record (%s)", where(error))
             if work.attempts < self._config.attempts:
@@ -524,6 +532,16 @@ class Processing:
             return True
         finally:
             self._over(work)
+
+    def _has_lost_its_project(self, work: Work) -> None:
+        """A reload has taken its project out: where today's configuration says, as it would go after a restart."""
+        if work.record.content == "event" or work.to_hand_out > 1:
+            work.unrouted += 1  # others are at it, each with a part: it is kept whole
+            return
+        work.tracker.more(1)
+        work.to_hand_out += 1
+        work.wanted = work.prepared = None
+        self._later.append((self._clock.monotonic(), work))
 
     def _run_portion(self, portion: Portion, project: Project) -> None:
         if not self._continue_portion(portion, project):
@@ -544,6 +562,7 @@ class Processing:
             stream = portion.stream = self._share(portion)
         while chunk := list(islice(stream, portion.chunk)):
             portion.skip += len(chunk)
+            portion.left = chunk  # until it is known otherwise: what fails is tried again
             portion.left = self._accept(portion.work, project, chunk)
             if portion.left:
                 portion.chunk = 1
@@ -555,7 +574,7 @@ class Processing:
         """What its project is still to get, read once more."""
         work = portion.work
         stream = iter(self._reader.signals(work))
-        if self._projects.route_all(work.record.caller) is None:
+        if self._routing(work).one is None:
             routes: dict[int, Project | None] = {}
 
             def mine(signal: Signal) -> bool:

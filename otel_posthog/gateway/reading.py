@@ -89,19 +89,20 @@ class Reader:
         """
         prepared = work.prepared
         if prepared is None:
-            prepared = self._prepared(self.record(work))
+            prepared = self._prepared(work)
             if work.place is None:
                 work.prepared = prepared
             else:
                 work.record = without_body(work.record)
         return prepared.signals()
 
-    def _prepared(self, record: Record) -> Prepared:
+    def _prepared(self, work: Work) -> Prepared:
+        record = self.record(work)
         body = self._inflate(record.body, self._config.request_bytes) if record.gzip else record.body
-        wanted = self._projects.wanted(record.caller)
-        if wanted is None or not self._by_rules_of_today(record):
-            wanted = Everything()
-        return self._prepare(record.kind, record.media_type, body, wanted)
+        if work.wanted is None:
+            wanted = self._projects.wanted(record.caller)
+            work.wanted = Everything() if wanted is None or not self._by_rules_of_today(record) else wanted
+        return self._prepare(record.kind, record.media_type, body, work.wanted)
 
     def _by_rules_of_today(self, record: Record) -> bool:
         digests = record.digests

@@ -11,7 +11,7 @@ from otel_posthog.delivery.protocols import Delivery
 from otel_posthog.delivery.spool import Place
 from otel_posthog.gateway.forwarding import Attempt
 from otel_posthog.gateway.journal.record import Record
-from otel_posthog.gateway.parts import Prepared
+from otel_posthog.gateway.parts import Prepared, Routing, Wanted
 from otel_posthog.model import CaptureEvent, LossReason, Signal
 
 
@@ -124,6 +124,11 @@ class Work:
     received: float
     record: Record
     prepared: Prepared | None = None
+    wanted: Wanted | None = None
+    """What was worth reading when it was looked into first. How far a portion got is counted in what that found, so it
+    is read by the same each time, whatever a reload has changed."""
+    routing: Routing | None = None
+    """Whose its items are, since it was begun."""
     place: Place | None = None
     recovered: bool = False
     attempt: Attempt | None = None
