@@ -137,13 +137,10 @@ def mutated(draw: st.DrawFn, body: bytes) -> bytes:
     return bytes(raw)
 
 
-@pytest.mark.row(35)
-@given(items=spans(), records=log_records(), with_rules=rules, data=st.data())
-@PARITY
-def test_whatever_comes_in(
+def answers(
     items: list[ReadableSpan], records: list[ReadableLogRecord], with_rules: RuleSet, data: st.DataObject
 ) -> None:
-    """Changed bytes, the wrong signal, the wrong encoding: an answer with balanced books, or a SignalError."""
+    """The property: balanced books and the events of the slow way, or a SignalError on both."""
     kind: Kind = data.draw(st.sampled_from(["traces", "logs"]))
     media_type = data.draw(st.sampled_from([PROTOBUF, JSON]))
     encode = data.draw(st.sampled_from([otlp.spans_protobuf, otlp.spans_json, otlp.logs_protobuf, otlp.logs_json]))
@@ -166,3 +163,25 @@ def test_whatever_comes_in(
     if not (everything.error_messages or prepared.messages):
         converter = Converter(ConvertConfig(), with_rules)
         assert events(prepared.signals(), converter) == events(everything.signals, converter)
+
+
+@pytest.mark.row(35)
+@given(items=spans(), records=log_records(), with_rules=rules, data=st.data())
+@PARITY
+def test_whatever_comes_in(
+    items: list[ReadableSpan], records: list[ReadableLogRecord], with_rules: RuleSet, data: st.DataObject
+) -> None:
+    """Changed bytes, the wrong signal, the wrong encoding: an answer with balanced books, or a SignalError."""
+    answers(items, records, with_rules, data)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3_600)
+@pytest.mark.row(35)
+@given(items=spans(), records=log_records(), with_rules=rules, data=st.data())
+@settings(PARITY, max_examples=10 * max(PROFILE, 1_000))
+def test_whatever_comes_in_for_minutes(
+    items: list[ReadableSpan], records: list[ReadableLogRecord], with_rules: RuleSet, data: st.DataObject
+) -> None:
+    """The same ten thousand times."""
+    answers(items, records, with_rules, data)
