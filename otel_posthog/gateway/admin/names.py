@@ -120,7 +120,14 @@ OWN_METRICS: Final[tuple[Metric, ...]] = (INFO, READY, WORKER_UP, WORKER_RESTART
 GATEWAY_METRICS: Final[tuple[Metric, ...]] = (*OWN_METRICS, *BOOK_METRICS)
 """All metrics that a gateway has and a process has not."""
 
-_LETTERS: Final = (*(reason.value for reason in LossReason), "crashed", "failed", "unreadable", "unrouted")
+_LETTERS: Final = (
+    *(reason.value for reason in LossReason),
+    "crashed",
+    "failed",
+    "unreadable",
+    "unreadable_items",
+    "unrouted",
+)
 
 FROM_THE_START: Final[Mapping[str, tuple[Labels, ...]]] = {
     "receiver_requests": tuple(
