@@ -158,7 +158,7 @@ FROM_THE_START: Final[Mapping[str, tuple[Labels, ...]]] = {
     "recovered_records": ((),),
     "processing_failures": ((),),
     "dead_letters": tuple((("reason", each),) for each in _LETTERS),
-    "dead_letters_not_kept": tuple((("reason", each),) for each in (*_LETTERS, "unreadable_items")),
+    "dead_letters_not_kept": tuple((("reason", each),) for each in _LETTERS),
     "config_reloads": ((("result", "ok"),), (("result", "failed"),)),
 }
 """Counters that are there with 0 from the start, by their name in the books: an alert can only see what grows."""
