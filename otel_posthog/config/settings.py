@@ -86,7 +86,8 @@ class DeliveryConfig:
     """Queue, batch, retry and spool limits (`OTEL_POSTHOG_*`, names as in `environment.py`).
 
     Args:
-        queue_size: Events waiting at the most; beyond it `submit` refuses.
+        queue_size: Events waiting at the most; beyond it `submit` refuses. An empty queue takes what one item became,
+            however much that is.
         queue_bytes: Encoded bytes waiting at the most.
         batch_size: Events per request at the most.
         batch_bytes: Body bytes per request, before compression.

@@ -304,7 +304,7 @@ def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:
     """The legal event names in `value`, each once."""
     if type(value) is str and value.isascii() and len(value) <= posthog.MAX_NAME_BYTES and "\x00" not in value:
         return [name] if (name := value.strip()) else []
-    names: list[str] = []
+    names: dict[str, None] = {}
     raws = cast("Sequence[object]", value) if isinstance(value, (list, tuple)) else (value,)
     for raw in raws:
         if not isinstance(raw, str):
@@ -316,8 +316,12 @@ def _names(value: AttributeValue, cleaner: Cleaner) -> list[str]:
         if name != text:
             cleaner.note(Notice.CUT_NAME)
         if name and name not in names:
-            names.append(name)
-    return names
+            if len(names) == posthog.MAX_EVENT_NAMES:
+                # Each is an event with all properties: one item must not become a million.
+                cleaner.note(Notice.CUT_NAME)
+                break
+            names[name] = None
+    return list(names)
 
 
 def _may_update(item: Item) -> bool:

@@ -112,23 +112,32 @@ def _is_plain_name(name: str) -> bool:
 class Layouts:
     """Layouts by their keys. Safe in any thread (single operations on a dict)."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "_large")
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], Layout] = {}
+        # The newest that is too large to be kept: the span events of a span ask for that of their span, one by one.
+        self._large: tuple[tuple[str, ...], Layout] | None = None
 
     def of(self, attributes: Mapping[str, Any]) -> Layout:
         """The layout of `attributes`."""
         keys = tuple(attributes)
         found = self._known.get(keys)
         if found is None:
+            large = self._large
+            if large is not None and large[0] == keys:
+                return large[1]
             found = Layout(keys)
             self._keep(keys, found)
         return found
 
     def _keep(self, keys: tuple[str, ...], layout: Layout) -> None:
-        if all(type(key) is str for key in keys) and sum(map(len, keys)) <= _MAX_CHARACTERS:
+        if not all(type(key) is str for key in keys):
+            return
+        if sum(map(len, keys)) <= _MAX_CHARACTERS:
             if len(self._known) >= _MAX_LAYOUTS:
                 # Cleared whole: an app has some hundred; one that makes keys of data gains nothing from LRU.
                 self._known = {}
             self._known[keys] = layout
+        else:
+            self._large = (keys, layout)

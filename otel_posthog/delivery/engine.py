@@ -60,7 +60,7 @@ class Engine:
     # --- any thread -----------------------------------------------------------------------------------------------
 
     def submit(self, events: Sequence[CaptureEvent], receipt: Receipt | None = None) -> bool:
-        """Takes all or none; never blocks."""
+        """Takes all or none, an empty queue takes anything; never blocks."""
         count = len(events)
         weights = [event.weight or weigh(event) for event in events]
         total = sum(weights)
@@ -68,7 +68,9 @@ class Engine:
         state, config = self._state, self._config
         with state.lock:
             before, bytes_before = len(state.queue), state.queued_bytes
-            if state.closed or before + count > config.queue_size or bytes_before + total > config.queue_bytes:
+            over = before + count > config.queue_size or bytes_before + total > config.queue_bytes
+            # What is larger than the whole queue has it for itself: it would be refused for ever, and all behind it.
+            if state.closed or (over and before):
                 return False
             if receipt is not None:
                 receipt.taken(count)

@@ -53,7 +53,8 @@ class Spread:
         part_receipt = None if receipt is None else _Part(receipt)
         with self._lock:  # between the look for room and the last lane nobody else may take it
             waiting, size = map(sum, zip(*(lane.waiting() for lane in self.lanes), strict=True))
-            if self._closed or waiting + len(events) > self._queue_size or size + weight > self._queue_bytes:
+            over = waiting + len(events) > self._queue_size or size + weight > self._queue_bytes
+            if self._closed or (over and waiting):  # what is larger than the whole queue has it for itself
                 return False
             if receipt is not None:
                 receipt.taken(len(events))  # of all, before a quick lane can have ended its part

@@ -113,6 +113,8 @@ ILLEGAL_DISTINCT_IDS: Final = frozenset(
 """Compared lower-case and stripped; PostHog refuses person processing for them (capture v1)."""
 
 MAX_NAME_BYTES: Final = 200
+MAX_EVENT_NAMES: Final = 100
+"""Events that one item may name; ours."""
 MAX_DISTINCT_ID_BYTES: Final = 200
 MAX_EVENT_BYTES: Final = 900 * 1024
 """PostHog's Kafka cap is 1,000,000 bytes; its own SDK stops at 900 KiB to leave room for the envelope."""

@@ -95,9 +95,21 @@ def test_a_layout_is_read_once() -> None:
     assert layouts.of({"x": 1, "posthog.event": "a"}) is not found
 
 
-@pytest.mark.parametrize("key", ["x" * 5_000, 7, ("a",)])
+def test_of_long_keys_only_the_newest_are_remembered() -> None:
+    """They must not fill the memory; yet every event of a span asks for the layout of its span."""
+    layouts = Layouts()
+    first, second = {"x" * 5_000: 1, "posthog.event": "a"}, {"y" * 5_000: 1}
+    found = layouts.of(first)
+
+    assert layouts.of(dict(first)) is found
+    assert not layouts.of(second).event
+    assert layouts.of(first) is not found
+    assert layouts._known == {}
+
+
+@pytest.mark.parametrize("key", [7, ("a",)])
 def test_odd_keys_are_read_and_forgotten(key: Any) -> None:
-    """Long keys must not fill the memory, and `1` and `True` are one key to a dict."""
+    """`1` and `True` are one key to a dict."""
     layouts = Layouts()
     attributes: dict[Any, Any] = {key: 1, "posthog.event": "a"}
 

@@ -87,7 +87,8 @@ def test_taken_comes_before_any_end() -> None:
 def test_a_refused_submit_says_nothing() -> None:
     """Neither with a full queue nor after the end."""
     bench, keeper = Bench(), Keeper()
-    assert not bench.engine.submit([event(number) for number in range(61)], keeper)
+    assert bench.engine.submit([event(0)])
+    assert not bench.engine.submit([event(number) for number in range(1, 61)], keeper)
     bench.engine.finishing(bench.clock.now, closed=True)
     assert not bench.engine.submit([event(1)], keeper)
     assert (keeper.taken_count, keeper.told) == (0, [])

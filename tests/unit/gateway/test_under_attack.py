@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, Secret
+from otel_posthog.convert import Converter, layout
+from otel_posthog.delivery.build import build_senders
 from otel_posthog.delivery.spool_files import OsFiles
+from otel_posthog.emulator import Emulator
 from otel_posthog.gateway.dead_letters import read_letters
-from otel_posthog.gateway.inbound import OK
+from otel_posthog.gateway.inbound import OK, PROTOBUF
 from otel_posthog.gateway.intake import GatewayIntake
-from otel_posthog.gateway.wanted import EVERYTHING
-from tests.fixtures.gateway_intake import Rig, merged, people, send, spans, until
+from otel_posthog.gateway.prepare import prepare
+from otel_posthog.gateway.wanted import EVERYTHING, WantedItems
+from otel_posthog.model import Notice
+from otel_posthog.rules.engine import RuleSet
+from tests.fixtures.gateway_intake import FixedProject, Rig, merged, people, send, spans, until
 
 
 @pytest.fixture
@@ -32,8 +41,7 @@ def blocked(rig: Rig, intake: Any, name: str, count: int) -> bool:
 def test_a_reload_that_wants_less_skips_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of a record is handed out, then a reload makes fewer items worth reading: the other part is still sent."""
     rig.delivery.capacity, rig.delivery.automatic = 5, False
-    # As a record of other rules, or with a rule that names nothing, is read: all of it.
-    monkeypatch.setattr(rig.projects, "wanted", lambda caller: EVERYTHING)
+    monkeypatch.setattr(rig.projects, "wanted", everything)
     intake = rig.start()
     assert send(intake, merged(spans(1_000, 300, tagged=False), spans(0, 200))).answer() == OK
     assert blocked(rig, intake, "default", 1)
@@ -91,6 +99,82 @@ def test_a_project_that_got_another_name_loses_nothing(rig: Rig) -> None:
     assert old.delivered == []
     assert people(new.delivered) == list(range(200))
     assert list(read_letters(rig.folder, OsFiles())) == []
+
+
+@pytest.mark.parametrize("senders", [1, 3])
+def test_a_decision_larger_than_the_queue_holds_up_nobody(rig: Rig, senders: int) -> None:
+    """One item that becomes more events than a queue may hold goes out alone; it would block its project for good."""
+    with Emulator() as posthog:
+        lane = Lane(Mode.DIRECT, posthog.url, Secret("phc_attack"))
+        config = DeliveryConfig(queue_size=2, flush_interval=0.01)
+        delivery = build_senders(lane, config, senders, guard=raise_it)
+        rig.projects.projects[:] = [FixedProject("default", delivery)]
+        intake = rig.start()
+        try:
+            assert send(intake, tagged([f"name {number}" for number in range(5)])).answer() == OK
+            assert send(intake, spans(10, 3, event="behind")).answer() == OK
+            assert until(lambda: intake.status().waiting_records == 0), intake.status()
+            assert intake.stop(5)
+        finally:
+            delivery.shutdown(5)
+        names = Counter(event["event"] for event in posthog.events())
+    assert names == {**{f"name {number}": 1 for number in range(5)}, "behind": 3}
+
+
+def raise_it(where: str, error: BaseException) -> None:
+    """Nothing of ours may fail here."""
+    raise error
+
+
+def test_names_without_end() -> None:
+    """One item names a hundred thousand events: the first hundred are made, and that is said; nobody waits for it."""
+    (signal,) = prepare("traces", PROTOBUF, tagged([f"n{number}" for number in range(100_000)]), EVERYTHING).signals()
+    decision = Converter(ConvertConfig(), RuleSet()).convert(signal)
+    assert [event.event for event in decision.events] == [f"n{number}" for number in range(100)]
+    assert decision.notices == (Notice.CUT_NAME,)
+
+
+def test_the_layout_of_a_large_owner_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A span with two thousand attributes and a hundred exceptions: its keys are looked through once, not a hundred
+    times.
+    """
+    made: list[int] = []
+    before = layout.Layout.__init__
+
+    def count(self: layout.Layout, keys: tuple[str, ...]) -> None:
+        made.append(len(keys))
+        before(self, keys)
+
+    monkeypatch.setattr(layout.Layout, "__init__", count)
+    request = ExportTraceServiceRequest.FromString(tagged(["order placed"]))
+    (span,) = request.resource_spans[0].scope_spans[0].spans
+    for number in range(2_000):
+        pair = span.attributes.add()
+        pair.key, pair.value.string_value = f"a rather long key that nobody ever asks for {number}", "x"
+    for _ in range(100):
+        event = span.events.add()
+        event.name = "exception"
+        pair = event.attributes.add()
+        pair.key, pair.value.string_value = "exception.type", "Boom"
+    converter = Converter(ConvertConfig(), RuleSet())
+    signals = list(prepare("traces", PROTOBUF, request.SerializeToString(), EVERYTHING).signals())
+    assert sum(len(converter.convert(signal).events) for signal in signals) == 101
+    assert [size for size in made if size > 1_000] == [2_002]
+
+
+def tagged(names: list[str]) -> bytes:
+    """A request with one span that names these events."""
+    request = ExportTraceServiceRequest.FromString(spans(0))
+    (span,) = request.resource_spans[0].scope_spans[0].spans
+    (event,) = (pair for pair in span.attributes if pair.key == "posthog.event")
+    for name in names:
+        event.value.array_value.values.add().string_value = name
+    return request.SerializeToString()
+
+
+def everything(caller: str) -> WantedItems:  # noqa: ARG001 - as `Projects.wanted`
+    """As a record of other rules is read, or with a rule that names nothing: all of it."""
+    return EVERYTHING
 
 
 def read_again(intake: GatewayIntake) -> None:
