@@ -16,11 +16,12 @@ import base64
 import binascii
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, cast
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decoded import MAX_DEPTH, SPAN_KINDS, STATUS_CODES, Complaints, Decoded, at
+from otel_posthog.gateway.decoded import MAX_DEPTH, SPAN_KINDS, STATUS_CODES, Complaints, Decoded, Ration, at
 from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, SignalKind
 
 Json = dict[str, Any]
@@ -66,9 +67,18 @@ def decode_logs_json(body: bytes) -> Decoded:
 
 
 def decode_some(
-    kind: Literal["traces", "logs"], body: bytes, admits: Callable[[Any], bool] | None = None
+    kind: Literal["traces", "logs"],
+    body: bytes,
+    admits: Callable[[Any], bool] | None = None,
+    ration: Ration | None = None,
 ) -> tuple[Decoded, int]:
     """Decodes the items of a request that `admits` wants, each of which is what JSON made of it; all without it.
+
+    Args:
+        kind: `traces` or `logs`.
+        body: Its bytes.
+        admits: Whether an item is wanted.
+        ration: How much of it may be looked at; `None` for all of it.
 
     Returns:
         The signals, and how many items were not wanted.
@@ -82,19 +92,24 @@ def decode_some(
         resource_key, scope_key, item_key, append = "resourceLogs", "scopeLogs", "logRecords", _append_log
     unwanted = 0
     complaints = Complaints()
+    take = (ration or Ration(sys.maxsize)).take
     request = _load(body, complaints)
     signals: list[Signal] = []
     for resource_items in _tolerant_objects(request, resource_key, complaints):
+        take()
         resource = Resource(_tolerant_attributes(resource_items.get("resource"), complaints, "resource"))
         for scope_items in _tolerant_objects(resource_items, scope_key, complaints):
+            take()
             scope = _scope(scope_items.get("scope"), complaints)
             for item in _list(scope_items.get(item_key), complaints, item_key):
+                take()
                 if admits is not None and not admits(item):
                     unwanted += 1
                     continue
                 kept = len(signals)
                 try:
                     append(signals, _object(item, "item"), resource, scope)
+                    take(len(signals) - kept - 1)
                 except _ShapeError as error:
                     # A span that fails in one of its span events goes as a whole, as it does in protobuf.
                     del signals[kept:]

@@ -23,7 +23,7 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from otel_posthog.gateway.decode_protobuf import TRACE_ID_BYTES, attribute_of, id_of, link_of, parsed, value_of
-from otel_posthog.gateway.decoded import MENDED_TEXT, SPAN_KINDS, STATUS_CODES, Complaints, at
+from otel_posthog.gateway.decoded import MENDED_TEXT, SPAN_KINDS, STATUS_CODES, Complaints, Ration, at
 from otel_posthog.model import AttributeValue, Resource, Scope, Signal, SignalKind
 
 _Pair = tuple[str, AttributeValue]
@@ -41,10 +41,12 @@ class LeanReader:
 
     Args:
         complaints: Told what was mended.
+        ration: How many items and span events there may be.
     """
 
-    def __init__(self, complaints: Complaints) -> None:
+    def __init__(self, complaints: Complaints, ration: Ration) -> None:
         self._complaints = complaints
+        self._ration = ration
         self._pair = _Pairs(complaints).__getitem__
         self._statuses: dict[bytes, tuple[str, str]] = {b"": _UNSET}
 
@@ -102,6 +104,7 @@ class LeanReader:
         if not events:
             signals.append(owner)
             return
+        self._ration.take(len(events))
         made = [owner]
         for index, event in enumerate(events):
             made.append(

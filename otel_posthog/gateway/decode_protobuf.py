@@ -10,6 +10,7 @@ Traces and logs have the same field numbers, so that one walk serves both.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
@@ -31,6 +32,7 @@ from otel_posthog.gateway.decoded import (
     UNREADABLE_OWNER,
     Complaints,
     Decoded,
+    Ration,
     at,
 )
 from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, SignalKind
@@ -43,8 +45,12 @@ ItemT = TypeVar("ItemT", Span, LogRecord)
 MessageT = TypeVar("MessageT", bound=Message)
 
 
-def decode_traces_protobuf(body: bytes) -> Decoded:
+def decode_traces_protobuf(body: bytes, ration: Ration | None = None) -> Decoded:
     """Decodes an `ExportTraceServiceRequest`.
+
+    Args:
+        body: Its bytes.
+        ration: How much of it may be looked at; `None` for all of it.
 
     Raises:
         SignalError: The bytes are no such message, not even with some spans left out.
@@ -52,19 +58,29 @@ def decode_traces_protobuf(body: bytes) -> Decoded:
     try:
         request = ExportTraceServiceRequest.FromString(body)
     except DecodeError:
-        return _salvage(body, Span, _append_span)
+        return _salvage(body, Span, _append_span, ration)
     signals: list[Signal] = []
     for resource_spans in request.resource_spans:
+        if ration is not None:
+            ration.take(1 + len(resource_spans.scope_spans))
         resource = Resource(_attributes(resource_spans.resource.attributes))
         for scope_spans in resource_spans.scope_spans:
+            if ration is not None:
+                ration.take(len(scope_spans.spans))
             scope = _scope(scope_spans.scope)
             for span in scope_spans.spans:
+                if ration is not None:
+                    ration.take(len(span.events))
                 _append_span(signals, span, resource, scope)
     return Decoded(tuple(signals))
 
 
-def decode_logs_protobuf(body: bytes) -> Decoded:
+def decode_logs_protobuf(body: bytes, ration: Ration | None = None) -> Decoded:
     """Decodes an `ExportLogsServiceRequest`.
+
+    Args:
+        body: Its bytes.
+        ration: How much of it may be looked at; `None` for all of it.
 
     Raises:
         SignalError: The bytes are no such message, not even with some log records left out.
@@ -72,11 +88,15 @@ def decode_logs_protobuf(body: bytes) -> Decoded:
     try:
         request = ExportLogsServiceRequest.FromString(body)
     except DecodeError:
-        return _salvage(body, LogRecord, _append_log)
+        return _salvage(body, LogRecord, _append_log, ration)
     signals: list[Signal] = []
     for resource_logs in request.resource_logs:
+        if ration is not None:
+            ration.take(1 + len(resource_logs.scope_logs))
         resource = Resource(_attributes(resource_logs.resource.attributes))
         for scope_logs in resource_logs.scope_logs:
+            if ration is not None:
+                ration.take(len(scope_logs.log_records))
             scope = _scope(scope_logs.scope)
             for record in scope_logs.log_records:
                 _append_log(signals, record, resource, scope)
@@ -191,18 +211,25 @@ def _salvage(
     body: bytes,
     message: type[ItemT],
     append: Callable[[list[Signal], ItemT, Resource, Scope], None],
+    ration: Ration | None,
 ) -> Decoded:
     signals: list[Signal] = []
     complaints = Complaints()
+    take = (ration or Ration(sys.maxsize)).take
     try:
         for resource_items in children(body, 1):
+            take()
             resource = resource_from(b"".join(children(resource_items, 1)), complaints)
             for scope_items in children(resource_items, 2):
+                take()
                 scope = scope_from(b"".join(children(scope_items, 1)), complaints)
                 for raw in children(scope_items, 2):
+                    take()
                     item = _item_from(message, raw, complaints)
                     if item is None:
                         continue
+                    if isinstance(item, Span):
+                        take(len(item.events))
                     if resource is None or scope is None:
                         complaints.reject(UNREADABLE_OWNER)
                     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from otel_posthog.gateway.inflate import TooLargeError
 from otel_posthog.model import Signal
 
 SPAN_KINDS: Final = ("internal", "internal", "server", "client", "producer", "consumer")
@@ -28,6 +29,11 @@ UNREADABLE: Final = {
 UNREADABLE_OWNER: Final = "the resource or scope of some items is broken protobuf"
 
 
+MAX_PARTS: Final = 250_000
+"""Resources, scopes, items and span events of one request. 64 MiB of ordinary spans are half as many; 4 KiB of gzip can
+be two million empty ones, which would keep a core busy for half a minute."""
+
+
 @dataclass(frozen=True, slots=True)
 class Decoded:
     """The signals of one request, and what could not be read.
@@ -42,6 +48,27 @@ class Decoded:
     signals: tuple[Signal, ...] = ()
     rejected: int = 0
     error_messages: tuple[str, ...] = ()
+
+
+class Ration:
+    """How much of a request may still be looked at: its bytes are bounded, and two of them can be an item.
+
+    Args:
+        limit: Resources, scopes, items and span events at the most.
+    """
+
+    def __init__(self, limit: int = MAX_PARTS) -> None:
+        self._limit = self._left = limit
+
+    def take(self, count: int = 1) -> None:
+        """So many more.
+
+        Raises:
+            TooLargeError: That is too many.
+        """
+        self._left -= count
+        if self._left < 0:
+            raise TooLargeError(f"the request has more than {self._limit} items; send smaller batches")
 
 
 class Complaints:

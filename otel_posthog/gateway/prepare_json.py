@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from otel_posthog.delivery.encoding import choose_dumps
 from otel_posthog.gateway.decode_json import decode_some
-from otel_posthog.gateway.decoded import Decoded
+from otel_posthog.gateway.decoded import Decoded, Ration
 from otel_posthog.gateway.inbound import Kind
 from otel_posthog.gateway.parts import Prepared
 from otel_posthog.gateway.prepare_scan import finder_of
@@ -43,13 +43,13 @@ def prepare_json(kind: Kind, body: bytes, wanted: WantedItems) -> Prepared:
     """
     hunt = wanted.hunt(kind)
     if wanted.everything or hunt.every:
-        return _prepared(decode_some(kind, body))
+        return _prepared(decode_some(kind, body, ration=Ration()))
     needles = _Needles((*hunt.tags, *hunt.rules))
     if not needles.may_hide_in(body) and not needles.are_in(body):
         count = _count(kind, body)
         if count:
             return prepared_of(Decoded(), skipped=count)
-    return _prepared(decode_some(kind, body, _Admits(needles)))
+    return _prepared(decode_some(kind, body, _Admits(needles), Ration()))
 
 
 def _prepared(decoded: tuple[Decoded, int]) -> Prepared:

@@ -28,7 +28,16 @@ from otel_posthog.gateway.decode_protobuf import (
     scope_from,
 )
 from otel_posthog.gateway.decode_wire import LEN, BrokenWireError, field_at
-from otel_posthog.gateway.decoded import SPAN_KINDS, UNREADABLE, UNREADABLE_OWNER, Complaints, Decoded, at
+from otel_posthog.gateway.decoded import (
+    MAX_PARTS,
+    SPAN_KINDS,
+    UNREADABLE,
+    UNREADABLE_OWNER,
+    Complaints,
+    Decoded,
+    Ration,
+    at,
+)
 from otel_posthog.gateway.inbound import Kind
 from otel_posthog.gateway.parts import Prepared
 from otel_posthog.gateway.prepare_scan import NEVER, Hits, Texts
@@ -44,7 +53,7 @@ def prepare_protobuf(kind: Kind, body: bytes, wanted: WantedItems) -> Prepared:
     """Looks into an `Export…ServiceRequest` (see `prepare`).
 
     Raises:
-        SignalError: The bytes are no such message, not even with some items left out.
+        SignalError: The bytes are no such message, not even with some items left out, or it has too many.
     """
     hunt = wanted.hunt(kind)
     every = wanted.everything or hunt.every
@@ -62,7 +71,7 @@ def prepare_protobuf(kind: Kind, body: bytes, wanted: WantedItems) -> Prepared:
 
 def _decoded(kind: Kind, body: bytes) -> Prepared:
     """The slow way: everything is read."""
-    return prepared_of((decode_traces_protobuf if kind == "traces" else decode_logs_protobuf)(body))
+    return prepared_of((decode_traces_protobuf if kind == "traces" else decode_logs_protobuf)(body, Ration()))
 
 
 # --- the walk ------------------------------------------------------------------------------------------------------
@@ -90,14 +99,17 @@ class _Scope:
 
 def _walk(body: bytes, tags: Hits, rules: Hits, *, every: bool) -> list[_Scope]:
     scopes: list[_Scope] = []
+    ration = Ration()
     at, end = 0, len(body)
     while at < end:
         field, wire, start, at = field_at(body, at, end)
+        ration.take()
         if field == 1 and wire == LEN:
             raw_resource: list[bytes] = []
             inner = start
             while inner < at:
                 field, wire, start, inner = field_at(body, inner, at)
+                ration.take()
                 if wire != LEN:
                     continue
                 if field == 1:
@@ -105,6 +117,7 @@ def _walk(body: bytes, tags: Hits, rules: Hits, *, every: bool) -> list[_Scope]:
                 elif field == 2:
                     scope = _Scope(raw_resource)
                     _walk_scope(scope, body, start, inner, tags, rules, every=every)
+                    ration.take(scope.count)
                     scopes.append(scope)
     return scopes
 
@@ -124,6 +137,8 @@ def _walk_scope(scope: _Scope, body: bytes, at: int, end: int, tags: Hits, rules
                     scope.raw.append(body[start:at])
                 continue
         count += 1
+        if count > MAX_PARTS:
+            break
         if tag < start:
             tag = tags.after(start)
         if tag < at:
@@ -136,7 +151,7 @@ def _walk_scope(scope: _Scope, body: bytes, at: int, end: int, tags: Hits, rules
             scope.items.append((body[start:at], _Hit.RULE))
         elif every:
             scope.items.append((body[start:at], _Hit.NONE))
-    if at != end:
+    if at != end and count <= MAX_PARTS:
         raise BrokenWireError("an item ends behind its scope")
     scope.count = count
 
@@ -146,7 +161,7 @@ def _walk_scope(scope: _Scope, body: bytes, at: int, end: int, tags: Hits, rules
 
 def _chosen(kind: Kind, scopes: list[_Scope], hunt: Hunt, *, everything: bool) -> Prepared:
     complaints = Complaints()
-    reader = LeanReader(complaints)
+    reader = LeanReader(complaints, Ration())
     traces = kind == "traces"
     parse, append = (reader.span, reader.span_signals) if traces else (reader.log, reader.log_signals)
     received = candidates = 0
@@ -258,7 +273,15 @@ def _count(body: bytes) -> int | None:
         request: Any = _envelope().FromString(body)
     except DecodeError:
         return None
-    return sum(len(scope.items) for owner in request.owners for scope in owner.scopes)
+    ration = Ration()
+    ration.take(len(request.owners))
+    count = 0
+    for owner in request.owners:
+        ration.take(len(owner.scopes))
+        for scope in owner.scopes:
+            count += len(scope.items)
+    ration.take(count)
+    return count
 
 
 @functools.cache

@@ -244,4 +244,6 @@ def test_killed_again_and_again_beside_another(emulator: Emulator, tmp_path: Pat
     assert len(must) > 500
     assert arrived == sorted(key(event(number)) for number in numbers)
     assert on_disk(tmp_path) == set()
-    assert all("Error" not in text and EMAIL not in text and TOKEN not in text for text in errors), errors
+    # The name of a network error is news; a traceback, or a fault of ours, is not.
+    never = ("Traceback", "internal error", EMAIL, TOKEN)
+    assert [text for text in errors if any(each in text for each in never)] == []
