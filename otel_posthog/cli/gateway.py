@@ -26,7 +26,7 @@ Without --config it serves the project of OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_E
 SIGTERM stops it in order, SIGHUP has it read its configuration again. See docs/gateway.md.
 """
 
-HEALTH_URL = "http://127.0.0.1:8888/livez"
+HEALTH_URL = "http://127.0.0.1:8887/livez"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

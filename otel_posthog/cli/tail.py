@@ -24,7 +24,7 @@ without a token answers this machine alone. Where the gateway goes away it waits
 meanwhile is not shown. Ctrl-C ends it.
 """
 
-DEFAULT_URL = "http://127.0.0.1:8888"
+DEFAULT_URL = "http://127.0.0.1:8887"
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 """Seconds before each new attempt; the last one for ever."""
 
@@ -207,5 +207,5 @@ def _refused(status: int, text: str) -> Exception:
     if status in {400, 403}:
         return ConfigError(f"the gateway says: {text}")
     return ConfigError(
-        f"HTTP {status}: that is not a gateway's admin address", key="--url", hint="It listens on 8888 by default"
+        f"HTTP {status}: that is not a gateway's admin address", key="--url", hint="It listens on 8887 by default"
     )

@@ -364,7 +364,7 @@ GATEWAY: tuple[Variable, ...] = (
     Variable(GATEWAY_TOKENS_FILE, "path", "", "File of such tokens, one a line; read again when it changes."),
     Variable(GATEWAY_HTTP, "text", "", "Where it listens for OTLP over HTTP: `host:port`, or `off`.", "127.0.0.1:4318"),
     Variable(GATEWAY_GRPC, "text", "", "Where it listens for OTLP over gRPC: `host:port`, or `off`.", "127.0.0.1:4317"),
-    Variable(GATEWAY_ADMIN, "text", "", "Where it serves health and metrics: `host:port`, or `off`.", "127.0.0.1:8888"),
+    Variable(GATEWAY_ADMIN, "text", "", "Where it serves health and metrics: `host:port`, or `off`.", "127.0.0.1:8887"),
     Variable(GATEWAY_WORKERS, "text", "", "Its processes: a number, or `auto` for one per core.", "1"),
     Variable(
         GATEWAY_ACKNOWLEDGE,

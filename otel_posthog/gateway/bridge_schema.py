@@ -25,8 +25,8 @@ LISTEN: Final = Table(
             "admin",
             Listener(),
             "`/livez`, `/readyz`, `/metrics` and the live view. It asks for no credential.",
-            default="127.0.0.1:8888",
-            example="0.0.0.0:8888",
+            default="127.0.0.1:8887",
+            example="0.0.0.0:8887",
         ),
         Key(
             "allow_unauthenticated",

@@ -22,7 +22,8 @@ LogFormat = Literal["text", "json"]
 
 MIB: Final = 1024 * 1024
 
-DEFAULT_ADMIN: Final = Listen("127.0.0.1", 8888)
+DEFAULT_ADMIN: Final = Listen("127.0.0.1", 8887)
+"""None of the ports that a Collector (8888, 13133, 55679, 1777) or Prometheus (9090, 9464) has beside it by default."""
 
 DEFAULT_SENDERS: Final = 4
 """Requests to PostHog at the same time: one connection is a thousand events in each round trip and a half."""

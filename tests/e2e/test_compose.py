@@ -204,7 +204,7 @@ LISTENING = (
     ("emulator", "8765"),
     ("gateway", "4318"),
     ("gateway", "4317"),
-    ("gateway", "8888"),
+    ("gateway", "8887"),
     ("collector", "4318"),
     ("collector", "4317"),
     ("collector", "13133"),
@@ -228,7 +228,7 @@ def test_its_commands_and_variables_work_as_local_processes(tmp_path: Path) -> N
         subprocess.run(local.command("visitor"), cwd=SHOP, env=local.environment("visitor"), check=True, timeout=60)
 
         names = seen_at(local.ports["emulator", "8765"])
-        admin = local.ports["gateway", "8888"]
+        admin = local.ports["gateway", "8887"]
         with urllib.request.urlopen(f"http://127.0.0.1:{admin}/metrics", timeout=10) as answer:
             metrics = answer.read().decode()
 

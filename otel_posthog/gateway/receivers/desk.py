@@ -38,8 +38,14 @@ class Desk:
         self._complain = complain
 
     def caller(self, header: str | None) -> str | None:
-        """As `Credentials.caller`."""
-        return self._credentials.caller(header)
+        """As `Credentials.caller`; who is nobody's caller is told of in the log, seldom and without what it showed."""
+        caller = self._credentials.caller(header)
+        if caller is None:
+            shown = "no token" if not header else "no token that is known here"
+            if header and not header.lower().startswith("bearer "):
+                shown = "an `authorization` that is no `Bearer …`"
+            self.say("unauthenticated", "somebody shows %s over %s, and is refused", shown, self._transport)
+        return caller
 
     def admits(self, size: int) -> bool:
         """Whether there is room for `size` bytes more; no where even that cannot be told."""

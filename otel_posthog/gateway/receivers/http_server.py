@@ -119,7 +119,9 @@ class HttpServer:
             return responses.NO_TOKEN
         kind, gzip = head.kind, head.gzip
         if kind is None:
-            self._desk.say("path", "a request to %s, which is no OTLP path here", ascii(head.path[:100]))
+            self._desk.say(
+                "path", "a request to %s, which is no OTLP path here", ascii(head.path[:100].decode("latin-1"))
+            )
             return responses.NOT_FOUND
         if head.method != b"POST":
             return responses.NOT_POST

@@ -90,7 +90,7 @@ def test_the_shortest_file(write: Write) -> None:
         GATEWAY_DELIVERY,
     )
     assert settings.receivers == ReceiverSettings(http=Listen("127.0.0.1", 4318), grpc=Listen("127.0.0.1", 4317))
-    assert settings.admin == Listen("127.0.0.1", 8888)
+    assert settings.admin == Listen("127.0.0.1", 8887)
 
 
 def test_every_key_of_the_file(write: Write, tmp_path: Path) -> None:

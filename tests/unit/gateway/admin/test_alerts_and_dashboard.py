@@ -123,7 +123,7 @@ def test_promtool_accepts_the_example_configuration(promtool: Path) -> None:
     assert f"SUCCESS: {len(RULES)} rules found" in done.stdout
 
 
-ONE = 'job="otel-posthog-gateway",instance="g:8888",worker="0"'
+ONE = 'job="otel-posthog-gateway",instance="g:8887",worker="0"'
 GROWS = "0+0x30 1+0x200"
 """A counter that stands at 0 and then, once, at 1."""
 

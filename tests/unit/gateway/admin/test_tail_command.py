@@ -241,7 +241,7 @@ def test_tokens(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--url", "ftp://x"], "'ftp://x' is no address; write it as http://127.0.0.1:8888"),
+        (["--url", "ftp://x"], "'ftp://x' is no address; write it as http://127.0.0.1:8887"),
         (["--url", "http://"], "'http://' is no address"),
         (["--url", "http://u:p@h"], "is no address"),
         (["--url", "http://h:99999"], "is no address"),
@@ -270,7 +270,7 @@ def test_another_server_is_told_as_such(gateway: Any, serve: Serve, capsys: pyte
 
     assert main(["tail", "--url", f"{server.url}/elsewhere"]) == 1
     assert capsys.readouterr().err == (
-        "otel-posthog: `--url`: HTTP 404: that is not a gateway's admin address. It listens on 8888 by default\n"
+        "otel-posthog: `--url`: HTTP 404: that is not a gateway's admin address. It listens on 8887 by default\n"
     )
 
 

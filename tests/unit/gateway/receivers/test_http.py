@@ -484,6 +484,27 @@ def test_log_lines_cannot_be_forged(start: Start, caplog: pytest.LogCaptureFixtu
     assert all(message.isprintable() and message.isascii() and len(message) < 250 for message in messages)
 
 
+@pytest.mark.parametrize(
+    ("line", "shown"),
+    [
+        ("x: y", "no token"),
+        ("Authorization: s3cret", "an `authorization` that is no `Bearer …`"),
+        ("Authorization: Bearer wrong-s3cret", "no token that is known here"),
+    ],
+)
+def test_a_refused_caller_is_in_the_log_without_what_it_showed(
+    start: Start, caplog: pytest.LogCaptureFixture, line: str, shown: str
+) -> None:
+    """The answer gives no reason; the operator, whose Collector may drop data for it, gets one."""
+    rig = start(None, tokens(ada="the-s3cret"))
+    with Raw(rig.http) as client:
+        client.send(f"POST /v1/traces HTTP/1.1\r\nhost: x\r\n{line}\r\ncontent-length: 0\r\n\r\n".encode())
+        assert client.reply().status == 401
+    assert [record.getMessage() for record in caplog.records] == [
+        f"somebody shows {shown} over http, and is refused",
+    ]
+
+
 # --- where it listens ----------------------------------------------------------------------------------------------
 
 
