@@ -93,5 +93,6 @@ def _merge(properties: dict[str, JsonValue], key: str, values: Attributes, clean
 def _put(properties: dict[str, JsonValue], key: str, value: object, cleaner: Cleaner) -> None:
     # `null` is a value here: the process wrote it on purpose.
     cleaned = None if value is None else cleaner.value(value, key)
+    cleaner.weight += len(key) + 4
     if cleaned is not ABSENT:
         properties[key] = cleaned

@@ -14,18 +14,19 @@ The steps, in order:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, cast
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.carrier import bridge_mark, final_event, is_final
 from otel_posthog.convert.control_flow import is_no_error
-from otel_posthog.convert.exception import exception_content, is_exception
+from otel_posthog.convert.exception import ExceptionReader, exception_content, is_exception
 from otel_posthog.convert.frames import Ownership
 from otel_posthog.convert.identity import strong_id
 from otel_posthog.convert.ids import canonical, hashed_uuid
 from otel_posthog.convert.item import Item, ResourceContexts, milliseconds, owner_tags
 from otel_posthog.convert.layout import Layout, Layouts
-from otel_posthog.convert.limits import fit, list_cuts, surely_fits
+from otel_posthog.convert.limits import fit, flat_weight, list_cuts, surely_fits
 from otel_posthog.convert.plain import PlainEvents
 from otel_posthog.convert.tags import Tags, promoted, read_tags
 from otel_posthog.convert.text import clean_text, cut_bytes
@@ -56,7 +57,7 @@ class Converter:
         self._user_agents = UserAgents()
         plain = PlainEvents(config, self._user_agents)
         self._has_plain, self._plain_event, self._plain_person = bool(plain), plain.event, plain.person
-        self._ownership = Ownership(config.in_app_include, config.in_app_exclude)
+        self._exceptions = ExceptionReader(Ownership(config.in_app_include, config.in_app_exclude))
 
     def convert(self, signal: Signal) -> Decision:
         """The events of `signal`, or the reason why there are none.
@@ -196,8 +197,9 @@ class Converter:
     def _exception(self, item: Item, *, only: bool) -> CaptureEvent:
         """The one `$exception` of an item."""
         signal = item.signal
-        content = exception_content(signal, self._ownership, item.cleaner)
-        properties = {**content.properties, **item.properties(self._config, self._user_agents)}
+        content = exception_content(signal, self._exceptions, item.cleaner)
+        others = item.properties(self._config, self._user_agents)
+        properties = {**content.properties, **others}
         self._mark_person(item, properties)
         local = signal.local
         if item.uuid and only:
@@ -209,7 +211,9 @@ class Converter:
         else:
             # Log records carry time and body in their key: without a stack, two of them are two.
             uuid = hashed_uuid("exception", *item.key, content.type)
-        return CaptureEvent(posthog.EVENT_EXCEPTION, item.subject.distinct_id, uuid, item.time_ns(), properties)
+        person = item.subject.distinct_id
+        weight = _ENVELOPE + len(person) + content.weight + flat_weight(others)
+        return CaptureEvent(posthog.EVENT_EXCEPTION, person, uuid, item.time_ns(), properties, weight)
 
     def _updates(self, item: Item, updates: Updates, events: list[CaptureEvent]) -> list[CaptureEvent]:
         """`$identify`, `$create_alias`, `$set` and `$groupidentify`, where they need events of their own."""
@@ -277,9 +281,11 @@ class Converter:
             assert isinstance(properties, dict)  # made by us a moment ago, and still nobody else's
             if cleaner.cut:
                 list_cuts(properties, cleaner.cut)
-            big = event.event == posthog.EVENT_EXCEPTION or not surely_fits(cleaner, limit)
-            if not big or fit(properties, limit, cleaner):
+            if surely_fits(cleaner, limit):
                 kept.append(event)
+            elif fit(properties, limit, cleaner):
+                # What was cut is lighter than its maker thought.
+                kept.append(event if not event.weight else replace(event, weight=0))
             else:
                 empty = DropReason.TOO_BIG
         notices = tuple(cleaner.notices)
@@ -330,6 +336,8 @@ def _may_update(item: Item) -> bool:
 
 
 _SPAN_EVENT: Final = SignalKind.SPAN_EVENT
+_ENVELOPE: Final = 160
+"""Bytes of name, uuid and time as JSON."""
 _NEEDS_PERSON: Final = frozenset(
     {posthog.PERSON_SET, posthog.PERSON_SET_ONCE, posthog.PERSON_UNSET, "$anon_distinct_id"}
 )

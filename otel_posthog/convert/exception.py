@@ -13,20 +13,31 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from otel_posthog.convert.frames import Frame, Ownership, bounded, local_frame, place, python_frame, without_telemetry
-from otel_posthog.convert.text import without_credentials
+from otel_posthog.convert.frames import (
+    Frame,
+    Ownership,
+    PythonFrames,
+    bounded,
+    frame_weight,
+    number_weight,
+    place,
+    without_telemetry,
+)
+from otel_posthog.convert.text import clean_text, without_credentials
 from otel_posthog.convert.values import ABSENT, Cleaner, cut_visibly
 from otel_posthog.model import JsonValue, LocalException, Notice, Signal, SignalKind
 from otel_posthog.semconv import otel, posthog
 
 if TYPE_CHECKING:
     from otel_posthog.convert.foreign_stacks import ForeignException
-    from otel_posthog.convert.traceback_text import ParsedException
+    from otel_posthog.convert.traceback_text import FrameHeads, ParsedException
 
 MAX_TYPE: Final = 400
 MAX_KEPT_STACK: Final = 32 * 1024
 """Bytes of a stack that could not be read, kept as a property so that people can."""
 
+_ENTRY: Final = 250
+"""Bytes of an exception's JSON beside its texts and frames."""
 _QUALIFIED: Final = re.compile(r"[^\W\d][\w$<>]*(?:\.[\w$<>]+)+\Z")
 _COUNTED_MEMBERS: Final = re.compile(r" \(\d+ sub-exceptions?\)\Z")
 _UNCAUGHT: Final = "opentelemetry.instrumentation.exceptions"
@@ -56,11 +67,38 @@ class ExceptionContent:
         properties: `$exception_list`, `$exception_level` and the like.
         type: Of the caught exception, last component of its qualified name.
         place: `file:line:function` of its innermost frame, "" where no frame was read.
+        weight: About how many bytes `properties` has as JSON.
     """
 
     properties: dict[str, JsonValue]
     type: str
     place: str
+    weight: int
+
+
+class ExceptionReader:
+    """Reads exceptions; remembers what their tracebacks have in common. Safe in any thread.
+
+    Args:
+        ownership: Tells the app's frames from libraries'.
+    """
+
+    __slots__ = ("_heads", "frames", "ownership")
+
+    def __init__(self, ownership: Ownership) -> None:
+        self.ownership = ownership
+        self.frames = PythonFrames(ownership)
+        self._heads: FrameHeads | None = None
+
+    def parse(self, stack: str) -> ParsedException | None:
+        """See `parse_traceback`."""
+        # Imported with the first stack in text form: compiling its expressions is a tenth of our import time.
+        from otel_posthog.convert.traceback_text import FrameHeads, parse_traceback
+
+        heads = self._heads
+        if heads is None:
+            self._heads = heads = FrameHeads()
+        return parse_traceback(stack, heads)
 
 
 def is_exception(signal: Signal) -> bool:
@@ -78,9 +116,11 @@ def is_exception(signal: Signal) -> bool:
     )
 
 
-def exception_content(signal: Signal, ownership: Ownership, cleaner: Cleaner) -> ExceptionContent:
+def exception_content(signal: Signal, reader: ExceptionReader, cleaner: Cleaner) -> ExceptionContent:
     """Reads the exception of `signal`; always gives a list that PostHog can use."""
-    entries = _entries(signal, ownership, cleaner)
+    # The cleaner counts all that goes into the event: frames and what surrounds them, too.
+    before = cleaner.weight
+    entries = _entries(signal, reader, cleaner)
     kind, handled = _mechanism(signal)
     root = entries[0]["mechanism"]
     root["type"] = kind
@@ -96,54 +136,55 @@ def exception_content(signal: Signal, ownership: Ownership, cleaner: Cleaner) ->
         cleaner.note(Notice.UNPARSED_STACK)
         kept = without_credentials(cleaner.text(text, "exception_stacktrace"))
         properties["exception_stacktrace"] = cut_visibly(kept, MAX_KEPT_STACK)
-    return ExceptionContent(properties, _last(str(entries[0]["type"])), place(frames[-1]) if frames else "")
+    innermost = place(frames[-1]) if frames else ""
+    return ExceptionContent(properties, _last(str(entries[0]["type"])), innermost, cleaner.weight - before)
 
 
-def _entries(signal: Signal, ownership: Ownership, cleaner: Cleaner) -> list[dict[str, JsonValue]]:
+def _entries(signal: Signal, reader: ExceptionReader, cleaner: Cleaner) -> list[dict[str, JsonValue]]:
     local = signal.local.exception if signal.local is not None else ()
     if local and any(link.frames for link in local):
-        return _from_local(local, ownership, cleaner)
+        return _from_local(local, reader, cleaner)
     attributes = signal.attributes
     said_type = _text(attributes.get(otel.EXCEPTION_TYPE), cleaner)
     said_value = _text(attributes.get(otel.EXCEPTION_MESSAGE), cleaner)
     stack = attributes.get(otel.EXCEPTION_STACKTRACE)
     if isinstance(stack, str) and stack.strip():
-        # Imported with the first stack in text form: compiling their expressions is a tenth of our import time.
+        parsed = reader.parse(stack)
+        if parsed is not None:
+            return _from_text(parsed, said_type, said_value, reader, cleaner)
+        # Imported with the first that needs it, as above.
         from otel_posthog.convert.foreign_stacks import parse_foreign
-        from otel_posthog.convert.traceback_text import parse_traceback
 
         language = signal.resource.attributes.get(otel.SDK_LANGUAGE)
-        parsed = parse_traceback(stack)
-        if parsed is not None:
-            return _from_text(parsed, said_type, said_value, ownership, cleaner)
-        foreign = parse_foreign(stack, language, ownership) if isinstance(language, str) else []
+        foreign = parse_foreign(stack, language, reader.ownership) if isinstance(language, str) else []
         if foreign:
             return _from_foreign(foreign, said_type, said_value, language == "go", cleaner)
     if local:
-        return _from_local(local, ownership, cleaner)
+        return _from_local(local, reader, cleaner)
     if not said_type and not said_value:
         said_value = _text(signal.body, cleaner)
     return [_entry(said_type, "", said_value, [], cleaner)]
 
 
 def _from_local(
-    chain: tuple[LocalException, ...], ownership: Ownership, cleaner: Cleaner
+    chain: tuple[LocalException, ...], reader: ExceptionReader, cleaner: Cleaner
 ) -> list[dict[str, JsonValue]]:
     entries: list[dict[str, JsonValue]] = []
     for index, link in enumerate(chain[: posthog.MAX_EXCEPTIONS]):
-        frames = without_telemetry([local_frame(frame, ownership) for frame in bounded(link.frames)])
+        frames = without_telemetry(reader.frames.live(bounded(link.frames), cleaner))
         entry = _entry(link.type, link.module, cleaner.text(link.value, "$exception_list"), frames, cleaner)
         # An edge that numbers its links wrongly must not make a loop that PostHog's tree would walk for ever.
         parent = link.parent if 0 <= link.parent < index else index - 1
         _hang(entry, index, parent, link.source, group=link.is_group)
         if link.errno is not None:
             entry["mechanism"]["meta"] = {"errno": {"number": link.errno}}
+            cleaner.weight += 30 + number_weight(link.errno)
         entries.append(entry)
     return entries
 
 
 def _from_text(
-    caught: ParsedException, said_type: str, said_value: str, ownership: Ownership, cleaner: Cleaner
+    caught: ParsedException, said_type: str, said_value: str, reader: ExceptionReader, cleaner: Cleaner
 ) -> list[dict[str, JsonValue]]:
     if said_type and caught.type and _last(caught.type) != _last(said_type):
         # The text was cut off inside of the chain: what was read last is an inner exception, not the caught one.
@@ -156,9 +197,7 @@ def _from_text(
     while waiting and len(entries) < posthog.MAX_EXCEPTIONS:
         link, parent, relation = waiting.pop()
         index = len(entries)
-        frames = without_telemetry(
-            [python_frame(f.file, f.function, f.line, f.source, ownership) for f in bounded(link.frames)]
-        )
+        frames = without_telemetry(reader.frames.printed(bounded(link.frames), cleaner))
         if index == 0:
             type_, value = _fuller(said_type, link.type), said_value or cleaner.text(link.value, "$exception_list")
         else:
@@ -182,7 +221,9 @@ def _from_foreign(
     for index, link in enumerate(chain[: posthog.MAX_EXCEPTIONS]):
         type_ = link.type if index else said_type or link.type
         value = cleaner.text(link.value, "$exception_list") if index else said_value or link.value
-        entry = _entry(type_, "", value, bounded(link.frames), cleaner, split=not whole_type)
+        frames = bounded(link.frames)
+        cleaner.weight += sum(map(frame_weight, frames))
+        entry = _entry(type_, "", value, frames, cleaner, split=not whole_type)
         _hang(entry, index, index - 1, "cause")
         entries.append(entry)
     return entries
@@ -191,6 +232,7 @@ def _from_foreign(
 def _entry(
     type_: str, module: str, value: str, frames: list[Frame], cleaner: Cleaner, *, split: bool = True
 ) -> dict[str, JsonValue]:
+    cleaner.weight += _ENTRY
     type_ = type_.strip()
     if split and not module and _QUALIFIED.match(type_):
         module, _, type_ = type_.rpartition(".")
@@ -260,7 +302,7 @@ def _source(signal: Signal) -> str:
     """PostHog's `$exception_source`: a stable lower-case name of the hook that saw it."""
     scope = signal.scope.name
     if scope.startswith(_INSTRUMENTATION):
-        return f"otel.{cut_visibly(scope[len(_INSTRUMENTATION) :].lower(), 80)}"
+        return f"otel.{cut_visibly(clean_text(scope[len(_INSTRUMENTATION) :].lower()), 80)}"
     return "otel.log" if signal.kind is SignalKind.LOG else "otel.span"
 
 
@@ -277,4 +319,10 @@ def _text(value: object, cleaner: Cleaner) -> str:
     if value is None:
         return ""
     cleaned = cleaner.value(value, "$exception_list")
-    return cleaned if isinstance(cleaned, str) else "" if cleaned is ABSENT else json.dumps(cleaned, sort_keys=True)
+    if isinstance(cleaned, str):
+        return cleaned
+    if cleaned is ABSENT:
+        return ""
+    text = json.dumps(cleaned, sort_keys=True)
+    cleaner.weight += len(text)  # its escapes are longer than what was counted
+    return text

@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from otel_posthog.convert.text import clean_text, cut_bytes, without_credentials
 from otel_posthog.model import JsonValue, LocalFrame
+from otel_posthog.semconv import posthog
+
+if TYPE_CHECKING:
+    from otel_posthog.convert.traceback_text import ParsedFrame
+    from otel_posthog.convert.values import Cleaner
 
 Frame = dict[str, JsonValue]
 
@@ -26,6 +32,12 @@ _PACKAGES: Final = re.compile(r"[\\/](?:site|dist)-packages[\\/]")
 _PYTHON_HOME: Final = re.compile(r"[\\/]lib[\\/]python\d[\d.]*t?[\\/]|[\\/]python[\d.-]*[\\/]lib[\\/]", re.IGNORECASE)
 _ZIPPED: Final = re.compile(r"[\\/]python\d+\.zip[\\/]")
 _TELEMETRY: Final = re.compile(r"[\\/](?:opentelemetry|otel_posthog|wrapt)[\\/]")
+
+_MAX_KNOWN: Final = 1_024
+_MAX_REMEMBERED: Final = 2_048
+"""Characters of what a remembered frame is made of; with its source lines that is some 500."""
+_MAX_INT: Final = 1 << 63
+_ALL_OF_LOCAL: Final = attrgetter(*(field.name for field in fields(LocalFrame)))
 
 Item = TypeVar("Item")
 
@@ -68,6 +80,91 @@ def _among(path: str, module: str, prefixes: tuple[str, ...]) -> bool:
         if path and ("/" in prefix or "\\" in prefix) and path.startswith(prefix):
             return True
     return False
+
+
+class PythonFrames:
+    """Makes the frames of Python tracebacks, and remembers them: an app fails at few places, and there again and again.
+
+    Everything that a frame is made of is what it is remembered by; each event has copies of its own, which may be cut.
+    Safe in any thread (single operations on a dict).
+
+    Args:
+        ownership: Tells the app's frames from libraries'.
+    """
+
+    __slots__ = ("_live", "_printed", "ownership")
+
+    def __init__(self, ownership: Ownership) -> None:
+        self.ownership = ownership
+        self._printed: dict[tuple[str, str, int, str], tuple[Frame, int]] = {}
+        self._live: dict[tuple[object, ...], tuple[Frame, int]] = {}
+
+    def printed(self, frames: Sequence[ParsedFrame], cleaner: Cleaner) -> list[Frame]:
+        """The frames of a traceback in text form; `cleaner` counts them."""
+        made: list[Frame] = []
+        known = self._printed
+        for frame in frames:
+            key = (frame.file, frame.function, frame.line, frame.source)
+            found = known.get(key)
+            if found is None:
+                fresh = python_frame(*key, self.ownership)
+                found = (fresh, frame_weight(fresh))
+                if _characters(key) <= _MAX_REMEMBERED:
+                    if len(known) >= _MAX_KNOWN:
+                        self._printed = known = {}
+                    known[key] = found
+            cleaner.weight += found[1]
+            made.append(found[0].copy())
+        return made
+
+    def live(self, frames: Sequence[LocalFrame], cleaner: Cleaner) -> list[Frame]:
+        """The frames of a live traceback; `cleaner` counts them."""
+        made: list[Frame] = []
+        known = self._live
+        for frame in frames:
+            key = _ALL_OF_LOCAL(frame)
+            found = known.get(key)
+            if found is None:
+                fresh = local_frame(frame, self.ownership)
+                found = (fresh, frame_weight(fresh))
+                if _characters(key) <= _MAX_REMEMBERED:
+                    if len(known) >= _MAX_KNOWN:
+                        self._live = known = {}
+                    known[key] = found
+            cleaner.weight += found[1]
+            mine = found[0].copy()
+            if "pre_context" in mine:
+                mine["pre_context"], mine["post_context"] = mine["pre_context"].copy(), mine["post_context"].copy()
+            made.append(mine)
+        return made
+
+
+def _characters(key: tuple[object, ...]) -> int:
+    return sum(
+        len(part) if isinstance(part, str) else sum(map(len, cast("tuple[str, ...]", part)))
+        for part in key
+        if isinstance(part, (str, tuple))
+    )
+
+
+def frame_weight(frame: Frame) -> int:
+    """About how many bytes `frame` has as JSON: as `Cleaner.weight`, a sixth of them is what it never falls below."""
+    weight = 2
+    for key, value in frame.items():
+        weight += len(key) + 6
+        if isinstance(value, str):
+            weight += len(value)
+        elif isinstance(value, list):
+            texts = cast("list[str]", value)
+            weight += len("".join(texts)) + 4 * len(texts)
+        else:
+            weight += number_weight(value)
+    return weight
+
+
+def number_weight(value: object) -> int:
+    """As `frame_weight`, of a number or a flag; so much for absurd ones that somebody looks closer."""
+    return 4 if not isinstance(value, int) or -_MAX_INT < value < _MAX_INT else posthog.MAX_EVENT_BYTES
 
 
 def python_frame(path: str, function: str, lineno: int, line: str, ownership: Ownership) -> Frame:

@@ -41,6 +41,9 @@ _MAX_REPEATS: Final = 128
 _MARKERS: Final = " \t~^"
 _TYPE: Final = re.compile(r"(?P<type>[^\W\d][\w.<>]*)(?::(?: (?P<value>.*)|))?\Z")
 _MANY_FRAMES: Final = 4_096
+_MAX_HEADS: Final = 1_024
+_MAX_HEAD: Final = 300
+"""Characters of a line that is remembered."""
 
 # A group that was never raised has no header.
 _GROUP_START: Final = re.compile(r" *\+ Exception Group Traceback \(most recent call last\):\s*\Z| *\+-\+-+ 1 -+\s*\Z")
@@ -81,6 +84,40 @@ class ParsedException:
     members: list[ParsedException] = field(default_factory=list["ParsedException"])
 
 
+class FrameHeads:
+    """What the lines `File "…", line n, in f` say, by line: an app fails at few places, and there again and again.
+
+    Safe in any thread (single operations on a dict).
+    """
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, int, str | None]] = {}
+
+    def read(self, line: str) -> tuple[str, int, str | None] | None:
+        """(file, line number, function) of `line`, without a function where nothing was called; `None` for others."""
+        known = self._known.get(line)
+        if known is not None:
+            return known
+        # Most lines are no such line, and looking for six characters is quicker than two expressions that fail.
+        match = (_FRAME.match(line) or _UNINDENTED_FRAME.match(line)) if 'File "' in line else None
+        if match is None:
+            return None
+        number, function = match["line"], match["function"]
+        # A syntax error points at a place, but nothing was called there.
+        found = (
+            match["file"],
+            int(number) if len(number) < 10 else 0,
+            function if function is None else function.strip(),
+        )
+        if len(line) <= _MAX_HEAD:
+            if len(self._known) >= _MAX_HEADS:
+                self._known = {}
+            self._known[line] = found
+        return found
+
+
 @dataclass(slots=True)
 class _Document:
     """Lines without their margin, and the members of groups after the line at which they were printed."""
@@ -89,16 +126,30 @@ class _Document:
     groups: dict[int, list[_Document]] = field(default_factory=dict[int, "list[_Document]"])
 
 
-def parse_traceback(text: str) -> ParsedException | None:
-    """The caught exception of `text`, with all that hangs on it; `None` where `text` is no Python traceback."""
+def parse_traceback(text: str, heads: FrameHeads | None = None) -> ParsedException | None:
+    """The caught exception of `text`, with all that hangs on it; `None` where `text` is no Python traceback.
+
+    Args:
+        text: Any.
+        heads: Remembers lines from one text to the next; nothing is remembered without it.
+    """
     if len(text) > MAX_TEXT:
         text = text[-MAX_TEXT:]
     if 'File "' not in text and "Traceback (most recent call last)" not in text:
         return None
     # Not `splitlines`: a message may hold form feeds and other exotic line ends.
     lines = text.replace("\r\n", "\n").split("\n")[-MAX_LINES:]
-    document = _documents(lines) if any(_GROUP_START.match(line) for line in lines) else _Document(lines)
-    return _chain(document, 0)
+    heads = heads if heads is not None else FrameHeads()
+    # Each line is asked only where the text has what every answer begins with.
+    if _may_group(text) and any(_GROUP_START.match(line) for line in lines):
+        return _chain(_documents(lines), 0, heads)
+    if _CAUSE in text or _CONTEXT in text:
+        return _chain(_Document(lines), 0, heads)
+    return _segment(_Document(lines), 0, len(lines), 0, heads)
+
+
+def _may_group(text: str) -> bool:
+    return "+-+-" in text or "+ Exception Group Traceback" in text
 
 
 def _documents(lines: list[str]) -> _Document:
@@ -137,12 +188,12 @@ def _documents(lines: list[str]) -> _Document:
     return root
 
 
-def _chain(document: _Document, depth: int) -> ParsedException | None:
+def _chain(document: _Document, depth: int, heads: FrameHeads) -> ParsedException | None:
     """The last exception of the chain in `document`, the earlier ones hanging on it as causes."""
     current: ParsedException | None = None
     relation = ""
     for start, end, joint in _segments(document.lines):
-        parsed = _segment(document, start, end, depth)
+        parsed = _segment(document, start, end, depth, heads)
         if parsed is None:
             continue
         parsed.cause, parsed.relation = current, relation if current is not None else ""
@@ -164,7 +215,7 @@ def _segments(lines: list[str]) -> Iterator[tuple[int, int, str]]:
     yield start, len(lines), ""
 
 
-def _segment(document: _Document, start: int, end: int, depth: int) -> ParsedException | None:
+def _segment(document: _Document, start: int, end: int, depth: int, heads: FrameHeads) -> ParsedException | None:
     lines = document.lines
     found = ParsedException()
     index = start
@@ -174,45 +225,45 @@ def _segment(document: _Document, start: int, end: int, depth: int) -> ParsedExc
         if _HEADER.match(lines[index]):
             seen_header, index = True, index + 1
             break
-        if _FRAME.match(lines[index]) or _UNINDENTED_FRAME.match(lines[index]):
+        if heads.read(lines[index]) is not None:
             break
         index += 1
     if index == end and not seen_header:
         # An exception that was never raised has no traceback: only its last line.
         index = start
     # 2. Frames, each with the source lines and markers below it.
-    index = _read_frames(lines, index, end, found)
+    index = _read_frames(lines, index, end, found, heads)
     # 3. The rest is `Type: message`, notes included.
     _read_message(lines, index, end, found)
     for position, members in document.groups.items():
         if start <= position < end and depth < MAX_NESTING:
-            parsed = (_chain(member, depth + 1) for member in members)
+            parsed = (_chain(member, depth + 1, heads) for member in members)
             found.members.extend(member for member in parsed if member is not None)
     return found if found.type or found.frames else None
 
 
-def _read_frames(lines: list[str], index: int, end: int, found: ParsedException) -> int:
+def _read_frames(lines: list[str], index: int, end: int, found: ParsedException, heads: FrameHeads) -> int:
     frame: ParsedFrame | None = None
+    read, frames = heads.read, found.frames
     while index < end:
         line = lines[index]
-        match = _FRAME.match(line) or _UNINDENTED_FRAME.match(line)
-        if match is not None:
+        head = read(line)
+        if head is not None:
             frame = None
-            # A syntax error points at a place, but nothing was called there.
-            if match["function"] is not None:
-                number = match["line"]
-                frame = ParsedFrame(match["file"], int(number) if len(number) < 10 else 0, match["function"].strip())
-                found.frames.append(frame)
-        elif not line.strip():
+            file, number, function = head
+            if function is not None:
+                frame = ParsedFrame(file, number, function)
+                frames.append(frame)
+        elif not line or line.isspace():
             pass
-        elif repeated := _REPEATED.match(line):
-            # The frames that the text left out: a live traceback has them, and both must look alike.
-            # A text made to blow up says it again and again: then it stays as short as it is.
-            if frame is not None and len(found.frames) < _MANY_FRAMES:
-                found.frames.extend([frame] * min(int(repeated["times"]), _MAX_REPEATS))
-            frame = None
         elif not line[0].isspace():
             break
+        elif "[Previous line" in line and (repeated := _REPEATED.match(line)):
+            # The frames that the text left out: a live traceback has them, and both must look alike.
+            # A text made to blow up says it again and again: then it stays as short as it is.
+            if frame is not None and len(frames) < _MANY_FRAMES:
+                frames.extend([frame] * min(int(repeated["times"]), _MAX_REPEATS))
+            frame = None
         elif frame is not None and not frame.source and line.strip(_MARKERS):
             frame.source = line.strip()
         index += 1
