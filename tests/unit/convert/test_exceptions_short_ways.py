@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otel_posthog.config.settings import ConvertConfig
-from otel_posthog.convert import Converter, converter, frames, traceback_text
+from otel_posthog.convert import Converter, converter, frames, limits, traceback_text
+from otel_posthog.convert.exception import ExceptionReader, exception_content
 from otel_posthog.convert.frames import Ownership, PythonFrames, frame_weight, local_frame, python_frame
 from otel_posthog.convert.limits import flat_weight, json_size
 from otel_posthog.convert.traceback_text import FrameHeads, ParsedFrame, parse_traceback
@@ -52,7 +54,9 @@ LINKS = st.builds(
 LOCALS = st.one_of(
     st.none(), st.builds(lambda chain: LocalContext(exception=tuple(chain)), st.lists(LINKS, max_size=3))
 )
-VALUES = st.one_of(WORDS, st.sampled_from([None, 7, ["é", "\U0001f600"], {"a": "\x01" * 30, "b": {"c": [1.5, True]}}]))
+VALUES = st.one_of(
+    WORDS, st.sampled_from([None, 7, ["é", "\U0001f600"], {"a": "\x01" * 3_000, "b": {"c": [1.5, True]}}])
+)
 LANGUAGES = st.sampled_from(["python", "java", "go", "nodejs", ""])
 
 
@@ -74,7 +78,7 @@ def exceptions(draw: st.DrawFn) -> Signal:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.lists(exceptions(), min_size=1, max_size=4), st.sampled_from([900 * 1024, 60_000, 3_000, 1_024]))
+@given(st.lists(exceptions(), min_size=1, max_size=4), st.sampled_from([900 * 1024, 20_000, 8_000, 5_000, 1_024]))
 def test_a_converter_that_remembers_gives_the_same_events(signals: list[Signal], limit: int) -> None:
     """A second time, and after others, and with each event serialised for its size: the same to the last property."""
     config = ConvertConfig(max_event_bytes=limit)
@@ -83,9 +87,13 @@ def test_a_converter_that_remembers_gives_the_same_events(signals: list[Signal],
         old.convert(signal)
     for signal in signals:
         with pytest.MonkeyPatch.context() as patch:
+            # As little room beside what is counted as these signals need: a byte that is not counted shows.
+            patch.setattr(limits, "CONTEXT_BYTES", 2_500)
+            made = old.convert(signal)
+        with pytest.MonkeyPatch.context() as patch:
             patch.setattr(converter, "surely_fits", lambda *_: False)
             expected = Converter(config, RuleSet()).convert(signal)
-        assert old.convert(signal) == expected
+        assert made == expected
 
 
 @settings(max_examples=200, deadline=None)
@@ -143,6 +151,19 @@ def test_remembered_frames_are_those_made_anew(live: list[LocalFrame], printed: 
         assert cleaner.weight == sum(map(frame_weight, [*from_live, *from_text]))
     for frame in (*from_live, *from_text):
         assert frame_weight(frame) * 6 >= json_size(frame)
+
+
+@settings(max_examples=200, deadline=None)
+@given(exceptions())
+def test_a_size_that_is_counted_is_never_too_small(signal: Signal) -> None:
+    """Six times what the cleaner counted of an exception is no less than its JSON has."""
+    cleaner = Cleaner(64 * 1_024)
+    content = exception_content(signal, ExceptionReader(Ownership()), cleaner)
+    assert content.weight == cleaner.weight
+    assert cleaner.weight * 6 >= json_size(content.properties)
+    # And without the room for the worst of escapes, where there are none.
+    if json.dumps(content.properties, ensure_ascii=False).isascii() and "\\u" not in json.dumps(content.properties):
+        assert cleaner.weight * 1.3 + 100 >= json_size(content.properties)
 
 
 def test_what_happens_to_an_event_stays_with_it() -> None:
