@@ -18,8 +18,8 @@ from otel_posthog.gateway.inbound import Inbound
 if TYPE_CHECKING:
     from otel_posthog.gateway.work import Work
 
-Ended = Callable[[int | None], None]
-"""Called with how many events PostHog refused; with `None` where it has not said everything in time."""
+Ended = Callable[[str | None], None]
+"""Called with what is to be said of it, "" for nothing; with `None` where it is to be sent again."""
 
 
 def key_of(inbound: Inbound, body: bytes) -> bytes:
@@ -103,11 +103,16 @@ class Forwarding:
             ended(None)
         return forgotten
 
-    def end(self, attempt: Attempt, lost: int) -> None:
-        """All events of an attempt have their end; `lost` of them were refused."""
+    def end(self, attempt: Attempt, said: str | None) -> None:
+        """All events of an attempt have their end.
+
+        Args:
+            attempt: The attempt.
+            said: For `Ended`.
+        """
         with self._lock:
             if self._attempts.get(attempt.key) is attempt:
                 del self._attempts[attempt.key]
             waiting, attempt.waiting = attempt.waiting, []
         for ended in waiting:
-            ended(lost)
+            ended(said)

@@ -372,9 +372,9 @@ class GatewayIntake:
         now = self._clock.monotonic()
         prepared = request.prepared
 
-        def ended(lost: int | None) -> None:
-            request.answer(_NOT_YET if lost is None else request.well(lost=lost))
-            if lost is not None and prepared is not None and prepared.rejected:
+        def ended(said: str | None) -> None:
+            request.answer(_NOT_YET if said is None else request.well(said))
+            if said is not None and prepared is not None and prepared.rejected:
                 self._keep_unreadable(record, prepared)
 
         attempt = self._processing.forwarding.take(key_of(request.inbound, body), ended, now)
@@ -472,16 +472,16 @@ class _Request:
         self._reserved += size
         return True
 
-    def well(self, lost: int = 0) -> Answer:
+    def well(self, said: str = "") -> Answer:
         """`OK`, with what could not be read.
 
         Args:
-            lost: Events that PostHog has refused.
+            said: What else there is to say.
         """
         prepared = self.prepared
         messages = list(prepared.messages) if prepared is not None else []
-        if lost:
-            messages.append(f"PostHog refused {lost} events for good")
+        if said:
+            messages.append(said)
         if prepared is None or not (prepared.rejected or messages):
             return OK
         return Answer(AnswerKind.OK, rejected=prepared.rejected, message="; ".join(messages)[:MAX_MESSAGE])

@@ -604,4 +604,15 @@ class Processing:
         self._books.took("request_age", max(now - work.record.received_ns / 1e9, 0.0))
         self._burial.bury(work)
         if work.attempt is not None and not work.abandoned:
-            self.forwarding.end(work.attempt, len(work.tracker.losses))
+            self.forwarding.end(work.attempt, self._verdict(work))
+
+    def _verdict(self, work: Work) -> str | None:
+        """With `forward`: what its caller is told; `None` where nothing is left of it here, so that it comes again."""
+        if work.why_dead is not None and (self.journal is None or self._burial.store is None):
+            return None
+        said: list[str] = []
+        if work.tracker.losses:
+            said.append(f"PostHog refused {len(work.tracker.losses)} events for good")
+        if work.unrouted:
+            said.append(f"{work.unrouted} items belong to no project")
+        return "; ".join(said)

@@ -379,6 +379,11 @@ class Journal:
             self._has_failed(f"the spool cannot be written ({_why(error)})", full=False)
             for entry in entries:
                 entry.settled(None, self._error)
+        except Exception:
+            # Whatever it is: who is not answered waits, and holds memory of what may be in flight for good.
+            for entry in entries:
+                entry.settled(None, "an internal error")
+            raise
         else:
             self._written(entries, places)
             self._books.took("commit", self._clock.monotonic() - started)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from otel_posthog.delivery.build import build_senders
 from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.emulator import Emulator
 from otel_posthog.gateway.dead_letters import read_letters
-from otel_posthog.gateway.inbound import OK, PROTOBUF
+from otel_posthog.gateway.inbound import OK, PROTOBUF, Answer, AnswerKind
 from otel_posthog.gateway.intake import GatewayIntake
+from otel_posthog.gateway.parts import Prepared
 from otel_posthog.gateway.prepare import prepare
 from otel_posthog.gateway.wanted import EVERYTHING, WantedItems
 from otel_posthog.model import Notice
@@ -162,6 +164,62 @@ def test_the_layout_of_a_large_owner_is_read_once(monkeypatch: pytest.MonkeyPatc
     assert [size for size in made if size > 1_000] == [2_002]
 
 
+def test_forward_does_not_thank_for_what_made_us_fail(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a disk for dead letters nothing is left of it: its caller keeps it, and may come again."""
+    monkeypatch.setattr("otel_posthog.gateway.processing._FAILURE_PAUSE", 0.001)
+    failing = True
+
+    def faulty(*args: Any) -> Prepared:
+        found = prepare(*args)
+
+        def signals() -> Any:
+            if failing:
+                raise RuntimeError("a bug")
+            return found.signals()
+
+        return replace(found, signals=signals)  # type: ignore[type-var]
+
+    rig.folder = ""
+    intake = rig.start(mode="forward", prepare=faulty)
+    assert send(intake, spans(0, 3)).answer().kind is AnswerKind.RETRY
+    failing = False
+    assert send(intake, spans(0, 3)).answer() == OK
+    assert people(rig.delivery.delivered) == [0, 1, 2]
+
+
+def test_forward_names_what_belongs_to_nobody(rig: Rig) -> None:
+    """Without a disk for dead letters the caller is the only one who can know."""
+    rig.projects.projects.clear()
+    rig.project("one")
+    rig.project("two")
+    rig.folder = ""
+    intake = rig.start(mode="forward")
+    answer = send(intake, merged(spans(0, 2, team="one"), spans(2, 3, team="nobody"))).answer()
+    assert answer == Answer(AnswerKind.OK, message="3 items belong to no project")
+
+
+def test_a_fault_at_the_disk_leaves_no_debt(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No memory for a write: the caller hears of it at once, and what it held of the memory in flight is free again."""
+    monkeypatch.setenv("OTEL_POSTHOG_RAISE", "false")
+
+    class Short(OsFiles):
+        """A disk with one write for which there is no memory."""
+
+        failures = 1
+
+        def append(self, handle: int, data: bytes) -> None:
+            if self.failures:
+                self.failures -= 1
+                raise MemoryError
+            super().append(handle, data)
+
+    intake = rig.start(files=Short())
+    assert send(intake, spans(0)).answer(5).kind is AnswerKind.RETRY
+    assert intake.status().inflight_bytes == 0
+    assert send(intake, spans(0)).answer() == OK
+    assert until(lambda: people(rig.delivery.delivered) == [0])
+
+
 def tagged(names: list[str]) -> bytes:
     """A request with one span that names these events."""
     request = ExportTraceServiceRequest.FromString(spans(0))
@@ -172,7 +230,7 @@ def tagged(names: list[str]) -> bytes:
     return request.SerializeToString()
 
 
-def everything(caller: str) -> WantedItems:  # noqa: ARG001 - as `Projects.wanted`
+def everything(caller: str) -> WantedItems:
     """As a record of other rules is read, or with a rule that names nothing: all of it."""
     return EVERYTHING
 
