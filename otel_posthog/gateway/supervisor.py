@@ -115,6 +115,8 @@ class _Worker:
     due: float = 0.0
     restarts: int = 0
     served: bool = False
+    reload: bool = False
+    """It is to read its configuration again, once it can be told: until then the signal would end it."""
 
 
 @dataclass(slots=True)
@@ -186,7 +188,9 @@ class Supervisor:
             if wish == "stop":
                 return self._stop(wishes)
             if wish == "reload":
-                self._signal("SIGHUP")
+                for worker in self._all:
+                    worker.reload = worker.process is not None
+            self._reload()
             if not self._look_after():
                 self._phase = Phase.STOPPING
                 self._signal("SIGTERM")
@@ -196,15 +200,24 @@ class Supervisor:
                 self._phase = Phase.SERVING
                 logger.info("otel-posthog gateway: all %d workers serve", self.workers)
 
+    def _reload(self) -> None:
+        """Has those read their configuration again that are to, and serve; one that starts is told when it does."""
+        for worker in self._all:
+            if worker.reload and worker.admin and worker.process is not None:
+                worker.reload = False
+                with contextlib.suppress(OSError):
+                    worker.process.send_signal(signal.SIGHUP)
+
     def _pause(self) -> float:
         due = [worker.due - self.monotonic() for worker in self._all if worker.process is None]
-        waiting = any(worker.process is not None and not worker.served for worker in self._all)
+        waiting = any(worker.process is not None and not worker.admin for worker in self._all)
         return max(0.01, min([*due, 0.05 if waiting else _POLL]))
 
     def _start(self, worker: _Worker) -> None:
         worker.process, worker.report = self.spawn(worker.number)
         worker.started = self.monotonic()
         worker.heard = b""
+        worker.reload = False
         if worker.report >= 0:
             os.set_blocking(worker.report, False)
             self._selector.register(worker.report, selectors.EVENT_READ, worker)

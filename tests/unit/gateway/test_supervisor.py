@@ -124,6 +124,26 @@ def test_they_serve_and_stop(tmp_path: Path) -> None:
     assert [child.signals for child in world.children] == [[signal.SIGHUP, signal.SIGTERM]] * 2
 
 
+def test_a_worker_that_starts_is_told_of_a_reload_when_it_serves(tmp_path: Path) -> None:
+    """A hang-up before its handlers are there would end it, and it may have read the old files already."""
+    world = World(tmp_path)
+
+    def one_serves() -> Wish:
+        world.serve(0)
+        return "reload"
+
+    def both_serve() -> None:
+        assert [child.signals for child in world.children] == [[signal.SIGHUP], []]
+        world.serve(1)
+
+    def look() -> None:
+        assert [child.signals for child in world.children] == [[signal.SIGHUP], [signal.SIGHUP]]
+
+    code, _ = world.run(one_serves, both_serve, look)
+    assert code == 0
+    assert [child.signals[1:] for child in world.children] == [[signal.SIGTERM], [signal.SIGTERM]]
+
+
 def test_a_worker_that_dies_is_started_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With pauses that grow while it dies again at once, and are short again once it has run for a while."""
     world = World(tmp_path, workers=1)
