@@ -17,6 +17,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from otel_posthog.convert.user_agent import warm_user_agents
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.door import WorkerDoor
 from otel_posthog.gateway.admin.self_metrics import SelfMetrics
@@ -146,6 +147,8 @@ class GatewayService:
         settings = self._settings
         if self.admin is not None:
             self.admin.start()
+        if any(project.convert.request_context for project in settings.projects):
+            warm_user_agents()  # before the first request, and before what the spool has kept
         try:
             self.intake.start()
         except ConfigError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -133,3 +135,25 @@ def test_user_agents(agent: str, expected: tuple[str | None, ...]) -> None:
 
     assert tuple(made.get(name) for name in ("$browser", "$os", "$device_type")) == expected
     assert len(made["$raw_user_agent"]) <= 1_000
+
+
+def test_warming_leaves_nothing_to_compile() -> None:
+    """A server that warmed the matchers compiles none of them for an event, and one that did not compiles many."""
+    script = """
+import re, sys
+from otel_posthog.convert.user_agent import UserAgents, warm_user_agents
+if sys.argv[1] == "warm":
+    warm_user_agents()
+import ua_parser
+ua_parser.load_lazy_builtins()
+made, compiled = re.compile, []
+re.compile = lambda *args, **more: compiled.append(args) or made(*args, **more)
+UserAgents().read("curl/8.4.0")
+UserAgents().read("Mozilla/5.0 (Windows NT 10.0) Chrome/120.0 Safari/537.36")
+print(len(compiled))
+"""
+    warm, cold = (
+        int(subprocess.run([sys.executable, "-c", script, how], check=True, capture_output=True, timeout=60).stdout)
+        for how in ("warm", "cold")
+    )
+    assert warm == 0 < cold

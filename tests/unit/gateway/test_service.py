@@ -85,6 +85,22 @@ def test_from_end_to_end(serve: Serve, posthog: Emulator) -> None:
     assert service.phase is Phase.STOPPING
 
 
+@pytest.mark.parametrize(("wanted", "made"), [(True, [Phase.STARTING]), (False, [])])
+def test_what_reads_user_agents_is_made_before_it_is_ready(
+    tmp_path: Path, posthog: Emulator, monkeypatch: pytest.MonkeyPatch, *, wanted: bool, made: list[Phase]
+) -> None:
+    """No event waits for the matchers of user agents; where no project reads any, there are none."""
+    shop = project(posthog.url, convert={"request_context": wanted})
+    service = GatewayService(settings_of(tmp_path, {"projects": {"shop": shop}}))
+    seen: list[Phase] = []
+    monkeypatch.setattr("otel_posthog.gateway.service.warm_user_agents", lambda: seen.append(service.phase))
+    service.start()
+    try:
+        assert (seen, service.phase) == (made, Phase.SERVING)
+    finally:
+        service.stop(1.0)
+
+
 def test_two_projects_in_two_regions(serve: Serve, posthog: Emulator) -> None:
     """By token and by resource; each event reaches its own host with its own key, and no other."""
     with Emulator() as other:
