@@ -22,6 +22,14 @@ _PACKAGES: Final = {
     "google.protobuf": "OTLP",
 }
 
+_LEAST_FREE: Final = 1024 * 1024
+"""Bytes. Below it nothing is acknowledged for long; file systems that hold no files, such as /proc, have none."""
+_BESIDE: Final = {
+    4317: "a Collector takes this one by default; beside one --grpc off",
+    4318: "a Collector takes this one by default; beside one --http 127.0.0.1:14318",
+}
+"""What to do about the ports that OTLP has everywhere."""
+
 
 @frozen
 class CheckRow:
@@ -74,7 +82,8 @@ def check_gateway(settings: GatewaySettings) -> Iterator[CheckRow]:
 
 
 def _project(project: ProjectSettings, *, default: str) -> str:
-    rules = f"{len(project.rules)} rules ({project.rules.digest[:12]})" if project.rules else "no rules"
+    count = len(project.rules)
+    rules = f"{count} rule{'s' * (count != 1)} ({project.rules.digest[:12]})" if count else "no rules"
     match = project.match
     parts: list[str] = []
     if match.tokens:
@@ -122,7 +131,8 @@ def _listener(name: str, listen: Listen | None) -> CheckRow:
             trial.listen(1)
         except (OSError, OverflowError) as error:
             why = getattr(error, "strerror", None) or str(error)
-            return CheckRow("problem", f"listen {name}", f"{listen}: {why}; stop what listens there, or choose another")
+            other = f"choose another ({_BESIDE[listen.port]})" if listen.port in _BESIDE else "choose another"
+            return CheckRow("problem", f"listen {name}", f"{listen}: {why}; stop what listens there, or {other}")
     return CheckRow("ok", f"listen {name}", f"{listen} is free")
 
 
@@ -138,4 +148,7 @@ def _spool(folder: str) -> CheckRow:
     if space.f_flag & os.ST_RDONLY:
         return CheckRow("problem", "spool", f"{folder}: {nearest} is mounted read-only; set `spool.dir`")
     free = space.f_bavail * space.f_frsize
-    return CheckRow("ok", "spool", f"{folder}, {free // (1024 * 1024):,} MiB free")
+    if free < _LEAST_FREE:
+        return CheckRow("problem", "spool", f"{folder}: no room there; set `spool.dir`, or make room")
+    # Shown whole: a relative folder is another one where the gateway is started elsewhere.
+    return CheckRow("ok", "spool", f"{path.absolute()}, {free // (1024 * 1024):,} MiB free")

@@ -155,7 +155,10 @@ def _listen(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         listener.close()
         raise ConfigError(
-            str(error), key="listen.admin", source=f"{host}:{port}", hint="Choose another port, or 0 for a free one"
+            getattr(error, "strerror", None) or str(error),
+            key="listen.admin",
+            source=f"{host}:{port}",
+            hint="Choose another port, or 0 for a free one",
         ) from None
     listener.set_inheritable(False)
     return listener

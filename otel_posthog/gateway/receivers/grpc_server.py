@@ -77,7 +77,7 @@ class GrpcServer:
             self._executor.shutdown(wait=False)
             raise ConfigError(
                 "OTLP/gRPC cannot listen here: the address is in use or not of this machine",
-                key="receivers.grpc",
+                key="listen.grpc",
                 source=str(listen),
                 hint="Choose another address, or port 0 for a free one",
             ) from None

@@ -67,7 +67,7 @@ def _unusable(address: Listen, error: Exception) -> ConfigError:
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return ConfigError(
         f"OTLP/HTTP cannot listen here: {reason}",
-        key="receivers.http",
+        key="listen.http",
         source=str(address),
         hint="Choose another address, or port 0 for a free one",
     )

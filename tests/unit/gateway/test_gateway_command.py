@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,8 @@ def test_check(bridge: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
         "· listen grpc off",
         "✓ listen admin 127.0.0.1:0 is free",
     ]
-    assert rows[7].startswith("✓ spool spool, ")
-    assert rows[8] == "✓ workers 1"
+    whole = " ".join(rows[7:])  # rows are wrapped
+    assert re.fullmatch(rf"✓ spool {re.escape(str(Path('spool').absolute()))}, [\d,]+ MiB free ✓ workers 1", whole)
     assert sorted(path.name for path in Path().iterdir()) == ["bridge.yaml"]
 
 
@@ -96,6 +97,33 @@ def test_check_finds_what_a_file_cannot_tell(
     assert problems[0].startswith("✗ packages missing: grpc (OTLP over gRPC); pip install 'otel-posthog[gateway]'")
     assert problems[1].startswith(f"✗ listen http 127.0.0.1:{port}: Address already in use")
     assert problems[2] == "✗ spool file/spool: file is no folder"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="a file system without room is needed")
+def test_check_finds_no_room_and_no_folder(bridge: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever runs it: root may write everywhere."""
+    bridge(listen={"http": "127.0.0.1:0", "grpc": "off", "admin": "off"}, spool={"dir": "/proc/spool"})
+    code, out, _ = run(capsys, "--config", "bridge.yaml", "--check")
+    assert code == 1
+    assert "✗ spool /proc/spool: " in " ".join(" ".join(out).split())
+
+
+def test_check_knows_the_ports_that_collectors_take(
+    bridge: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commonest reason for a port in use, with what to do."""
+
+    def taken(*_: object) -> None:
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(check.socket.socket, "bind", taken)
+    bridge(listen={"http": "127.0.0.1:4318", "grpc": "127.0.0.1:4317", "admin": "127.0.0.1:8887"})
+    code, out, _ = run(capsys, "--config", "bridge.yaml", "--check")
+    whole = " ".join(" ".join(out).split())
+    assert code == 1
+    assert "choose another (a Collector takes this one by default; beside one --http 127.0.0.1:14318)" in whole
+    assert "choose another (a Collector takes this one by default; beside one --grpc off)" in whole
+    assert "127.0.0.1:8887: Address already in use; stop what listens there, or choose another" in whole
 
 
 def test_check_of_a_bad_file(bridge: Any, capsys: pytest.CaptureFixture[str]) -> None:
