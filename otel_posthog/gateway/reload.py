@@ -13,6 +13,9 @@ from typing import Final
 POLL_INTERVAL: Final = 2.0
 """Seconds between two looks."""
 
+SETTLE: Final = 0.5
+"""Seconds in which a file that has changed must not change again: it is not written in one go everywhere."""
+
 Signature = tuple[int, int, int]
 
 

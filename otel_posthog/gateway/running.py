@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.bridge_file import BridgeFileError
-from otel_posthog.gateway.reload import POLL_INTERVAL, Watch
+from otel_posthog.gateway.reload import POLL_INTERVAL, SETTLE, Watch
 from otel_posthog.gateway.service import GatewayService
 from otel_posthog.gateway.settings import GatewaySettings
 from otel_posthog.observe.log import logger
@@ -108,12 +108,17 @@ def run_gateway(
         if orphaned is not None:
             _watch_parent(orphaned, wishes)
         watch = Watch(settings.files, settings.seen)
+        changing = False
         while True:
-            wish = wishes.next(POLL_INTERVAL)
+            wish = wishes.next(SETTLE if changing else POLL_INTERVAL)
             if wish == "stop":
                 break
-            changed = settings.reload == "auto" and watch.changed()
-            if wish == "reload" or changed:
+            # Half a file may well be a good one that lacks a project, so it has to look the same twice.
+            changes = settings.reload == "auto" and watch.changed()
+            settled = changing and not changes and wish is None
+            changing = (changing or changes) and not settled
+            if wish == "reload" or settled:
+                changing = False
                 before, settings = settings, reload_once(service, settings, load, watch)
                 if settings is not before:
                     watch.follow(settings.files, settings.seen)

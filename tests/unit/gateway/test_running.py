@@ -187,3 +187,32 @@ def test_a_change_before_it_serves(tmp_path: Path) -> None:
 
     code = run_gateway(first, load, make=lambda _: service)  # type: ignore[arg-type,return-value]
     assert (code, loads, service.calls) == (0, ["bb"], ["start", ("reload", "b"), "stop"])
+
+
+def test_half_a_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An editor writes in two goes: the half that was there first may well be a good file that lacks a project."""
+    monkeypatch.setattr("otel_posthog.gateway.running.POLL_INTERVAL", 0.01)
+    monkeypatch.setattr("otel_posthog.gateway.running.SETTLE", 0.01)
+    file = tmp_path / "bridge.yaml"
+    file.write_text("whole")
+    first = SimpleNamespace(source="a", files=(str(file),), seen=(signature_of(str(file)),), reload="auto")
+    service, loads = Service(), []
+    file.write_text("half")
+    looks = iter(["half and", "half and whole"])
+    before = Watch.changed
+
+    def changed(self: Watch) -> bool:
+        found = before(self)
+        for text in looks:  # it goes on right after the look
+            file.write_text(text)
+            break
+        return found
+
+    def load() -> Any:
+        loads.append(file.read_text())
+        os.kill(os.getpid(), signal.SIGTERM)
+        return SimpleNamespace(source="b", files=(str(file),), seen=(signature_of(str(file)),), reload="auto")
+
+    monkeypatch.setattr(Watch, "changed", changed)
+    code = run_gateway(first, load, make=lambda _: service)  # type: ignore[arg-type,return-value]
+    assert (code, loads) == (0, ["half and whole"])
