@@ -109,7 +109,7 @@ class PythonFrames:
             if found is None:
                 fresh = python_frame(*key, self.ownership)
                 found = (fresh, frame_weight(fresh))
-                if _characters(key) <= _MAX_REMEMBERED:
+                if len(frame.file) + len(frame.function) + len(frame.source) <= _MAX_REMEMBERED:
                     if len(known) >= _MAX_KNOWN:
                         self._printed = known = {}
                     known[key] = found
@@ -127,7 +127,7 @@ class PythonFrames:
             if found is None:
                 fresh = local_frame(frame, self.ownership)
                 found = (fresh, frame_weight(fresh))
-                if _characters(key) <= _MAX_REMEMBERED:
+                if _characters(frame) <= _MAX_REMEMBERED:
                     if len(known) >= _MAX_KNOWN:
                         self._live = known = {}
                     known[key] = found
@@ -139,12 +139,9 @@ class PythonFrames:
         return made
 
 
-def _characters(key: tuple[object, ...]) -> int:
-    return sum(
-        len(part) if isinstance(part, str) else sum(map(len, cast("tuple[str, ...]", part)))
-        for part in key
-        if isinstance(part, (str, tuple))
-    )
+def _characters(frame: LocalFrame) -> int:
+    names = len(frame.filename) + len(frame.abs_path) + len(frame.function) + len(frame.module)
+    return names + len("".join((frame.context_line or "", *frame.pre_context, *frame.post_context)))
 
 
 def frame_weight(frame: Frame) -> int:
@@ -270,4 +267,7 @@ def _inside_package(path: str) -> tuple[str, str]:
 
 
 def _line(line: str) -> str:
-    return cut_bytes(without_credentials(clean_text(line[:MAX_LINE])), MAX_LINE * 4)
+    line = line[:MAX_LINE]
+    if line.isascii() and "\x00" not in line and "://" not in line:
+        return line  # as nearly all are, of which a live frame has eleven: what follows would change nothing
+    return cut_bytes(without_credentials(clean_text(line)), MAX_LINE * 4)

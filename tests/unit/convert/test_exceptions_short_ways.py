@@ -15,6 +15,7 @@ from otel_posthog.convert import Converter, converter, frames, limits, traceback
 from otel_posthog.convert.exception import ExceptionReader, exception_content
 from otel_posthog.convert.frames import Ownership, PythonFrames, frame_weight, local_frame, python_frame
 from otel_posthog.convert.limits import flat_weight, json_size
+from otel_posthog.convert.text import clean_text, cut_bytes, without_credentials
 from otel_posthog.convert.traceback_text import FrameHeads, ParsedFrame, parse_traceback
 from otel_posthog.convert.values import Cleaner
 from otel_posthog.model import LocalContext, LocalException, LocalFrame, Resource, Scope, Signal, SignalKind
@@ -230,3 +231,10 @@ def test_the_source_of_an_exception_is_valid_text() -> None:
     )  # fmt: skip
     (event,) = Converter(ConvertConfig(), RuleSet()).convert(signal).events
     assert event.properties["$exception_source"] == "otel.\ufffd"
+
+
+@given(st.one_of(WORDS, LINES, st.text(max_size=20), st.just("http://a:b@c" * 40), st.just("é" * 400)))
+def test_a_plain_line_is_what_the_long_way_makes_of_it(line: str) -> None:
+    """What is left out for a line of plain text would have changed nothing about it."""
+    limit = frames.MAX_LINE
+    assert frames._line(line) == cut_bytes(without_credentials(clean_text(line[:limit])), limit * 4)
