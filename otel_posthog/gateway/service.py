@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,7 @@ from otel_posthog.gateway.intake_config import IntakeConfig
 from otel_posthog.gateway.pinned_rules import PinnedRules
 from otel_posthog.gateway.projects import ProjectsFromSettings
 from otel_posthog.gateway.receivers import Receivers
+from otel_posthog.gateway.receivers.settings import ReceiverSettings
 from otel_posthog.gateway.settings import GatewaySettings
 from otel_posthog.observe.log import logger
 
@@ -322,12 +323,26 @@ class GatewayService:
 
 
 def changed_at_start_only(old: GatewaySettings, new: GatewaySettings) -> list[str]:
-    """Settings that differ and are read at the start alone."""
-    return [
+    """Keys of the file whose settings differ and are read at the start alone."""
+    changed = [
         each.name
         for each in fields(GatewaySettings)  # pyright: ignore[reportArgumentType] - `frozen` makes dataclasses
         if each.name not in _RELOADED and getattr(old, each.name) != getattr(new, each.name)
     ]
+    keys = (key for name in changed for key in _keys_of(name, old.receivers, new.receivers))
+    return list(dict.fromkeys(keys))
+
+
+def _keys_of(name: str, old: ReceiverSettings, new: ReceiverSettings) -> list[str]:
+    """What a setting is called in the file, where three keys make the receivers' one."""
+    if name == "admin":
+        return ["listen.admin"]
+    if name != "receivers":
+        return [name]
+    keys = [f"listen.{each}" for each in ("http", "grpc") if getattr(old, each) != getattr(new, each)]
+    keys += ["tls"] * ((old.http_tls, old.grpc_tls) != (new.http_tls, new.grpc_tls))
+    rest = replace(old, http=new.http, grpc=new.grpc, http_tls=new.http_tls, grpc_tls=new.grpc_tls)
+    return keys + ["limits"] * (rest != new)
 
 
 def secrets_of(settings: GatewaySettings) -> list[str]:

@@ -198,7 +198,9 @@ class Supervisor:
                 return 1
             if self._phase is Phase.STARTING and all(worker.served for worker in self._all):
                 self._phase = Phase.SERVING
-                logger.info("otel-posthog gateway: all %d workers serve", self.workers)
+                # The workers' own admin ports are for this process alone: this is the one for people.
+                admin = f"admin on {self.settings.admin}" if self._admin is not None else "admin off"
+                logger.info("otel-posthog gateway: all %d workers serve; %s", self.workers, admin)
 
     def _reload(self) -> None:
         """Has those read their configuration again that are to, and serve; one that starts is told when it does."""

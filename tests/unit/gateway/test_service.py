@@ -329,6 +329,12 @@ def test_what_only_a_start_changes(tmp_path: Path, posthog: Emulator) -> None:
     after = settings_of(tmp_path, {**document, "workers": 2, "acknowledge": "forward", "drain_timeout": 1})
     assert changed_at_start_only(before, after) == ["acknowledge", "workers"]
     assert changed_at_start_only(before, before) == []
+    other = {"listen": {"http": "127.0.0.1:14318", "grpc": "127.0.0.1:0", "admin": "off"}, "limits": {"connections": 7}}
+    assert changed_at_start_only(before, settings_of(tmp_path, {**document, **other})) == [
+        "listen.http",
+        "limits",
+        "listen.admin",
+    ]
 
 
 def test_the_secrets_of_settings(tmp_path: Path, posthog: Emulator) -> None:
