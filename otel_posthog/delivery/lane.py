@@ -30,6 +30,9 @@ from otel_posthog.model import CaptureEvent
 _GRACE = 0.5
 """Seconds that a shutdown after the flush at exit gets at the least."""
 
+_LAST_STEP = 0.1
+"""Seconds that a shutdown waits for its thread at the most, once there is nothing more to be done."""
+
 _GATE_PATIENCE = 5.0
 """Seconds that a fork waits for our imports at the most."""
 
@@ -187,6 +190,11 @@ class LaneDelivery:
             self._drive(engine, self._end_by, lambda: engine.stats().pending == 0)
             self._ended_well = engine.abandon() == 0
             engine.wake.set()  # the worker has nothing left to do and ends
+            thread = self._thread
+            if thread is not None and thread is not threading.current_thread():
+                # Where gevent has patched since it was started, it has a hub of its own, and an interpreter that ended
+                # under that would crash.
+                thread.join(_LAST_STEP)
             self._close()
         except Exception as error:  # noqa: BLE001 - an edge
             self._ended_well = False

@@ -4,6 +4,9 @@ A callback appends to a deque and leaves. The thread starts with the first item,
 is nothing to do, and looks every 50 ms while there is: so a burst costs one wake-up, and an idle app none. It survives
 fork (the child starts empty and with a thread of its own), is bounded in memory and in time, and everything that does
 not fit is counted.
+
+Under gevent the thread is a greenlet, and a lock from before its patch is one that stops the whole hub: so nothing is
+made before the first item, and where the patch came later still, locks are asked for and never waited for.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ _RETRY_PAUSE: Final = 0.25
 """Seconds until delivery is asked again after it had no room."""
 _FORK_PATIENCE: Final = 1.0
 """Seconds that a fork waits at the most for the thread to finish what it has in hand."""
+_ASK_AGAIN: Final = 0.001
+"""Seconds between two looks whether a lock is free that must not be waited for."""
 _SECOND_WAIT: Final = 0.5
 """Seconds that a further flush may take right after one that timed out: an exit waits for a dead server once."""
 _SLICE: Final = 20
@@ -71,6 +76,32 @@ class RootEnded:
 
 Expand = Callable[[Any], Iterable["Item | RootEnded | Signal"]]
 """Makes items from what a callback handed over; runs on the thread. A bare Signal is settled already."""
+
+
+class _Sync:
+    """What the thread and its callers wait by; made late, see above."""
+
+    def __init__(self) -> None:
+        self.kind = threading.Lock
+        self.wake = threading.Event()
+        self.halt = threading.Event()
+        self.work = threading.Lock()
+        """Held while items are settled; whoever holds it may pause in between."""
+        self.start = threading.Lock()
+        """Held while the thread is started; nobody waits for it."""
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Takes `work`; whether that was possible within `timeout` seconds (`None`: however long it takes)."""
+        if self.kind is threading.Lock:
+            return self.work.acquire(timeout=-1 if timeout is None else timeout)
+        # gevent has patched since. A greenlet that waited for this lock would keep all others from running, also the
+        # one that holds it.
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not self.work.acquire(blocking=False):
+            if deadline is not None and time.monotonic() >= deadline:
+                return False
+            time.sleep(_ASK_AGAIN)
+        return True
 
 
 @frozen
@@ -162,23 +193,29 @@ class Worker:
         self._timed_out_at: float | None = None
         self._awake = False
         self._paused_at = 0.0
-        self._wake = threading.Event()
-        self._halt = threading.Event()
-        self._work = threading.Lock()
-        self._gate: threading.Lock | None = None
-        self._start = threading.Lock()
+        vars(self).pop("_made", None)
+        vars(self).pop("_runner", None)
+        self._gate: _Sync | None = None
+        # Never held across anything that could wait: it may be older than a patch.
+        self._counting = threading.Lock()
         self._thread: threading.Thread | None = None
         self.failures: deque[Exception] = deque(maxlen=8)
+
+    @property
+    def _sync(self) -> _Sync:
+        own = vars(self)
+        return own.get("_made") or own.setdefault("_made", _Sync())  # of two at once, both get the same
 
     def _before_fork(self) -> None:
         # Between two items: a thread that is importing when the process forks (the converter loads its parts when they
         # are needed) leaves the child a module lock that nobody will ever release.
-        self._gate = self._work if self._thread is not None and self._work.acquire(timeout=_FORK_PATIENCE) else None
+        sync = self._sync if self._thread is not None else None
+        self._gate = sync if sync is not None and sync.acquire(_FORK_PATIENCE) else None
 
     def _in_parent(self) -> None:
         gate, self._gate = self._gate, None
         if gate is not None:
-            gate.release()
+            gate.work.release()
 
     def _identify(self, signal: Signal) -> str:
         # Through the bridge each time: a reload gives it another converter.
@@ -196,7 +233,7 @@ class Worker:
         if self._pid != os.getpid():  # a fork that Python did not see (uWSGI)
             self._reset()
         if self._closed or len(self._queue) >= self._capacity:
-            with self._start:
+            with self._counting:
                 self._overflowed += 1
             return False
         self._queue.append((expand, payload))
@@ -204,7 +241,7 @@ class Worker:
             self._awake = True
             if self._thread is None:
                 self._start_thread()
-            self._wake.set()
+            self._sync.wake.set()
         return True
 
     def take(self, signals: Sequence[Signal]) -> bool:
@@ -225,7 +262,7 @@ class Worker:
             self.hand_over(_expand_signals, tuple(fits))
         missing = len(signals) - len(fits)
         if missing:
-            with self._start:
+            with self._counting:
                 self._overflowed += missing
         return not missing
 
@@ -237,7 +274,8 @@ class Worker:
 
     def _start_thread(self) -> None:
         # Without waiting: whoever does not get the lock leaves the start to the one who has it.
-        if not self._start.acquire(blocking=False):
+        starting = self._sync.start
+        if not starting.acquire(blocking=False):
             return
         try:
             if self._thread is not None or self._closed:
@@ -245,30 +283,46 @@ class Worker:
             thread = threading.Thread(target=self._run, name="otel-posthog-sdk", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:
-                self._awake = False  # the interpreter is on its way out: shutdown drains on its own thread
-                return
+            except AssertionError:
+                # In a callback of gevent's hub, where nobody may wait, not even for the first step of a greenlet. It
+                # takes it all the same; and we must not raise, now that the item is in the queue.
+                pass
+            except BaseException as error:
+                self._awake = False  # the next item tries again
+                if isinstance(error, Exception):
+                    return  # the interpreter is on its way out: shutdown drains on its own thread
+                # While we waited for its first step something else (Ctrl-C, a timeout of gevent) came: it takes it yet.
+                self._sync.wake.set()
+                raise
             self._thread = thread
             at_exit = weakref.WeakMethod(self._at_exit)
             atexit.register(_call_weakly, at_exit)
         finally:
-            self._start.release()
+            starting.release()
 
     # --- the thread --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        halt = self._halt
+        sync = self._sync
+        halt = sync.halt
+        # Of two that were started the second has nothing to do, see `_start_thread`.
+        me = threading.current_thread()
+        if vars(self).setdefault("_runner", me) is not me:
+            return
         while not halt.is_set():
-            self._wake.wait()
-            self._wake.clear()
+            sync.wake.wait()
+            sync.wake.clear()
             while not halt.is_set():
                 try:
-                    with self._work:
+                    sync.acquire()
+                    try:
                         # Idle is who has found nothing for a whole pause: one that slept after each item would have to
                         # be woken for the next, by the request's thread, which that costs more than all the rest.
                         found = bool(self._queue or self._backlog or self._waiting)
                         self._step()
                         idle = not (found or self._queue or self._backlog or self._waiting)
+                    finally:
+                        sync.work.release()
                 except Exception as error:  # noqa: BLE001 - the thread must live on
                     idle = False
                     self._swallow("sdk.worker", error)
@@ -387,10 +441,11 @@ class Worker:
             Whether the bridge has all of it.
         """
         deadline = time.monotonic() + max(timeout, 0.0)
+        sync = self._sync
         before = -1
         while True:
             left = max(0.0, deadline - time.monotonic())
-            if not self._work.acquire(timeout=left):
+            if not sync.acquire(left):
                 return False
             # On the calling thread: at the end of the interpreter ours may be gone, and none can be started.
             try:
@@ -409,10 +464,10 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - an end must end
                 self._swallow("sdk.settle", error)
             finally:
-                self._work.release()
+                sync.work.release()
             if time.monotonic() >= deadline:
                 return False
-            self._halt.wait(min(_PAUSE, left))  # delivery is full: its own thread needs the time to send
+            sync.halt.wait(min(_PAUSE, left))  # delivery is full: its own thread needs the time to send
 
     def flush(self, timeout: float) -> bool:
         """Settles everything that was handed over so far and waits until it has its outcome.
@@ -467,8 +522,8 @@ class Worker:
             timeout = min(timeout, _SECOND_WAIT)
         self._closed = True
         settled = self.settle(timeout)
-        self._halt.set()
-        self._wake.set()
+        self._sync.halt.set()
+        self._sync.wake.set()
         left = len(self._backlog) + len(self._queue) + len(self._waiting)
         if left:
             self._lost += left

@@ -108,7 +108,7 @@ class App:
 
     def arrived(self) -> list[CaptureEvent]:
         """What arrived by now, without ending anybody's wait."""
-        with self.edge.worker._work:
+        with self.edge.worker._sync.work:
             self.edge.worker._step()
         assert list(self.edge.worker.failures) == []
         return self.delivery.events

@@ -89,7 +89,7 @@ def main(path: Path, scenario: str) -> None:
         release = threading.Event()
 
         def hold() -> None:
-            with worker._work:
+            with worker._sync.work:
                 held.set()
                 release.wait(10)
 

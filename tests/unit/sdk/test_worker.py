@@ -58,12 +58,12 @@ def test_a_stream_of_items_wakes_the_thread_once(app: Any, monkeypatch: pytest.M
     monkeypatch.setattr("otel_posthog.sdk.worker._PAUSE", 600.0)
     worker = app.edge.worker
     arrived, woken = threading.Event(), list[str]()
-    submit, wake = app.delivery.submit, worker._wake.set
+    submit, wake = app.delivery.submit, worker._sync.wake.set
     app.delivery.submit = lambda events, receipt=None: (submit(events), arrived.set())[0]
-    monkeypatch.setattr(worker._wake, "set", lambda: (woken.append("woken"), wake()))
+    monkeypatch.setattr(worker._sync.wake, "set", lambda: (woken.append("woken"), wake()))
     emit(app, "one")
     assert arrived.wait(10)
-    with worker._work:  # it has finished with the first item
+    with worker._sync.work:  # it has finished with the first item
         emit(app, "two", "three")
     assert app.spans.force_flush()
     assert ([event.event for event in app.delivery.events], woken) == (["one", "two", "three"], ["woken"])
@@ -256,7 +256,7 @@ def test_a_flush_under_load_ends_in_time(app: Any) -> None:
     """With no time left it settles no more than a slice."""
     worker, stop = app.edge.worker, threading.Event()
     settled: list[int] = []
-    with worker._work:
+    with worker._sync.work:
         for number in range(1_000):
             worker.hand_over(lambda payload: settled.append(payload) or (), number)
         stop.set()
