@@ -144,7 +144,7 @@ def _entries(signal: Signal, reader: ExceptionReader, cleaner: Cleaner) -> list[
     local = signal.local.exception if signal.local is not None else ()
     if local and any(link.frames for link in local):
         return _from_local(local, reader, cleaner)
-    attributes = signal.attributes
+    attributes, before = signal.attributes, cleaner.weight
     said_type = _text(attributes.get(otel.EXCEPTION_TYPE), cleaner)
     said_value = _text(attributes.get(otel.EXCEPTION_MESSAGE), cleaner)
     stack = attributes.get(otel.EXCEPTION_STACKTRACE)
@@ -160,6 +160,7 @@ def _entries(signal: Signal, reader: ExceptionReader, cleaner: Cleaner) -> list[
         if foreign:
             return _from_foreign(foreign, said_type, said_value, language == "go", cleaner)
     if local:
+        cleaner.weight = before  # what was said is left out
         return _from_local(local, reader, cleaner)
     if not said_type and not said_value:
         said_value = _text(signal.body, cleaner)

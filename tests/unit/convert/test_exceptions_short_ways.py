@@ -97,7 +97,7 @@ def test_a_converter_that_remembers_gives_the_same_events(signals: list[Signal],
         assert made == expected
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(exceptions())
 def test_the_weight_of_an_exception_is_about_its_bytes(signal: Signal) -> None:
     """Delivery bounds its queue by it: never far too low, and not so high that the queue seems full."""
