@@ -55,12 +55,18 @@ def test_nothing_before_the_first_event(server: Server, deliver: Workshop) -> No
     assert not delivery.submit([event(1)])
 
 
+def lanes() -> list[str]:
+    """Threads of deliveries that run now."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("otel-posthog-direct")]
+
+
 def test_the_thread_ends_with_the_delivery(server: Server, deliver: Workshop) -> None:
     """After shutdown no thread of ours is left."""
     delivery = deliver()
     delivery.submit([event(1)])
+    assert lanes()
     assert delivery.shutdown(5)
-    assert until(lambda: not any("otel-posthog" in thread.name for thread in threading.enumerate()))
+    assert until(lambda: not lanes())
 
 
 @pytest.mark.row(46)
@@ -90,7 +96,7 @@ def test_shutdown_does_not_wait_for_a_hanging_server(server: Server, deliver: Wo
     assert not delivery.shutdown(0.3)
     assert delivery.stats().lost == {LossReason.SHUTDOWN: 2}
     server.over.set()
-    assert until(lambda: not any("otel-posthog" in thread.name for thread in threading.enumerate()))
+    assert until(lambda: not lanes())
     assert delivery.stats().lost == {LossReason.SHUTDOWN: 2}
 
 
