@@ -139,7 +139,7 @@ def distribution(environ: Mapping[str, str], installed: Installed) -> Iterator[F
             yield warn(
                 "provider race",
                 "no OpenTelemetry distribution is installed",
-                "opentelemetry-instrument then sets up no SDK: no spans and no logs, unless the app does it",
+                "without one `opentelemetry-instrument` sets up no SDK: no spans and no logs, unless the app does it",
                 "pip install 'otel-posthog[distro]', or start with `otel-posthog run`, which needs none.",
             )
         elif entries:
