@@ -221,9 +221,13 @@ def test_tokens(
     """The token comes from a file, so that it is in no list of processes; a wrong one is told, and never shown."""
     server = serve(gateway, token="s3cret")
     path = tmp_path / "token"
+    needed = (
+        "`--token-file`: the admin token is needed. Name a file that holds the gateway's `admin_token`. "
+        "If it has none, --url is not its admin address"
+    )
     for content, message in (
-        (None, "`--token-file`: the admin token is needed. Name a file that holds the gateway's `admin_token`"),
-        ("wr0ng\n", "`--token-file`: the admin token is needed. Name a file that holds the gateway's `admin_token`"),
+        (None, needed),
+        ("wr0ng\n", needed),
         ("\n", f"`--token-file` ({path}): it holds no token. Write the token on one line"),
     ):
         if content is not None:
