@@ -30,7 +30,7 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
 
 _SILENCE = 30.0
 """Seconds after which a gateway that says nothing is gone: it sends an empty line every ten."""
-_NO_TOKEN = "Name a file that holds the gateway's `admin_token`. If it has none, --url is not its admin address"
+_REFUSED_HINT = "Name a file that holds the gateway's `admin_token`. If it has none, --url is not its admin address"
 _MAX_LINE = 16 * 1024 * 1024
 
 Document = dict[str, Any]
@@ -204,7 +204,7 @@ def _refused(status: int, text: str) -> Exception:
     if status in {502, 503, 504}:
         return _GoneError(text or f"HTTP {status}")
     if status == 401:
-        return ConfigError(text, key="--token-file", hint=_NO_TOKEN)
+        return ConfigError(text, key="--token-file", hint=_REFUSED_HINT)
     if status in {400, 403}:
         return ConfigError(f"the gateway says: {text}")
     return ConfigError(
