@@ -128,7 +128,7 @@ def test_lost_answers(rig: Start) -> None:
     )
     sender.send_all(range(300))
     check(posthog, sender.acknowledged)
-    assert posthog.stats()["duplicates"] > 0
+    assert until(lambda: posthog.stats()["duplicates"] > 0)
 
 
 @pytest.mark.row(8)
