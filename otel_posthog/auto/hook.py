@@ -45,7 +45,7 @@ class Hook:
         """
         from opentelemetry import trace
 
-        from otel_posthog.sdk.edge import suppressed
+        from otel_posthog.lane.edge import suppressed
 
         known = getattr(getattr(trace.get_tracer_provider(), "resource", None), "attributes", None)
         resource = dict(known) if known else None
@@ -130,7 +130,7 @@ class Hook:
 
     def _span_mark(self, provider: Any) -> str:
         """The carrier mark for each span, where the resource does not say it for all of them."""
-        from otel_posthog.sdk.edge import carrier_mark
+        from otel_posthog.lane.edge import carrier_mark
 
         said = getattr(getattr(provider, "resource", None), "attributes", {})
         return "" if CARRIER in said else carrier_mark(self._settings, self._runtime.rules)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from otel_posthog.assembly import Runtime
-from otel_posthog.sdk.edge import Edge, edge_of
-from otel_posthog.sdk.exceptions import LiveException, matches, see
-from otel_posthog.sdk.internals import attributes_of
-from otel_posthog.sdk.worker import WorkerStats
+from otel_posthog.lane.edge import Edge, edge_of
+from otel_posthog.lane.exceptions import LiveException, matches, see
+from otel_posthog.lane.internals import attributes_of
+from otel_posthog.lane.worker import WorkerStats
 from otel_posthog.semconv import otel
 
 ON_ITS_WAY_NS: Final = 100_000_000

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+from otel_posthog.lane.internals import attributes_of
 from otel_posthog.rules.prefilter import Narrow
-from otel_posthog.sdk.internals import attributes_of
 
 _SPAN_KINDS: Final = ("internal", "server", "client", "producer", "consumer")
 """By `SpanKind` value: hashing an enum member costs more than the look itself."""

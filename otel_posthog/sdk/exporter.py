@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from otel_posthog.assembly import Runtime
+from otel_posthog.lane.edge import Edge, edge_of, runtime_from_arguments
 from otel_posthog.model import LocalContext, Signal
-from otel_posthog.sdk.edge import Edge, edge_of, runtime_from_arguments
 
 if TYPE_CHECKING:
     from otel_posthog.sdk.log_exporter import PostHogLogRecordExporter

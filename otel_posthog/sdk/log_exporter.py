@@ -8,8 +8,8 @@ from typing import Any
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 
 from otel_posthog.assembly import Runtime
+from otel_posthog.lane.edge import OWN_SCOPE, runtime_from_arguments
 from otel_posthog.model import LocalContext, Signal
-from otel_posthog.sdk.edge import OWN_SCOPE, runtime_from_arguments
 from otel_posthog.sdk.exporter import Intake
 
 

@@ -13,12 +13,10 @@ from typing import Any, Final
 from opentelemetry.sdk._logs import LogRecordProcessor
 
 from otel_posthog.assembly import Runtime
-from otel_posthog.model import Signal
-from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_exception_name, says_yes, word
-from otel_posthog.sdk.edge import OWN_SCOPE, runtime_from_arguments
-from otel_posthog.sdk.exceptions import LiveException, matches, see
-from otel_posthog.sdk.identity import inherited
-from otel_posthog.sdk.internals import (
+from otel_posthog.lane.edge import OWN_SCOPE, runtime_from_arguments
+from otel_posthog.lane.exceptions import LiveException, matches, see
+from otel_posthog.lane.identity import inherited
+from otel_posthog.lane.internals import (
     Context,
     attributes_of,
     baggage_in,
@@ -29,9 +27,11 @@ from otel_posthog.sdk.internals import (
     span_key,
     suppression_key,
 )
-from otel_posthog.sdk.shapes import ACTS, EXCEPTION
-from otel_posthog.sdk.waiting import Item
-from otel_posthog.sdk.worker import RootEnded, Worker, WorkerStats
+from otel_posthog.lane.shapes import ACTS, EXCEPTION
+from otel_posthog.lane.waiting import Item
+from otel_posthog.lane.worker import RootEnded, Worker, WorkerStats
+from otel_posthog.model import Signal
+from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_exception_name, says_yes, word
 from otel_posthog.semconv import otel, posthog
 
 _LAST_RESORTS: Final = frozenset(

@@ -16,13 +16,10 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from otel_posthog.assembly import Runtime
-from otel_posthog.model import Resource, Scope, Signal, SignalKind
-from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_exception_name, live_event, says_yes
-from otel_posthog.sdk.candidates import Candidates
-from otel_posthog.sdk.edge import runtime_from_arguments
-from otel_posthog.sdk.exceptions import LiveException
-from otel_posthog.sdk.identity import LINKING, InheritedId, inherited
-from otel_posthog.sdk.internals import (
+from otel_posthog.lane.edge import runtime_from_arguments
+from otel_posthog.lane.exceptions import LiveException
+from otel_posthog.lane.identity import LINKING, InheritedId, inherited
+from otel_posthog.lane.internals import (
     Context,
     attributes_of,
     baggage_in,
@@ -34,10 +31,13 @@ from otel_posthog.sdk.internals import (
     span_key,
     suppression_key,
 )
+from otel_posthog.lane.shapes import ACTS, LINKS, MESSAGE, STATES
+from otel_posthog.lane.waiting import Item, plain_local
+from otel_posthog.lane.worker import RootEnded, Worker, WorkerStats
+from otel_posthog.model import Resource, Scope, Signal, SignalKind
+from otel_posthog.sdk.callbacks import Closed, Life, is_event_for_us, is_exception_name, live_event, says_yes
+from otel_posthog.sdk.candidates import Candidates
 from otel_posthog.sdk.quick import quick_end, quick_start
-from otel_posthog.sdk.shapes import ACTS, LINKS, MESSAGE, STATES
-from otel_posthog.sdk.waiting import Item, plain_local
-from otel_posthog.sdk.worker import RootEnded, Worker, WorkerStats
 from otel_posthog.semconv import otel, posthog
 
 if TYPE_CHECKING:

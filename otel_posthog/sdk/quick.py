@@ -14,8 +14,8 @@ from typing import Any, Final, Protocol
 
 from opentelemetry.trace import SpanKind
 
+from otel_posthog.lane.identity import LINKING
 from otel_posthog.sdk.candidates import Candidates
-from otel_posthog.sdk.identity import LINKING
 from otel_posthog.semconv import posthog
 
 OnStart = Callable[..., None]

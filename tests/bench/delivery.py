@@ -13,11 +13,11 @@ from otel_posthog.bridge import Bridge
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, RulesConfig, Secret
 from otel_posthog.convert import Converter
 from otel_posthog.delivery import DeliveryStats
+from otel_posthog.lane.readable import Reader
 from otel_posthog.model import CaptureEvent, Decision, Signal
 from otel_posthog.observe import Guard
 from otel_posthog.policy import Policy
 from otel_posthog.rules.load import load_rules
-from otel_posthog.sdk.readable import Reader
 from tests.bench.harness import Row, alone, interleaved, no_collector, per_call
 from tests.bench.setting import PROPERTIES, QUIET, REQUEST, TAGS, TOKEN, ended, live_spans, posthog_client, runtime
 from tests.bench.spans import annotating

@@ -13,11 +13,11 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from otel_posthog.config.settings import ConvertConfig, RulesConfig
 from otel_posthog.convert import Converter
+from otel_posthog.lane.exceptions import read_chain, see
+from otel_posthog.lane.readable import from_span
 from otel_posthog.model import CaptureEvent, LocalContext
 from otel_posthog.policy.exceptions import exception_place
 from otel_posthog.rules.load import load_rules
-from otel_posthog.sdk.exceptions import read_chain, see
-from otel_posthog.sdk.readable import from_span
 from tests.parity.telemetry import Outer, failures, raised
 from tests.parity.values import texts
 

@@ -19,10 +19,10 @@ from posthog.exception_utils import exceptions_from_error_tuple, handle_in_app
 
 from otel_posthog.config.settings import ConvertConfig, RulesConfig
 from otel_posthog.convert import Converter
+from otel_posthog.lane.exceptions import read_chain, see
+from otel_posthog.lane.readable import from_span
 from otel_posthog.model import LocalContext
 from otel_posthog.rules.load import load_rules
-from otel_posthog.sdk.exceptions import read_chain, see
-from otel_posthog.sdk.readable import from_span
 
 CONVERTER = Converter(ConvertConfig(), load_rules(RulesConfig()))
 PROVIDER = TracerProvider(shutdown_on_exit=False)

@@ -10,8 +10,8 @@ import sys
 def sabotage():
     """Breaks the bridge from inside, in all three places where app code runs through it."""
     from otel_posthog.convert import Converter
+    from otel_posthog.lane.shapes import Shapes
     from otel_posthog.sdk.processor import PostHogSpanProcessor
-    from otel_posthog.sdk.shapes import Shapes
 
     def broken(*_, **__):
         raise RuntimeError("sabotage")

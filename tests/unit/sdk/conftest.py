@@ -26,11 +26,11 @@ from otel_posthog.config.settings import (
 )
 from otel_posthog.convert import Converter
 from otel_posthog.delivery import DeliveryStats
+from otel_posthog.lane.edge import Edge, edge_of
 from otel_posthog.model import CaptureEvent, Decision, Signal
 from otel_posthog.observe import Guard
 from otel_posthog.policy import Policy
 from otel_posthog.rules.load import load_rules
-from otel_posthog.sdk.edge import Edge, edge_of
 from otel_posthog.sdk.log_processor import PostHogLogRecordProcessor
 from otel_posthog.sdk.processor import PostHogSpanProcessor
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from otel_posthog.sdk.deployment import process_facts
+from otel_posthog.lane.deployment import process_facts
 
 
 def facts(tmp_path: Path, environ: dict[str, str] | None = None, **files: str) -> dict[str, object]:

@@ -26,7 +26,7 @@ from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.trace import SpanKind
 
 from otel_posthog.config.settings import ConvertConfig, IdentityConfig
-from otel_posthog.sdk.exceptions import CAPTURED_MARK, UUID_MARK, matches, read_chain, see
+from otel_posthog.lane.exceptions import CAPTURED_MARK, UUID_MARK, matches, read_chain, see
 from tests.fixtures.logging_bridge import LoggingHandler
 
 

@@ -15,9 +15,9 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
-from otel_posthog.gateway.decode_protobuf import decode_logs_protobuf, decode_traces_protobuf
+from otel_posthog.gateway.decode.from_protobuf import decode_logs_protobuf, decode_traces_protobuf
+from otel_posthog.lane.readable import Reader, from_log_record, from_span, normal_value
 from otel_posthog.model import LocalContext, SignalKind
-from otel_posthog.sdk.readable import Reader, from_log_record, from_span, normal_value
 
 ATTRIBUTES: dict[str, Any] = {
     "text": "x", "empty": "", "yes": True, "int": -(2**63), "float": -0.0, "none": None, "bytes": b"\x00\xff",

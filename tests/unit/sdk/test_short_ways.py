@@ -21,11 +21,11 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
+from otel_posthog.lane.identity import CLAIMS, InheritedId
+from otel_posthog.lane.readable import Reader
+from otel_posthog.lane.waiting import Item, Waiting, plain_local
+from otel_posthog.lane.worker import RootEnded
 from otel_posthog.model import Resource, Scope, Signal, SignalKind
-from otel_posthog.sdk.identity import CLAIMS, InheritedId
-from otel_posthog.sdk.readable import Reader
-from otel_posthog.sdk.waiting import Item, Waiting, plain_local
-from otel_posthog.sdk.worker import RootEnded
 
 REMOTE = SpanContext(0x1234567890ABCDEF, 0x99, True, TraceFlags(1))
 LOCAL = SpanContext(0x1234567890ABCDEF, 0x99, False, TraceFlags(1))

@@ -55,7 +55,7 @@ def test_no_thread_before_the_first_item(app: Any) -> None:
 
 def test_a_stream_of_items_wakes_the_thread_once(app: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waking it costs a request more than handing over: after an item it looks again by itself before it sleeps."""
-    monkeypatch.setattr("otel_posthog.sdk.worker._PAUSE", 600.0)
+    monkeypatch.setattr("otel_posthog.lane.worker._PAUSE", 600.0)
     worker = app.edge.worker
     arrived, woken = threading.Event(), list[str]()
     submit, wake = app.delivery.submit, worker._sync.wake.set

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from types import CodeType, TracebackType
 from typing import Any, Final, cast
 
+from otel_posthog.lane.control_flow import is_control_flow
 from otel_posthog.model import LocalException, LocalFrame
 from otel_posthog.model.frozen import frozen
-from otel_posthog.sdk.control_flow import is_control_flow
 from otel_posthog.semconv import posthog
 
 CAPTURED_MARK: Final = "__posthog_exception_captured"

@@ -11,8 +11,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
+from otel_posthog.lane.internals import attributes_of, events_of
 from otel_posthog.model import Attributes, AttributeValue, Link, LocalContext, Resource, Scope, Signal, SignalKind
-from otel_posthog.sdk.internals import attributes_of, events_of
 
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
 _MAX_DEPTH: Final = 64

@@ -22,10 +22,10 @@ from typing import Any, Final
 
 from otel_posthog.bridge import Bridge
 from otel_posthog.config.settings import IdentityConfig
+from otel_posthog.lane.waiting import Item, Waiting
 from otel_posthog.model import Signal, SignalKind
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.guard import Guard
-from otel_posthog.sdk.waiting import Item, Waiting
 from otel_posthog.semconv import otel
 
 _PAUSE: Final = 0.05

@@ -9,14 +9,14 @@ from typing import Any, Final, cast
 
 from otel_posthog.assembly import Runtime, build_runtime
 from otel_posthog.config.settings import Mode, Settings
+from otel_posthog.lane.deployment import process_facts
+from otel_posthog.lane.identity import CLAIMS, STATED, WIRE, IdentityStamper
+from otel_posthog.lane.moments import Moments
+from otel_posthog.lane.readable import Reader
+from otel_posthog.lane.shapes import Shapes
+from otel_posthog.lane.worker import Worker
 from otel_posthog.observe.guard import Guard
 from otel_posthog.rules.engine import RuleSet
-from otel_posthog.sdk.deployment import process_facts
-from otel_posthog.sdk.identity import CLAIMS, STATED, WIRE, IdentityStamper
-from otel_posthog.sdk.moments import Moments
-from otel_posthog.sdk.readable import Reader
-from otel_posthog.sdk.shapes import Shapes
-from otel_posthog.sdk.worker import Worker
 from otel_posthog.semconv import posthog
 
 DEFAULT_HOST: Final = "https://us.i.posthog.com"

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from otel_posthog.lane.exceptions import LiveException, read_chain
+from otel_posthog.lane.identity import WIRE
 from otel_posthog.model import LocalContext, Signal, SignalKind
-from otel_posthog.sdk.exceptions import LiveException, read_chain
-from otel_posthog.sdk.identity import WIRE
 from otel_posthog.semconv import posthog
 
 _REMEMBERED: int = 1_000
