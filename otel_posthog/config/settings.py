@@ -94,7 +94,7 @@ class DeliveryConfig:
         flush_interval: Seconds until a part-filled batch leaves.
         timeout: Seconds for one whole request, connect to last byte of the answer.
         retry_initial: First pause in seconds; doubles, with full jitter.
-        retry_max: Longest pause in seconds. A `Retry-After` is a floor and is not clamped by it, but by 300 s.
+        retry_max: Longest pause in seconds. A `Retry-After` is a floor and is not clamped by it, but by 30 s.
         retry_elapsed: Seconds after which a batch is given up (spooled, else lost); 0 = never.
         exit_timeout: Seconds that shutdown may take altogether.
         flush_on_sigterm: Flush on a SIGTERM that nobody handles (docs/decisions/0046).

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MAX_RETRY_AFTER = 300.0
-"""A `Retry-After` is believed up to here; a wrong or hostile header must not park the queue for a day."""
+MAX_RETRY_AFTER = 30.0
+"""A `Retry-After` is believed up to here, as PostHog's own SDK does: a wrong or hostile one must not park the queue for
+a day."""
 
 
 @dataclass(frozen=True, slots=True)

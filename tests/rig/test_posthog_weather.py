@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,35 @@ def test_throttled(said: str, rig: Start) -> None:
     sender.send_all(range(100))
     check(posthog, sender.acknowledged)
     assert sum(fault["applied"] for fault in posthog.faults()) == 3
+
+
+@pytest.mark.row(3)
+def test_a_pause_of_a_day_is_half_a_minute(rig: Start) -> None:
+    """`Retry-After` of a day, in seconds and as a date (two projects, so that both wait at once): all soon arrives."""
+    a_day = {"shop": "86400", "dates": formatdate(time.time() + 86_400, usegmt=True)}
+    with Emulator() as dates:
+        dates.script(Fault("status", status=429, retry_after=a_day["dates"]))
+        other = {"host": dates.url, "key": {"env": "TEST_POSTHOG_KEY"}, "self_hosted": True}
+        posthog, gateway, sender = rig(
+            Fault("status", status=429, retry_after=a_day["shop"]),
+            settings={
+                "tokens": {"dates": {"env": "TEST_TOKEN_OF_DATES"}},
+                "projects": {"dates": {**other, **quick(), "match": {"tokens": ["dates"]}}},
+            },
+            env={"TEST_TOKEN_OF_DATES": "token-of-dates-0123456789"},
+            project=quick(),
+        )
+        of_dates = Sender(gateway.http_url, "token-of-dates-0123456789")
+        for one in (sender, of_dates):
+            one.send_all(range(100))
+        for one in (posthog, dates):
+            assert until(lambda one=one: one.faults()[0]["applied"] > 0)
+            applied = one.faults()[0]["applied"]
+            assert applied <= 8, "it runs against the wall"
+            one.script()
+        assert gateway.ready()
+        check(posthog, sender.acknowledged, timeout=120)
+        check(dates, of_dates.acknowledged, timeout=120)
 
 
 @pytest.mark.row(4)

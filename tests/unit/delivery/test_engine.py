@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.delivery.weight import weigh
 from otel_posthog.errors import PermanentError, RetryableError
 from otel_posthog.model import CaptureEvent, LossReason
-from tests.unit.delivery.loopback import event
+from tests.unit.delivery.loopback import DAY, event
 from tests.unit.delivery.stepped import CONFIG, JSON, Bench
 
 
@@ -135,12 +136,26 @@ def test_a_retry_is_the_same_request(wire: str) -> None:
         assert first.headers["PostHog-Request-Timestamp"] != second.headers["PostHog-Request-Timestamp"]
 
 
+@pytest.mark.row(3)
 @pytest.mark.parametrize(
     ("header", "least", "most"),
-    [("7", 7, 7.1), ("120", 120, 120.1), ("86400", MAX_RETRY_AFTER, 300.1), ("-5", 0, 1.1), ("garbage", 0, 1.1)],
+    [
+        ("7", 7, 7.1),
+        ("29.5", 29.5, 29.6),
+        ("120", 30, 30.1),
+        ("86400", 30, 30.1),
+        ("1" + "0" * 300, 30, 30.1),
+        (formatdate(DAY / 1e9 + 1_000 + 1 + 12, usegmt=True), 12, 12.1),
+        (formatdate(DAY / 1e9 + 1_000 + 86_400, usegmt=True), 30, 30.1),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 30, 30.1),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0, 1.1),
+        ("-5", 0, 1.1),
+        ("garbage", 0, 1.1),
+    ],
 )
 def test_retry_after_is_a_floor_and_has_a_cap(header: str, least: float, most: float) -> None:
-    """The pause is at least what the server asks for, at most five minutes of that."""
+    """The pause is at least what the server asks for, at most half a minute of that."""
+    assert MAX_RETRY_AFTER == 30
     bench = Bench()
     bench.answers = [Response(429, {"retry-after": header}, b"")]
     bench.engine.submit([event(1)])
@@ -149,6 +164,20 @@ def test_retry_after_is_a_floor_and_has_a_cap(header: str, least: float, most: f
     while len(bench.transport.requests) < 2:
         bench.clock.now += bench.engine.step() or 0.0
     assert least <= bench.clock.now - begun <= most
+
+
+@pytest.mark.row(3)
+def test_a_pause_for_one_event_has_the_same_cap() -> None:
+    """`retry` for one event of a batch with a `Retry-After` of a day: it comes again after half a minute."""
+    bench = Bench(wire="v1")
+    results = {event(1).uuid: {"result": "ok"}, event(2).uuid: {"result": "retry"}}
+    bench.answers = [Response(200, {**JSON, "retry-after": "86400"}, json.dumps({"results": results}).encode())]
+    bench.engine.submit([event(1), event(2)])
+    bench.run(30.9)
+    assert len(bench.batches) == 1
+    bench.run(0.2)
+    assert bench.batches[1:] == [[event(2).uuid]]
+    assert bench.engine.stats().delivered == 2
 
 
 def test_pauses_grow_and_stay_bounded() -> None:
