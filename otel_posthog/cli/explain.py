@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otel_posthog.cli.explain_text import Terminal
     from otel_posthog.convert import Converter
-    from otel_posthog.gateway.decode_recorded import Recorded
+    from otel_posthog.gateway.decode.recorded import Recorded
     from otel_posthog.model import Decision, Signal
 
 HELP = "show which events recorded OTLP would become, and why the rest would not"
@@ -186,7 +186,7 @@ def _settings(rules: str | None, *, defaults: bool) -> tuple[Any, Any]:
 
 def _recorded(file: str, totals: Totals) -> Iterator[Recorded]:
     from otel_posthog.errors import SignalError
-    from otel_posthog.gateway.decode_recorded import read_recorded
+    from otel_posthog.gateway.decode.recorded import read_recorded
 
     name = "standard input" if file == "-" else file
     try:

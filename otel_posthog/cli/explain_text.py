@@ -15,7 +15,7 @@ from otel_posthog.semconv import posthog
 
 if TYPE_CHECKING:
     from otel_posthog.cli.explain import Item, Totals
-    from otel_posthog.gateway.decode_recorded import Recorded
+    from otel_posthog.gateway.decode.recorded import Recorded
 
 _REASONS: Final[dict[DropReason, str]] = {
     DropReason.NOT_TAGGED: "no posthog.* attribute, no exception, no rule matches",

@@ -347,7 +347,7 @@ def _source(record: Record) -> dict[str, Any]:
 
 
 def _signals(record: Record) -> Sequence[Signal]:
-    from otel_posthog.gateway.decode import decode
+    from otel_posthog.gateway.decode.request import decode
     from otel_posthog.gateway.inflate import inflate
 
     body = inflate(record.body, 1 << 30) if record.gzip else record.body

@@ -40,7 +40,7 @@ from otel_posthog.gateway.journal.journal import Entry, Journal
 from otel_posthog.gateway.journal.record import Record, encode
 from otel_posthog.gateway.journal.strikes import Strikes
 from otel_posthog.gateway.parts import Prepare, Prepared, Projects, Wanted
-from otel_posthog.gateway.prepare import prepare as prepare_request
+from otel_posthog.gateway.prepare.request import prepare as prepare_request
 from otel_posthog.gateway.processing import Processing
 from otel_posthog.gateway.reading import without_body
 from otel_posthog.gateway.work import Work

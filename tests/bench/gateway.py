@@ -29,8 +29,8 @@ from otel_posthog.delivery.wire import Batch
 from otel_posthog.gateway.allocator import tune_allocator
 from otel_posthog.gateway.inbound import PROTOBUF
 from otel_posthog.gateway.inflate import choose_inflate
-from otel_posthog.gateway.prepare import prepare
-from otel_posthog.gateway.wanted import wanted_of
+from otel_posthog.gateway.prepare.request import prepare
+from otel_posthog.gateway.prepare.wanted import wanted_of
 from otel_posthog.model import CaptureEvent
 from otel_posthog.observe import Guard
 from otel_posthog.policy import Policy

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from otel_posthog.gateway.decode import decode_traces
+from otel_posthog.gateway.decode.request import decode_traces
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind
 from otel_posthog.gateway.receivers import Credentials
 from tests.fixtures.collector import Collector

@@ -17,7 +17,7 @@ import pytest
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
-from otel_posthog.gateway.decode import JSON, decode_logs, decode_traces
+from otel_posthog.gateway.decode.request import JSON, decode_logs, decode_traces
 from otel_posthog.model import Decision, Signal
 from otel_posthog.rules import RuleSet
 from otel_posthog.rules.load import parse_text

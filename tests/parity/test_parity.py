@@ -15,13 +15,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
+from otel_posthog.sdk.readable import from_log_record, from_span
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
-from otel_posthog.gateway.decode import JSON, PROTOBUF, decode_logs, decode_traces
+from otel_posthog.gateway.decode.request import JSON, PROTOBUF, decode_logs, decode_traces
 from otel_posthog.model import Decision, Signal
 from otel_posthog.rules import RuleSet
-from otel_posthog.sdk.readable import from_log_record, from_span
 from tests.parity import otlp
 from tests.parity.exact import exact
 from tests.parity.rule_sets import CHOICES, rule_set

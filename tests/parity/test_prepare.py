@@ -1,4 +1,4 @@
-"""Reading only what can become an event gives the same events as reading everything (`gateway/prepare.py`)."""
+"""Reading only what can become an event gives the same events as reading everything (`gateway/prepare/request.py`)."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from opentelemetry.sdk.trace import ReadableSpan
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode import decode
+from otel_posthog.gateway.decode.request import decode
 from otel_posthog.gateway.inbound import JSON, PROTOBUF, Kind
-from otel_posthog.gateway.prepare import prepare
-from otel_posthog.gateway.wanted import wanted_of
+from otel_posthog.gateway.prepare.request import prepare
+from otel_posthog.gateway.prepare.wanted import wanted_of
 from otel_posthog.model import CaptureEvent, Signal
 from otel_posthog.rules import RuleSet
 from tests.parity import otlp

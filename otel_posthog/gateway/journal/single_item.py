@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
-from otel_posthog.gateway.decode_wire import LEN, BrokenWireError, wire_fields
+from otel_posthog.gateway.decode.wire import LEN, BrokenWireError, wire_fields
 from otel_posthog.gateway.inbound import JSON, Kind
 
 

@@ -15,7 +15,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ResourcePb
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
 from otel_posthog.delivery.otlp_record import any_value, log_record, resource_bytes, scope_bytes
-from otel_posthog.gateway.decode import PROTOBUF, decode_logs
+from otel_posthog.gateway.decode.request import PROTOBUF, decode_logs
 from otel_posthog.model import CaptureEvent, Decision
 from otel_posthog.rules import RuleSet
 from otel_posthog.semconv import posthog

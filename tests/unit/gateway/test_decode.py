@@ -7,8 +7,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode import JSON, PROTOBUF, decode, decode_logs, decode_traces
-from otel_posthog.gateway.decoded import Decoded
+from otel_posthog.gateway.decode.decoded import Decoded
+from otel_posthog.gateway.decode.request import JSON, PROTOBUF, decode, decode_logs, decode_traces
 from otel_posthog.model import Link, Resource, Scope, Signal, SignalKind
 
 TRACE_ID, SPAN_ID, PARENT_ID = "5b8efff798038103d269b633813fc60c", "eee19b7ec3c1b174", "eee19b7ec3c1b173"

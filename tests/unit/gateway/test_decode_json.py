@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode_json import decode_logs_json, decode_traces_json
-from otel_posthog.gateway.decoded import MAX_DEPTH, Decoded
+from otel_posthog.gateway.decode.decoded import MAX_DEPTH, Decoded
+from otel_posthog.gateway.decode.from_json import decode_logs_json, decode_traces_json
 
 
 def request(*spans: Any, resource: Any = None) -> dict[str, Any]:

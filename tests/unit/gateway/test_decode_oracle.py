@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
-
-from otel_posthog.gateway.decode import PROTOBUF, decode_logs, decode_traces
 from otel_posthog.sdk.readable import from_log_record, from_span
+
+from otel_posthog.gateway.decode.request import PROTOBUF, decode_logs, decode_traces
 
 RESOURCE = Resource({"service.name": "shop", "n": 1, "list": ["a", "b"]})
 VALUES: dict[str, Any] = {

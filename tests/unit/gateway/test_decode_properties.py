@@ -17,9 +17,9 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span, Status
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode_json import decode_logs_json, decode_traces_json
-from otel_posthog.gateway.decode_protobuf import decode_logs_protobuf, decode_traces_protobuf
-from otel_posthog.gateway.decoded import Decoded
+from otel_posthog.gateway.decode.decoded import Decoded
+from otel_posthog.gateway.decode.from_json import decode_logs_json, decode_traces_json
+from otel_posthog.gateway.decode.from_protobuf import decode_logs_protobuf, decode_traces_protobuf
 
 TEXT = st.text(max_size=8)
 UINT64 = st.one_of(st.just(0), st.integers(0, 2**64 - 1))

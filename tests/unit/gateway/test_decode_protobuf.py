@@ -9,7 +9,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode_protobuf import decode_logs_protobuf, decode_traces_protobuf
+from otel_posthog.gateway.decode.from_protobuf import decode_logs_protobuf, decode_traces_protobuf
 
 MARK, BROKEN, MENDED = "BROKENTEXT", b"BROKEN\xff\xfe\xfd\xfc", "BROKEN\ufffd\ufffd\ufffd\ufffd"
 

@@ -13,7 +13,7 @@ from opentelemetry.proto.metrics.v1.metrics_pb2 import Gauge, Metric, ResourceMe
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Span
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode_recorded import read_recorded
+from otel_posthog.gateway.decode.recorded import read_recorded
 
 
 def span_json(name: str) -> bytes:

@@ -17,7 +17,7 @@ from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.inbound import OK, AnswerKind
 from otel_posthog.gateway.journal import record as records
-from otel_posthog.gateway.prepare import prepare
+from otel_posthog.gateway.prepare.request import prepare
 from tests.fixtures.faulty_disk import Disk
 from tests.fixtures.gateway_intake import Rig, people, send, spans, until
 

@@ -21,7 +21,7 @@ from otel_posthog.gateway.dead_letters import encode as encode_letter
 from otel_posthog.gateway.inbound import JSON, OK, PROTOBUF
 from otel_posthog.gateway.journal.record import BrokenRecordError, Record, UnknownVersionError, decode, encode
 from otel_posthog.gateway.journal.single_item import single_items
-from otel_posthog.gateway.prepare import prepare
+from otel_posthog.gateway.prepare.request import prepare
 from otel_posthog.gateway.work import Tracker
 from otel_posthog.model import CaptureEvent
 from tests.fixtures.gateway_intake import Rig, logs, merged, people, send, spans, until

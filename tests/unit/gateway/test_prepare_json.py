@@ -9,10 +9,10 @@ import pytest
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway import prepare_json as room
 from otel_posthog.gateway.inbound import JSON
-from otel_posthog.gateway.prepare import prepare
-from otel_posthog.gateway.wanted import EVERYTHING, wanted_of
+from otel_posthog.gateway.prepare import from_json as room
+from otel_posthog.gateway.prepare.request import prepare
+from otel_posthog.gateway.prepare.wanted import EVERYTHING, wanted_of
 from otel_posthog.rules.load import parse_text
 
 TAGS = wanted_of([], [ConvertConfig()])

@@ -16,11 +16,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Sp
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway import prepare_scan
 from otel_posthog.gateway.inbound import PROTOBUF
 from otel_posthog.gateway.parts import Prepared
-from otel_posthog.gateway.prepare import prepare
-from otel_posthog.gateway.wanted import EVERYTHING, WantedItems, wanted_of
+from otel_posthog.gateway.prepare import scan as prepare_scan
+from otel_posthog.gateway.prepare.request import prepare
+from otel_posthog.gateway.prepare.wanted import EVERYTHING, WantedItems, wanted_of
 from otel_posthog.rules import RuleSet
 from otel_posthog.rules.load import parse_text
 

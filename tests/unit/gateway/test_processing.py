@@ -14,7 +14,7 @@ from otel_posthog.errors import SignalError
 from otel_posthog.gateway.dead_letters import Kept, Letter, read_letters
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind, Inbound
 from otel_posthog.gateway.intake import GatewayIntake
-from otel_posthog.gateway.prepare import prepare
+from otel_posthog.gateway.prepare.request import prepare
 from otel_posthog.model import LossReason
 from tests.fixtures.gateway_intake import FixedProjects, Rig, Waiter, inbound, merged, people, send, spans, until
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 import pytest
 
 from otel_posthog.config.settings import ConvertConfig
-from otel_posthog.gateway.decoded import MAX_PARTS
+from otel_posthog.gateway.decode.decoded import MAX_PARTS
 from otel_posthog.gateway.inbound import JSON, PROTOBUF
 from otel_posthog.gateway.inflate import TooLargeError, inflate
-from otel_posthog.gateway.prepare import prepare
-from otel_posthog.gateway.wanted import EVERYTHING, wanted_of
+from otel_posthog.gateway.prepare.request import prepare
+from otel_posthog.gateway.prepare.wanted import EVERYTHING, wanted_of
 from otel_posthog.rules import RuleSet
 
 WANTED = wanted_of([RuleSet()], [ConvertConfig()])

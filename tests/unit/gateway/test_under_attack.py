@@ -20,8 +20,8 @@ from otel_posthog.gateway.dead_letters import read_letters
 from otel_posthog.gateway.inbound import OK, PROTOBUF, Answer, AnswerKind
 from otel_posthog.gateway.intake import GatewayIntake
 from otel_posthog.gateway.parts import Prepared
-from otel_posthog.gateway.prepare import prepare
-from otel_posthog.gateway.wanted import EVERYTHING, WantedItems
+from otel_posthog.gateway.prepare.request import prepare
+from otel_posthog.gateway.prepare.wanted import EVERYTHING, WantedItems
 from otel_posthog.model import Notice
 from otel_posthog.rules.engine import RuleSet
 from tests.fixtures.gateway_intake import FixedProject, Rig, merged, people, send, spans, until

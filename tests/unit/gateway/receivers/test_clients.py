@@ -23,7 +23,7 @@ from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from otel_posthog.gateway.decode import decode_logs, decode_traces
+from otel_posthog.gateway.decode.request import decode_logs, decode_traces
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind, Inbound
 from otel_posthog.gateway.receivers.stray_metrics import MESSAGE
 from tests.unit.gateway.receivers.rig import FakeIntake, Rig, Start, tokens

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from otel_posthog.gateway.decoded import Decoded
+from otel_posthog.gateway.decode.decoded import Decoded
 from otel_posthog.gateway.parts import Prepared
 from otel_posthog.model import SignalKind
 

@@ -19,13 +19,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from otel_posthog.delivery.encoding import choose_dumps
-from otel_posthog.gateway.decode_json import decode_some
-from otel_posthog.gateway.decoded import Decoded, Ration
+from otel_posthog.gateway.decode.decoded import Decoded, Ration
+from otel_posthog.gateway.decode.from_json import decode_some
 from otel_posthog.gateway.inbound import Kind
 from otel_posthog.gateway.parts import Prepared
-from otel_posthog.gateway.prepare_scan import finder_of
-from otel_posthog.gateway.prepared import prepared_of
-from otel_posthog.gateway.wanted import Needle, Place, WantedItems
+from otel_posthog.gateway.prepare.prepared import prepared_of
+from otel_posthog.gateway.prepare.scan import finder_of
+from otel_posthog.gateway.prepare.wanted import Needle, Place, WantedItems
 
 _REQUEST_KEY: Final = {"traces": b'"resourceSpans"', "logs": b'"resourceLogs"'}
 _ITEM_KEYS: Final = {"traces": (b'"startTimeUnixNano"',), "logs": (b'"timeUnixNano"', b'"observedTimeUnixNano"')}

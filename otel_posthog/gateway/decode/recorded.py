@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode import JSON, PROTOBUF, Kind, decode
-from otel_posthog.gateway.decode_wire import I64, LEN, VARINT, BrokenWireError, children, wire_fields
-from otel_posthog.gateway.decoded import Decoded
+from otel_posthog.gateway.decode.decoded import Decoded
+from otel_posthog.gateway.decode.request import JSON, PROTOBUF, Kind, decode
+from otel_posthog.gateway.decode.wire import I64, LEN, VARINT, BrokenWireError, children, wire_fields
 
 MAX_INFLATED: Final = 1024 * 1024 * 1024
 _JSON_KEYS: Final = (("traces", b'"resourceSpans"'), ("logs", b'"resourceLogs"'), ("metrics", b'"resourceMetrics"'))

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Literal
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decoded import Decoded
+from otel_posthog.gateway.decode.decoded import Decoded
 from otel_posthog.model import Signal
 
 PROTOBUF = "application/x-protobuf"
@@ -39,11 +39,11 @@ def decode(kind: Kind, body: bytes, *, content_type: str) -> Decoded:
     """
     media = media_type(content_type)
     if media == PROTOBUF:
-        from otel_posthog.gateway.decode_protobuf import decode_logs_protobuf, decode_traces_protobuf
+        from otel_posthog.gateway.decode.from_protobuf import decode_logs_protobuf, decode_traces_protobuf
 
         return decode_traces_protobuf(body) if kind == "traces" else decode_logs_protobuf(body)
     if media == JSON:
-        from otel_posthog.gateway.decode_json import decode_logs_json, decode_traces_json
+        from otel_posthog.gateway.decode.from_json import decode_logs_json, decode_traces_json
 
         return decode_traces_json(body) if kind == "traces" else decode_logs_json(body)
     raise SignalError(f"content type {content_type!r} is neither {PROTOBUF} nor {JSON}")

@@ -8,7 +8,7 @@
    name, kind and status before its attributes are touched.
 
 Traces and logs have the same field numbers, so that one walk serves both. Where the envelope is not what it should be,
-everything is decoded (`decode_protobuf`), which mends what can be mended or says what is wrong.
+everything is decoded (`decode.from_protobuf`), which mends what can be mended or says what is wrong.
 """
 
 from __future__ import annotations
@@ -20,15 +20,7 @@ from typing import Any, Final
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
-from otel_posthog.gateway.decode_lean import LeanReader, UnreadableError
-from otel_posthog.gateway.decode_protobuf import (
-    decode_logs_protobuf,
-    decode_traces_protobuf,
-    resource_from,
-    scope_from,
-)
-from otel_posthog.gateway.decode_wire import LEN, BrokenWireError, field_at
-from otel_posthog.gateway.decoded import (
+from otel_posthog.gateway.decode.decoded import (
     MAX_PARTS,
     SPAN_KINDS,
     UNREADABLE,
@@ -38,11 +30,19 @@ from otel_posthog.gateway.decoded import (
     Ration,
     at,
 )
+from otel_posthog.gateway.decode.from_protobuf import (
+    decode_logs_protobuf,
+    decode_traces_protobuf,
+    resource_from,
+    scope_from,
+)
+from otel_posthog.gateway.decode.lean import LeanReader, UnreadableError
+from otel_posthog.gateway.decode.wire import LEN, BrokenWireError, field_at
 from otel_posthog.gateway.inbound import Kind
 from otel_posthog.gateway.parts import Prepared
-from otel_posthog.gateway.prepare_scan import NEVER, Hits, Texts
-from otel_posthog.gateway.prepared import prepared_of
-from otel_posthog.gateway.wanted import Hunt, WantedItems
+from otel_posthog.gateway.prepare.prepared import prepared_of
+from otel_posthog.gateway.prepare.scan import NEVER, Hits, Texts
+from otel_posthog.gateway.prepare.wanted import Hunt, WantedItems
 from otel_posthog.model import Resource, Scope, Signal, SignalKind
 
 _MAX_OWNER: Final = 4_096

@@ -23,8 +23,7 @@ from opentelemetry.proto.resource.v1.resource_pb2 import Resource as ProtoResour
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decode_wire import BrokenWireError, children
-from otel_posthog.gateway.decoded import (
+from otel_posthog.gateway.decode.decoded import (
     MENDED_TEXT,
     SPAN_KINDS,
     STATUS_CODES,
@@ -35,6 +34,7 @@ from otel_posthog.gateway.decoded import (
     Ration,
     at,
 )
+from otel_posthog.gateway.decode.wire import BrokenWireError, children
 from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, SignalKind
 
 TRACE_ID_BYTES: Final = 16
@@ -292,7 +292,7 @@ def parsed(message: type[MessageT], raw: bytes, complaints: Complaints) -> Messa
         return message.FromString(raw)
     except DecodeError:
         # Most often it is one string that is no UTF-8.
-        from otel_posthog.gateway.decode_mended import mended
+        from otel_posthog.gateway.decode.mended import mended
 
         found = mended(message, raw)
         if found is not None:

@@ -7,7 +7,7 @@ known: most attributes of a request are the same few (method, scheme, route, sta
 - Keys are shared strings, which also makes everything behind it faster that looks at the keys of an item.
 - A string that is no UTF-8 is mended with U+FFFD and noted; a value nested too deep rejects its item.
 
-`decode_protobuf` reads the same telemetry the plain way; `tests/parity/test_prepare.py` compares the two.
+`from_protobuf` reads the same telemetry the plain way; `tests/parity/test_prepare.py` compares the two.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from otel_posthog.gateway.decode_protobuf import TRACE_ID_BYTES, attribute_of, id_of, link_of, parsed, value_of
-from otel_posthog.gateway.decoded import MENDED_TEXT, SPAN_KINDS, STATUS_CODES, Complaints, Ration, at
+from otel_posthog.gateway.decode.decoded import MENDED_TEXT, SPAN_KINDS, STATUS_CODES, Complaints, Ration, at
+from otel_posthog.gateway.decode.from_protobuf import TRACE_ID_BYTES, attribute_of, id_of, link_of, parsed, value_of
 from otel_posthog.model import AttributeValue, Resource, Scope, Signal, SignalKind
 
 _Pair = tuple[str, AttributeValue]

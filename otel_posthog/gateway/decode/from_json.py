@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, cast
 
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.decoded import MAX_DEPTH, SPAN_KINDS, STATUS_CODES, Complaints, Decoded, Ration, at
+from otel_posthog.gateway.decode.decoded import MAX_DEPTH, SPAN_KINDS, STATUS_CODES, Complaints, Decoded, Ration, at
 from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, SignalKind
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from otel_posthog.gateway.wanted import PASSIVE, Needle, Place
+from otel_posthog.gateway.prepare.wanted import PASSIVE, Needle, Place
 
 NEVER: Final = 1 << 62
 """A position beyond every body."""
