@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import struct
 
 from tests.unit.gateway.receivers.rig import METHODS, Raw
@@ -52,15 +54,14 @@ class Http2(Raw):
         super().__init__(port)
         self.send(PREFACE + frame(SETTINGS, 0, 0))
 
-    def until_closed(self) -> bytes:
-        """All that is sent until the other side closes."""
-        received = b""
-        try:
-            while piece := self.socket.recv(65536):
-                received += piece
-        except ConnectionResetError:
-            pass
-        return received
+
+def until_closed(connection: socket.socket) -> bytes:
+    """All that is sent until the other side closes; `TimeoutError` where it does not."""
+    received = b""
+    with contextlib.suppress(ConnectionResetError):
+        while piece := connection.recv(65536):
+            received += piece
+    return received
 
 
 def _text(text: str) -> bytes:
