@@ -1,6 +1,6 @@
 """`Signal`: the one input type of the bridge.
 
-A normalised, read-only view over a span, a span event or a log record. Both edges build it — `sdk/readable.py` from
+A normalised, read-only view over a span, a span event or a log record. Both edges build it — `lane/readable.py` from
 SDK objects, `gateway/decode` from OTLP bytes — and must build *equal* Signals for the same telemetry: that is what
 makes the in-process path and the gateway path give the same events (`tests/parity`).
 

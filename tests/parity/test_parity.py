@@ -15,11 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.trace import ReadableSpan
-from otel_posthog.sdk.readable import from_log_record, from_span
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert import Converter
 from otel_posthog.gateway.decode.request import JSON, PROTOBUF, decode_logs, decode_traces
+from otel_posthog.lane.readable import from_log_record, from_span
 from otel_posthog.model import Decision, Signal
 from otel_posthog.rules import RuleSet
 from tests.parity import otlp

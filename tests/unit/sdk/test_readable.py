@@ -14,8 +14,8 @@ from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogR
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
-from otel_posthog.gateway.decode.request.from_protobuf import decode_logs_protobuf, decode_traces_protobuf
 
+from otel_posthog.gateway.decode.from_protobuf import decode_logs_protobuf, decode_traces_protobuf
 from otel_posthog.lane.readable import Reader, from_log_record, from_span, normal_value
 from otel_posthog.model import LocalContext, SignalKind
 
