@@ -123,7 +123,9 @@ class Attempts:
             if lost is None:
                 state.ledger.delivered(len(parcels))
             else:
-                state.ledger.lost(len(parcels), lost)
+                kept = sum(parcel.receipt is not None for parcel in parcels)
+                state.ledger.dead_lettered(kept, lost)
+                state.ledger.lost(len(parcels) - kept, lost)
             if len(parcels) == len(batch.parcels):
                 batch.parcels = []
             else:

@@ -108,7 +108,7 @@ class Forming:
             if state.abandoned:
                 return
             state.encoding = [other for other in state.encoding if other is not entry]
-            state.ledger.lost(1, reason)
+            (state.ledger.lost if receipt is None else state.ledger.dead_lettered)(1, reason)
             state.ledger.last_error = note
             state.closed_out(epoch)
         if receipt is not None:

@@ -20,6 +20,7 @@ class Ledger:
         self._captured = 0
         self._delivered = 0
         self._spooled = 0
+        self._dead_lettered: Counter[LossReason] = Counter()
         self._lost: Counter[LossReason] = Counter()
 
     def captured(self, count: int) -> None:
@@ -43,12 +44,19 @@ class Ledger:
             self._lost[reason] += count
             self.pending -= count
 
+    def dead_lettered(self, count: int, reason: LossReason) -> None:
+        """`count` events are given back to whoever keeps a copy of them."""
+        if count:
+            self._dead_lettered[reason] += count
+            self.pending -= count
+
     def stats(self) -> DeliveryStats:
         """The books at this moment."""
         return DeliveryStats(
             captured=self._captured,
             delivered=self._delivered,
             spooled=self._spooled,
+            dead_lettered=dict(self._dead_lettered),
             lost=dict(self._lost),
             pending=self.pending,
             retries=self.retries,

@@ -19,7 +19,8 @@ class DeliveryStats:
         captured: Events that `submit` took.
         delivered: Events that the sink acknowledged.
         spooled: Events on disk, waiting for a later process.
-        dead_lettered: Events put aside for an operator, by reason.
+        dead_lettered: Events that the server will never take, given back with their receipt, by reason: whoever keeps
+            them puts them aside for an operator.
         lost: Events given up, by reason.
         pending: Events in the queue or in flight.
         retries: Attempts beyond the first.

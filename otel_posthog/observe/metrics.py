@@ -79,7 +79,10 @@ EVENTS_SPOOLED: Final = Metric(
     "otel_posthog.events.spooled", "{event}", "Capture events on disk, for a later process.", (), Instrument.GAUGE
 )
 EVENTS_DEAD_LETTERED: Final = Metric(
-    "otel_posthog.events.dead_lettered", "{event}", "Capture events put aside for an operator.", ("reason",)
+    "otel_posthog.events.dead_lettered",
+    "{event}",
+    "Capture events that PostHog will never take, handed to the dead letters.",
+    ("reason",),
 )
 EVENTS_LOST: Final = Metric("otel_posthog.events.lost", "{event}", "Capture events given up.", ("reason",))
 QUEUE_SIZE: Final = Metric(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from email.utils import formatdate
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.emulator import Emulator, Fault
+from otel_posthog.cli.main import main
+from otel_posthog.emulator import Emulator, Fault, Limits
 from tests.fixtures.gateway import GatewayProcess
 from tests.rig.oracle import Sender, check, delivered, metric, request, until
 
@@ -25,8 +28,10 @@ def rig(tmp_path: Path) -> Iterator[Start]:
     """Starts a local PostHog, a gateway and a sender; ends what it started."""
     started: list[Any] = []
 
-    def start(*faults: Fault, seed: int = 0, **options: Any) -> tuple[Emulator, GatewayProcess, Sender]:
-        posthog = Emulator().__enter__()
+    def start(
+        *faults: Fault, seed: int = 0, limits: Limits | None = None, **options: Any
+    ) -> tuple[Emulator, GatewayProcess, Sender]:
+        posthog = Emulator(limits=limits).__enter__()
         started.append(posthog)
         posthog.script(*faults, seed=seed)
         gateway = GatewayProcess(tmp_path, posthog.url, **options)
@@ -127,14 +132,41 @@ def test_a_revoked_key(status: int, rig: Start) -> None:
 
 
 @pytest.mark.row(5)
-def test_one_event_is_too_large(rig: Start) -> None:
-    """413 for a batch: it is halved until the large one is alone; that one is a dead letter, the others arrive."""
-    posthog, gateway, sender = rig(project=quick(wire="v0"))
-    posthog.script(Fault("status", status=413, path="/batch*", count=6))
-    sender.send_all(range(64), together=64)
-    assert until(lambda: len(delivered(posthog)) + metric(gateway, "otel_posthog_dead_letters_written_total") >= 64)
-    dead = metric(gateway, "otel_posthog_dead_letters_written_total")
-    assert (dead, len(delivered(posthog))) in {(0, 64), (1, 63)}
+@pytest.mark.parametrize(
+    ("wire", "limits", "reason"),
+    [
+        ("v0", Limits(event=20_000), "rejected"),
+        ("v0", Limits(v0_batch=6_000, v0_decompressed_factor=5), "rejected"),
+        ("v1", Limits(v1_decompressed=30_000), "rejected"),
+        ("v1", Limits(event=20_000), "dropped_by_server"),
+    ],
+    ids=["v0, an event", "v0, a batch", "v1, a batch", "v1, an event"],
+)
+def test_one_event_is_too_large(
+    wire: str, limits: Limits, reason: str, rig: Start, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """PostHog refuses by size, with 413 or a verdict: the large one alone is a dead letter, the others arrive once."""
+    posthog, gateway, sender = rig(limits=limits, project=quick(wire=wire))
+    large = 37
+    body = request([number for number in range(64) if number != large]) + request([large], padding=50_000)
+    assert sender.send(range(64), body=body)
+    check(posthog, sender.acknowledged, without=[large])
+    assert until(lambda: metric(gateway, "otel_posthog_dead_letters_kept") == 1)
+    assert metric(gateway, "otel_posthog_dead_letters_kept", reason=reason) == 1
+    assert until(lambda: metric(gateway, "otel_posthog_spool_records") == 0)
+    assert (
+        metric(gateway, "otel_posthog_events_delivered_total"),
+        metric(gateway, "otel_posthog_events_dead_lettered_total"),
+        metric(gateway, "otel_posthog_events_lost_total"),
+    ) == (63, 1, 0)
+    if reason == "rejected":
+        refused = Counter(refusal["status"] for refusal in posthog.refusals())
+        # Halved until it is alone, at most six times; no half without it is refused.
+        assert set(refused) == {413}
+        assert 1 <= refused[413] <= 7
+    assert main(["spool", "list", "--spool", str(gateway.spool), "--letters", "--json"]) == 0
+    [letter] = json.loads(capsys.readouterr().out)["letters"]
+    assert (letter["reason"], letter["project"]) == (reason, "shop")
 
 
 @pytest.mark.row(6)

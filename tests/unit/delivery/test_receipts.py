@@ -360,3 +360,19 @@ TestReceiptMachine = ReceiptMachine.TestCase
 def test_the_books_say_blocked() -> None:
     """`blocked` is part of what a health page reads, and empty in a new lane."""
     assert DeliveryStats().blocked == ""
+
+
+@pytest.mark.row(53)
+def test_the_books_tell_what_is_kept_from_what_is_lost() -> None:
+    """Refused for good: a dead letter where somebody keeps a copy, lost where nobody does, and never both."""
+    bench, keeper = Bench(wire="v1"), Keeper()
+    results = {event(number).uuid: {"result": "drop"} for number in range(3)}
+    bench.answers = [Response(200, JSON, json.dumps({"results": results}).encode())]
+    bench.engine.submit([event(0), event(1)], keeper)
+    bench.engine.submit([event(2)])
+    bench.engine.submit([event(3, uuid="")], keeper)
+    bench.run(5)
+    stats = bench.engine.stats()
+    assert stats.dead_lettered == {LossReason.DROPPED_BY_SERVER: 2, LossReason.REJECTED: 1}
+    assert stats.lost == {LossReason.DROPPED_BY_SERVER: 1}
+    assert stats.balanced
