@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from otel_posthog.errors import ConfigError
-    from otel_posthog.gateway.bridge_file import Overrides
+    from otel_posthog.gateway.configuration.bridge_file import Overrides
+    from otel_posthog.gateway.configuration.settings import GatewaySettings
     from otel_posthog.gateway.service import GatewayService
-    from otel_posthog.gateway.settings import GatewaySettings
     from otel_posthog.gateway.supervisor import Place
 
 HELP = "take OTLP from services and Collectors, and deliver PostHog events"
@@ -105,13 +105,13 @@ def _hang_up_ignored() -> Generator[None, None, None]:
 
 
 def _load(args: argparse.Namespace) -> GatewaySettings:
-    from otel_posthog.gateway.bridge_file import load_gateway_settings
+    from otel_posthog.gateway.configuration.bridge_file import load_gateway_settings
 
     return load_gateway_settings(args.config, os.environ, _overrides(args))
 
 
 def _overrides(args: argparse.Namespace) -> Overrides:
-    from otel_posthog.gateway.bridge_file import Overrides
+    from otel_posthog.gateway.configuration.bridge_file import Overrides
 
     return Overrides(
         http=args.http,
@@ -126,7 +126,7 @@ def _overrides(args: argparse.Namespace) -> Overrides:
 
 
 def _complain(error: ConfigError) -> int:
-    from otel_posthog.gateway.bridge_file import BridgeFileError
+    from otel_posthog.gateway.configuration.bridge_file import BridgeFileError
     from otel_posthog.gateway.log_lines import escaped
 
     errors: Sequence[Exception] = error.errors if isinstance(error, BridgeFileError) else (error,)
@@ -158,7 +158,7 @@ def _healthcheck(url: str) -> int:
 def _schema() -> int:
     import json
 
-    from otel_posthog.gateway.bridge_schema import bridge_json_schema
+    from otel_posthog.gateway.configuration.bridge_schema import bridge_json_schema
 
     print(json.dumps(bridge_json_schema(), indent=2, ensure_ascii=False))
     return 0

@@ -105,7 +105,7 @@ def _rules_of_gateway(file: str) -> list[RuleSet]:
     from pathlib import Path
 
     from otel_posthog.errors import RulesError
-    from otel_posthog.gateway.project_rules import load_project_rules
+    from otel_posthog.gateway.configuration.project_rules import load_project_rules
     from otel_posthog.rules.document import Node, read_document
 
     root, _ = read_document(file, what="configuration file", hint="Mend the path, or its permissions")

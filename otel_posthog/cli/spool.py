@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         0; 1 where there is no such spool or letter; 2 where it is not said which ones are meant.
     """
-    from otel_posthog.gateway.bridge_file import default_spool
+    from otel_posthog.gateway.configuration.bridge_file import default_spool
 
     spool = args.spool or os.environ.get("OTEL_POSTHOG_SPOOL_DIR", "").strip() or default_spool(os.environ)
     spool = os.path.expanduser(spool)  # noqa: PTH111 - text, as the file layer has it

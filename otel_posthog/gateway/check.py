@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from otel_posthog.gateway.configuration.settings import GatewaySettings, ProjectSettings
 from otel_posthog.gateway.cores import usable_cores
 from otel_posthog.gateway.receivers.settings import Listen
-from otel_posthog.gateway.settings import GatewaySettings, ProjectSettings
 from otel_posthog.model.frozen import frozen
 
 _PACKAGES: Final = {

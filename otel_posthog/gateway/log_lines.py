@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Callable, Iterable
 from typing import Final, TextIO
 
-from otel_posthog.gateway.settings import LogSettings
+from otel_posthog.gateway.configuration.settings import LogSettings
 from otel_posthog.observe.log import LOGGER_NAME
 
 MAX_LINE: Final = 8_000

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from otel_posthog.errors import ConfigError
+from otel_posthog.gateway.configuration.project_rules import restore_rules
+from otel_posthog.gateway.configuration.settings import ProjectSettings
 from otel_posthog.gateway.journal.journal import RULES
-from otel_posthog.gateway.project_rules import restore_rules
-from otel_posthog.gateway.settings import ProjectSettings
 from otel_posthog.observe.log import Complaints
 from otel_posthog.rules.engine import RuleSet
 

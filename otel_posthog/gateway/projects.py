@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Final
 from otel_posthog.bridge import Bridge
 from otel_posthog.convert import Converter
 from otel_posthog.delivery.build import build_senders
-from otel_posthog.gateway.bridge_compounds import as_text
+from otel_posthog.gateway.configuration.bridge_compounds import as_text
+from otel_posthog.gateway.configuration.settings import GatewaySettings, MatchSettings, ProjectSettings
 from otel_posthog.gateway.pinned_rules import PinnedRules
 from otel_posthog.gateway.prepare.wanted import WantedItems, wanted_of
-from otel_posthog.gateway.settings import GatewaySettings, MatchSettings, ProjectSettings
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.guard import Guard
 from otel_posthog.policy import Policy

@@ -16,10 +16,10 @@ from types import FrameType
 from typing import Any, Literal
 
 from otel_posthog.errors import ConfigError
-from otel_posthog.gateway.bridge_file import BridgeFileError
-from otel_posthog.gateway.reload import POLL_INTERVAL, SETTLE, Watch
+from otel_posthog.gateway.configuration.bridge_file import BridgeFileError
+from otel_posthog.gateway.configuration.reload import POLL_INTERVAL, SETTLE, Watch
+from otel_posthog.gateway.configuration.settings import GatewaySettings
 from otel_posthog.gateway.service import GatewayService
-from otel_posthog.gateway.settings import GatewaySettings
 from otel_posthog.observe.log import logger
 
 Wish = Literal["stop", "reload", "child"]

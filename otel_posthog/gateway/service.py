@@ -25,14 +25,14 @@ from otel_posthog.gateway.admin.server import AdminServer
 from otel_posthog.gateway.admin.sources import AdminSources, Gauges, Phase
 from otel_posthog.gateway.admin.tail import Tail
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.caller_tokens import credentials_of, token_sources
+from otel_posthog.gateway.configuration.caller_tokens import credentials_of, token_sources
+from otel_posthog.gateway.configuration.settings import GatewaySettings
 from otel_posthog.gateway.intake import GatewayIntake
 from otel_posthog.gateway.intake_config import IntakeConfig
 from otel_posthog.gateway.pinned_rules import PinnedRules
 from otel_posthog.gateway.projects import ProjectsFromSettings
 from otel_posthog.gateway.receivers import Receivers
 from otel_posthog.gateway.receivers.settings import ReceiverSettings
-from otel_posthog.gateway.settings import GatewaySettings
 from otel_posthog.observe.log import logger
 
 if TYPE_CHECKING:

@@ -28,9 +28,9 @@ from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.aggregate import WorkersDoor, WorkersSources
 from otel_posthog.gateway.admin.server import AdminServer
 from otel_posthog.gateway.admin.sources import Phase
+from otel_posthog.gateway.configuration.settings import GatewaySettings
 from otel_posthog.gateway.receivers.settings import Listen
 from otel_posthog.gateway.running import Wishes
-from otel_posthog.gateway.settings import GatewaySettings
 from otel_posthog.observe.log import logger
 
 PLACE: Final = "OTEL_POSTHOG_WORKER"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from otel_posthog.config import environment
-from otel_posthog.gateway.bridge_schema import FILE
-from otel_posthog.gateway.bridge_types import At, Complaints
+from otel_posthog.gateway.configuration.bridge_schema import FILE
+from otel_posthog.gateway.configuration.bridge_types import At, Complaints
 from otel_posthog.rules.document import parse_document
 from otel_posthog.rules.load import parse_text
 

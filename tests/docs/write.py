@@ -90,7 +90,7 @@ def generated(name: str) -> str:
     if kind == "decisions":
         return decisions()
     if kind == "bridge":
-        from otel_posthog.gateway.bridge_schema import bridge_reference
+        from otel_posthog.gateway.configuration.bridge_schema import bridge_reference
 
         return bridge_reference()
     if kind == "help":

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from otel_posthog.gateway.admin.families import Family, gather
 from otel_posthog.gateway.admin.sources import AdminSources
 from otel_posthog.gateway.books import BUCKETS, Histogram
-from otel_posthog.gateway.settings import SelfMetricsSettings
+from otel_posthog.gateway.configuration.settings import SelfMetricsSettings
 from otel_posthog.observe.log import Complaints
 from otel_posthog.observe.metrics import Instrument
 from otel_posthog.version import __version__

@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from otel_posthog.gateway.bridge_file import load_gateway_settings
-from otel_posthog.gateway.settings import GatewaySettings
+from otel_posthog.gateway.configuration.bridge_file import load_gateway_settings
+from otel_posthog.gateway.configuration.settings import GatewaySettings
 
 KEYS = {
     "KEY": "phc_world_key_one",

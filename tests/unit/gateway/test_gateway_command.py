@@ -14,7 +14,7 @@ import yaml
 
 from otel_posthog.cli.main import main
 from otel_posthog.gateway import check
-from otel_posthog.gateway.bridge_schema import bridge_json_schema
+from otel_posthog.gateway.configuration.bridge_schema import bridge_json_schema
 
 KEY, TOKEN = "phc_canary_of_the_command", "canary-token-of-the-command"
 

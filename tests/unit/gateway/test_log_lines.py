@@ -12,8 +12,8 @@ from dirty_equals import IsStr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otel_posthog.gateway.configuration.settings import LogSettings
 from otel_posthog.gateway.log_lines import MAX_LINE, LineFormatter, configure_logging, escaped
-from otel_posthog.gateway.settings import LogSettings
 
 SECRET = "phc_canary_of_the_log"
 MOMENT = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"

@@ -10,9 +10,9 @@ import pytest
 from otel_posthog.config.settings import Lane, Mode, Secret
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway import pinned_rules
+from otel_posthog.gateway.configuration.project_rules import load_project_rules, restore_rules
+from otel_posthog.gateway.configuration.settings import ProjectSettings
 from otel_posthog.gateway.pinned_rules import PinnedRules
-from otel_posthog.gateway.project_rules import load_project_rules, restore_rules
-from otel_posthog.gateway.settings import ProjectSettings
 
 RULES = """\
 # a comment with a password: canary-in-a-comment

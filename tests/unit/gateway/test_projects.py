@@ -14,12 +14,12 @@ from inline_snapshot import snapshot
 
 from otel_posthog.delivery.protocols import Request, Response
 from otel_posthog.errors import RetryableError
+from otel_posthog.gateway.configuration.settings import GatewaySettings
 from otel_posthog.gateway.inbound import JSON
 from otel_posthog.gateway.pinned_rules import PinnedRules
 from otel_posthog.gateway.prepare.request import prepare
 from otel_posthog.gateway.prepare.wanted import EVERYTHING
 from otel_posthog.gateway.projects import LiveProject, ProjectsFromSettings
-from otel_posthog.gateway.settings import GatewaySettings
 from otel_posthog.model import CaptureEvent, LossReason, Signal
 from tests.unit.gateway.gateway_world import otlp, settings_of
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from otel_posthog.errors import ConfigError
-from otel_posthog.gateway.reload import Watch, signature_of
+from otel_posthog.gateway.configuration.reload import Watch, signature_of
 from otel_posthog.gateway.running import Wishes, reload_once, run_gateway
 
 

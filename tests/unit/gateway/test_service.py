@@ -14,8 +14,8 @@ from dirty_equals import IsPartialDict
 from otel_posthog.emulator import Emulator, Fault
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.sources import Phase
-from otel_posthog.gateway.bridge_file import load_gateway_settings
-from otel_posthog.gateway.reload import Watch
+from otel_posthog.gateway.configuration.bridge_file import load_gateway_settings
+from otel_posthog.gateway.configuration.reload import Watch
 from otel_posthog.gateway.running import reload_once
 from otel_posthog.gateway.service import GatewayService, changed_at_start_only, secrets_of
 from tests.unit.gateway.gateway_world import KEYS, admin, otlp, post, project, send_grpc, settings_of

@@ -15,9 +15,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from otel_posthog.config.settings import Secret
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.self_metrics import SelfMetrics
-from otel_posthog.gateway.bridge_file import load_gateway_settings
+from otel_posthog.gateway.configuration.bridge_file import load_gateway_settings
+from otel_posthog.gateway.configuration.settings import SelfMetricsSettings
 from otel_posthog.gateway.service import GatewayService, secrets_of
-from otel_posthog.gateway.settings import SelfMetricsSettings
 
 
 class Backend:

@@ -262,7 +262,7 @@ def test_wrong_usage(words: list[str], said: str, capsys: pytest.CaptureFixture[
 def test_it_asks_where_a_gateway_listens_by_default() -> None:
     """One default for gateway, tail and health check."""
     from otel_posthog.cli.gateway import HEALTH_URL
-    from otel_posthog.gateway.settings import DEFAULT_ADMIN
+    from otel_posthog.gateway.configuration.settings import DEFAULT_ADMIN
 
     assert f"http://{DEFAULT_ADMIN.host}:{DEFAULT_ADMIN.port}" == tail.DEFAULT_URL
     assert f"{tail.DEFAULT_URL}/livez" == HEALTH_URL

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from otel_posthog.config.settings import Secret
+from otel_posthog.gateway.configuration.settings import TokenSettings
 from otel_posthog.gateway.receivers.credentials import Credentials, TokenSource
-from otel_posthog.gateway.settings import TokenSettings
 
 
 def token_sources(tokens: Sequence[TokenSettings]) -> list[TokenSource]:

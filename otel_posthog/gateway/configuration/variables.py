@@ -11,9 +11,9 @@ from otel_posthog.config.load import DEFAULT, load_settings
 from otel_posthog.config.settings import DeliveryConfig, Lane
 from otel_posthog.config.values import text_of
 from otel_posthog.errors import ConfigError
-from otel_posthog.gateway.hosts import capture_host
-from otel_posthog.gateway.project_rules import load_project_rules
-from otel_posthog.gateway.settings import GATEWAY_DELIVERY, ProjectSettings
+from otel_posthog.gateway.configuration.hosts import capture_host
+from otel_posthog.gateway.configuration.project_rules import load_project_rules
+from otel_posthog.gateway.configuration.settings import GATEWAY_DELIVERY, ProjectSettings
 
 NAME: Final = "default"
 """Name of the project that the environment describes."""

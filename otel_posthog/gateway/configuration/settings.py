@@ -11,8 +11,8 @@ from typing import Final, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Secret
+from otel_posthog.gateway.configuration.reload import Signature
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings
-from otel_posthog.gateway.reload import Signature
 from otel_posthog.model.frozen import frozen
 from otel_posthog.rules.engine import RuleSet
 

@@ -18,16 +18,14 @@ from otel_posthog.config.headers import parse_credential, token_problem
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, Secret
 from otel_posthog.config.values import shown, text_of
 from otel_posthog.errors import ConfigError
-from otel_posthog.gateway.bridge_compounds import Listener, Source
-from otel_posthog.gateway.bridge_schema import FILE
-from otel_posthog.gateway.bridge_types import At, Complaints
-from otel_posthog.gateway.caller_tokens import credentials_of
-from otel_posthog.gateway.hosts import capture_host
-from otel_posthog.gateway.project_rules import ProjectRules, load_project_rules
-from otel_posthog.gateway.receivers.credentials import is_loopback
-from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
-from otel_posthog.gateway.reload import Signature, signature_of
-from otel_posthog.gateway.settings import (
+from otel_posthog.gateway.configuration.bridge_compounds import Listener, Source
+from otel_posthog.gateway.configuration.bridge_schema import FILE
+from otel_posthog.gateway.configuration.bridge_types import At, Complaints
+from otel_posthog.gateway.configuration.caller_tokens import credentials_of
+from otel_posthog.gateway.configuration.hosts import capture_host
+from otel_posthog.gateway.configuration.project_rules import ProjectRules, load_project_rules
+from otel_posthog.gateway.configuration.reload import Signature, signature_of
+from otel_posthog.gateway.configuration.settings import (
     DEFAULT_ADMIN,
     DEFAULT_SENDERS,
     GATEWAY_DELIVERY,
@@ -40,6 +38,8 @@ from otel_posthog.gateway.settings import (
     SpoolSettings,
     TokenSettings,
 )
+from otel_posthog.gateway.receivers.credentials import is_loopback
+from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
 from otel_posthog.model.frozen import frozen
 from otel_posthog.rules.document import Node, read_document
 from otel_posthog.rules.engine import RuleSet
@@ -421,7 +421,7 @@ class _Loader:
             )
         if "projects" in (self._at.node.mapping or {}):
             return ()  # It could not be read, which has been said.
-        from otel_posthog.gateway.variables import project_of_environment
+        from otel_posthog.gateway.configuration.variables import project_of_environment
 
         try:
             project, files, warnings = project_of_environment(self._environ)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from otel_posthog.gateway.bridge_compounds import Listener, Named, SecretSource, Sub, Texts, Values
-from otel_posthog.gateway.bridge_types import Bytes, Choice, Flag, Key, Seconds, Table, Text, Whole
+from otel_posthog.gateway.configuration.bridge_compounds import Listener, Named, SecretSource, Sub, Texts, Values
+from otel_posthog.gateway.configuration.bridge_types import Bytes, Choice, Flag, Key, Seconds, Table, Text, Whole
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * _KIB

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from otel_posthog.errors import ConfigError
-from otel_posthog.gateway.hosts import capture_host
+from otel_posthog.gateway.configuration.hosts import capture_host
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,16 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from otel_posthog.config.values import shown
-from otel_posthog.gateway.bridge_types import MISSING, At, Complaints, Schema, Table, Text, Type, described
+from otel_posthog.gateway.configuration.bridge_types import (
+    MISSING,
+    At,
+    Complaints,
+    Schema,
+    Table,
+    Text,
+    Type,
+    described,
+)
 
 
 @dataclass(frozen=True, slots=True)

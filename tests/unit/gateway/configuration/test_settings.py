@@ -15,12 +15,11 @@ from dirty_equals import IsPartialDict, IsStr
 from inline_snapshot import snapshot
 
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, Secret
-from otel_posthog.gateway.bridge_compounds import Sub
-from otel_posthog.gateway.bridge_file import BridgeFileError, Overrides, load_gateway_settings
-from otel_posthog.gateway.bridge_schema import TABLES, bridge_json_schema
-from otel_posthog.gateway.bridge_types import size
-from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
-from otel_posthog.gateway.settings import (
+from otel_posthog.gateway.configuration.bridge_compounds import Sub
+from otel_posthog.gateway.configuration.bridge_file import BridgeFileError, Overrides, load_gateway_settings
+from otel_posthog.gateway.configuration.bridge_schema import TABLES, bridge_json_schema
+from otel_posthog.gateway.configuration.bridge_types import size
+from otel_posthog.gateway.configuration.settings import (
     GATEWAY_DELIVERY,
     GatewaySettings,
     LimitSettings,
@@ -29,8 +28,9 @@ from otel_posthog.gateway.settings import (
     SpoolSettings,
     TokenSettings,
 )
+from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 KEY = "phc_canary_key_of_the_shop"
 TOKEN = "canary-token-of-the-collector"
 ENVIRON = {"SHOP_KEY": KEY, "COLLECTOR_TOKEN": TOKEN}
