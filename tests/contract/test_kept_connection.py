@@ -32,7 +32,7 @@ def post(server: Server) -> Iterator[Post]:
     """Posts on a connection that has been used once; `post.ports` are the client's ports that the server saw."""
     transport = Urllib3Transport(environ={})
 
-    def again(body: bytes = b"{}", *, timeout: float = 5.0, headers: dict[str, str] = HEADERS) -> Response:
+    def again(body: bytes = b"{}", *, timeout: float = 30.0, headers: dict[str, str] = HEADERS) -> Response:
         return transport.post(Request(f"{server.url}/x?a=b", headers, body), timeout=timeout)
 
     server.script = [status(200, b"warm")]
@@ -134,7 +134,7 @@ def test_a_last_answer(server: Server, post: Post, raw: bytes, body: bytes) -> N
 def test_two_lengths_are_not_believed(server: Server, post: Post) -> None:
     """What the second length leaves over would be read as the next answer."""
     server.script = [says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 40\r\n\r\nok", close=True)]
-    post(timeout=1.0)
+    post()
     server.script = [status(200, b"next")]
     assert post().body == b"next"
 
@@ -195,7 +195,7 @@ def test_a_slow_body_is_what_came_of_it(server: Server, post: Post) -> None:
     ports = ports_of(server)
     post()
     server.script = [loopback.drip_body]
-    answer = post(timeout=0.4)
+    answer = post(timeout=2.0)
     assert answer.status == 200
     assert len(answer.body) < 1_000
     post()
@@ -219,12 +219,12 @@ def test_a_slow_reader_meets_the_deadline() -> None:
         held: list[socket.socket] = []
         thread = threading.Thread(target=once)
         thread.start()
-        transport.post(Request(url, {}, b"first"), timeout=5)
-        thread.join(5)
+        transport.post(Request(url, {}, b"first"), timeout=30)
+        thread.join(30)
         begun = time.monotonic()
         with pytest.raises(RetryableError, match="did not answer in time"):
             transport.post(Request(url, {}, b"x" * 20_000_000), timeout=0.5)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
         transport.close()
         held[0].close()
 
@@ -237,7 +237,7 @@ def test_an_answer_before_the_whole_request_is_an_answer() -> None:
         theirs.shutdown(socket.SHUT_RDWR)
         theirs.close()
         deadline = Deadline()
-        deadline.at = time.monotonic() + 5
+        deadline.at = time.monotonic() + 60
         answer = exchange(ours, b"POST / HTTP/1.1\r\n\r\n", b"x" * 5_000_000, deadline, 100)
     assert (answer.status, answer.kept) == (413, False)
 
@@ -247,12 +247,12 @@ def test_a_connection_that_the_server_closed_meanwhile_is_not_used(server: Serve
     ports = ports_of(server)
     server.script = [says(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", close=True)]
     transport = Urllib3Transport(environ={})
-    transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5)
+    transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30)
     (pool,) = transport._pools.values()
     (kept,) = [connection for connection in pool.pool.queue if connection is not None]
     assert loopback.until(lambda: not kept.is_connected)
     for _ in range(2):
-        assert transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).body == b"ok"
+        assert transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30).body == b"ok"
     assert len(set(ports)) == 1
     transport.close()
 
@@ -285,7 +285,7 @@ def test_over_tls(secured: Secured) -> None:
     transport = Urllib3Transport(environ={}, ca_file=str(secured.ca_file))
     for size in (10, 500_000, 20, 50_000):
         body = bytes([size % 251]) * size
-        assert transport.post(Request(f"{secured.url}/x", HEADERS, body), timeout=10).body == body[:50_000]
+        assert transport.post(Request(f"{secured.url}/x", HEADERS, body), timeout=30).body == body[:50_000]
     assert len(ports) == 1
     transport.close()
 
@@ -312,7 +312,7 @@ def test_through_a_tunnel(secured: Secured) -> None:
             back = threading.Thread(target=pump, args=(target, client))
             back.start()
             pump(client, target)
-            back.join(10)
+            back.join(30)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         proxy = threading.Thread(target=serve, args=(listening,))
@@ -322,9 +322,9 @@ def test_through_a_tunnel(secured: Secured) -> None:
             ca_file=str(secured.ca_file),
         )
         for body in (b"first", b"second" * 20_000, b"third"):
-            assert transport.post(Request(f"{secured.url}/batch/", HEADERS, body), timeout=10).body == body[:99]
+            assert transport.post(Request(f"{secured.url}/batch/", HEADERS, body), timeout=30).body == body[:99]
         transport.close()
-        proxy.join(10)
+        proxy.join(30)
     assert [head.split(b" ")[:2] for head in asked] == [[b"CONNECT", f"localhost:{secured.server_port}".encode()]]
     assert b"proxy-authorization: basic" in asked[0].lower()
     first, second, _ = secured.seen
@@ -337,10 +337,10 @@ def test_a_fork_that_python_did_not_see(server: Server) -> None:
     """As uWSGI does it: the child's first post opens a connection of its own, with all of its time."""
     server.default = status(200)
     transport = Urllib3Transport(environ={})
-    transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5)
+    transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30)
     parents = transport._pools
     transport._pid = -1
-    assert transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).status == 200
+    assert transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30).status == 200
     assert transport._pools is not parents
     transport.close()
     for pool in parents.values():

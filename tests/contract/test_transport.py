@@ -63,7 +63,7 @@ def transport(request: pytest.FixtureRequest, server: Server) -> Iterator[Transp
 def test_an_answer_comes_back_whole(server: Server, transport: Transport) -> None:
     """Status, lower-case header names, body."""
     server.script = [status(207, b'{"a":1}', Content_Type="application/json", Retry_After="7")]
-    answer = transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5)
+    answer = transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30)
     assert (answer.status, answer.body) == (207, b'{"a":1}')
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["retry-after"] == "7"
@@ -73,7 +73,7 @@ def test_an_answer_comes_back_whole(server: Server, transport: Transport) -> Non
 def test_any_status_is_an_answer(server: Server, transport: Transport, code: int) -> None:
     """No status raises, no redirect is followed, nothing is retried."""
     server.default = status(code, Location="/elsewhere") if code < 400 else status(code)
-    answer = transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5)
+    answer = transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30)
     assert answer.status == code
     assert len(server.seen) <= 1
 
@@ -82,7 +82,7 @@ def test_a_broken_connection_is_retryable(server: Server, transport: Transport) 
     """A reset says nothing about the data."""
     server.script = [lambda handler, _: handler.reset()]
     with pytest.raises(RetryableError):
-        transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5)
+        transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30)
 
 
 @pytest.mark.parametrize(
@@ -91,20 +91,20 @@ def test_a_broken_connection_is_retryable(server: Server, transport: Transport) 
 def test_a_url_that_is_none_is_permanent(transport: Transport, url: str) -> None:
     """No attempt will ever succeed."""
     with pytest.raises(PermanentError):
-        transport.post(Request(url, HEADERS, b"{}"), timeout=5)
+        transport.post(Request(url, HEADERS, b"{}"), timeout=30)
 
 
 def test_a_header_with_a_line_break_is_permanent(server: Server, transport: Transport) -> None:
     """Nothing is smuggled into the request."""
     with pytest.raises(PermanentError):
-        transport.post(Request(f"{server.url}/x", {"X-A": "b\r\nX-C: d"}, b"{}"), timeout=5)
+        transport.post(Request(f"{server.url}/x", {"X-A": "b\r\nX-C: d"}, b"{}"), timeout=30)
     assert server.seen == []
 
 
 def test_a_long_answer_is_cut(server: Server, transport: Transport) -> None:
     """64 KiB are kept."""
     server.script = [status(200, b"x" * 200_000)]
-    assert len(transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).body) == 64 * 1024
+    assert len(transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30).body) == 64 * 1024
 
 
 def test_no_time_is_no_answer(server: Server, transport: Transport) -> None:
@@ -117,7 +117,7 @@ def test_closing_is_not_the_end(server: Server, transport: Transport) -> None:
     """After `close` a post opens a new connection; `close` twice is fine."""
     for _ in range(3):
         server.script = [status(200, b"ok")]
-        assert transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).body == b"ok"
+        assert transport.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30).body == b"ok"
         transport.close()
         transport.close()
 
@@ -143,7 +143,7 @@ def test_connections_are_kept(server: Server, real: Urllib3Transport) -> None:
 
     server.default = note
     for _ in range(10):
-        real.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5)
+        real.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30)
     assert len(ports) == 1
 
 
@@ -163,7 +163,7 @@ def test_an_answer_that_ends_its_connection(server: Server, real: Urllib3Transpo
         handler.connection.sendall(head + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n")
 
     server.script = [closing, unannounced, chunked, status(200, b"z")]
-    bodies = [real.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).body for _ in range(4)]
+    bodies = [real.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30).body for _ in range(4)]
     assert bodies == [b"x" * 50_000, b"y" * 50_000, b"abcde", b"z"]
 
 
@@ -174,7 +174,7 @@ def test_a_slow_reader_meets_the_deadline(real: Urllib3Transport) -> None:
         begun = time.monotonic()
         with pytest.raises(RetryableError):
             real.post(Request(url, HEADERS, b"x" * 20_000_000), timeout=0.5)
-        assert time.monotonic() - begun < 10
+        assert time.monotonic() - begun < 30
 
 
 @pytest.mark.parametrize("slow", [loopback.hang, loopback.drip_head])
@@ -184,7 +184,7 @@ def test_the_whole_exchange_has_one_deadline(server: Server, real: Urllib3Transp
     with pytest.raises(RetryableError, match="did not answer in time"):
         real.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=0.4)
     server.script = [status(200, b"ok")]
-    assert real.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).body == b"ok"
+    assert real.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30).body == b"ok"
 
 
 def test_two_threads_have_deadlines_of_their_own(server: Server, real: Urllib3Transport) -> None:
@@ -192,7 +192,7 @@ def test_two_threads_have_deadlines_of_their_own(server: Server, real: Urllib3Tr
     held = threading.Event()
 
     def patient(handler: Handler, _: Seen) -> None:
-        held.wait(10)
+        held.wait(100)
         handler.reply(200, b"late")
 
     server.script = [patient]
@@ -206,7 +206,7 @@ def test_two_threads_have_deadlines_of_their_own(server: Server, real: Urllib3Tr
     with pytest.raises(RetryableError):
         real.post(Request(f"{server.url}/y", HEADERS, b"{}"), timeout=0.2)
     held.set()
-    thread.join(10)
+    thread.join(30)
     assert [answer.body for answer in answers] == [b"late"]
 
 
@@ -215,11 +215,11 @@ def test_a_proxy_of_the_environment_is_used(server: Server) -> None:
     proxy = server.url.replace("http://", "http://ada:s3cret@")
     through = Urllib3Transport(environ={"HTTP_PROXY": proxy})
     server.default = status(200, b"by proxy")
-    assert through.post(Request("http://posthog.test/batch/", HEADERS, b"{}"), timeout=5).body == b"by proxy"
+    assert through.post(Request("http://posthog.test/batch/", HEADERS, b"{}"), timeout=30).body == b"by proxy"
     assert server.seen[0].path == "http://posthog.test/batch/"
     assert server.seen[0].headers["proxy-authorization"].startswith("Basic ")
     past = Urllib3Transport(environ={"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"})
-    assert past.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=5).status == 200
+    assert past.post(Request(f"{server.url}/x", HEADERS, b"{}"), timeout=30).status == 200
     through.close()
     past.close()
 
@@ -239,14 +239,14 @@ def test_certificates_are_verified(secured: Secured, tmp_path: Path) -> None:
     secured.default = status(200, b"ok")
     unknown = Urllib3Transport(environ={})
     with pytest.raises(RetryableError, match="certificate of localhost cannot be verified"):
-        unknown.post(Request(url, HEADERS, b"{}"), timeout=5)
+        unknown.post(Request(url, HEADERS, b"{}"), timeout=30)
     known = Urllib3Transport(environ={}, ca_file=str(secured.ca_file))
-    assert known.post(Request(url, HEADERS, b"x" * 500_000), timeout=5).body == b"ok"
+    assert known.post(Request(url, HEADERS, b"x" * 500_000), timeout=30).body == b"ok"
     other = Secured(tmp_path, names=("shop.test",)).start()
     try:
         named = Urllib3Transport(environ={}, ca_file=str(other.ca_file))
         with pytest.raises(RetryableError, match="Hostname mismatch"):
-            named.post(Request(other.url, HEADERS, b"{}"), timeout=5)
+            named.post(Request(other.url, HEADERS, b"{}"), timeout=30)
     finally:
         other.stop()
 
@@ -263,7 +263,7 @@ def test_files_that_cannot_be_used_may_be_there_later(secured: Secured, tmp_path
     ):
         broken = Urllib3Transport(environ={}, **options)
         with pytest.raises(RetryableError, match=r"cannot be used") as failure:
-            broken.post(Request(url, HEADERS, b"{}"), timeout=5)
+            broken.post(Request(url, HEADERS, b"{}"), timeout=30)
         assert next(iter(options.values())) in str(failure.value)
 
 
@@ -275,7 +275,7 @@ def test_an_encrypted_key_asks_nobody(secured: Secured, tmp_path: Path) -> None:
         environ={}, ca_file=str(secured.ca_file), client_cert=str(certificate), client_key=str(key)
     )
     with pytest.raises(RetryableError, match="client certificate"):
-        transport.post(Request(f"{secured.url}/batch/", HEADERS, b"{}"), timeout=5)
+        transport.post(Request(f"{secured.url}/batch/", HEADERS, b"{}"), timeout=30)
 
 
 def test_every_error_of_urllib3_has_a_class() -> None:

@@ -151,7 +151,7 @@ def status(code: int, body: bytes = b"", **headers: str) -> Action:
 
 def hang(handler: Handler, _: Seen) -> None:
     """Never answers."""
-    handler.server.over.wait(30)
+    handler.server.over.wait(100)
     handler.close_connection = True
 
 
@@ -190,7 +190,7 @@ def server() -> Iterator[Server]:
     made.over.set()
     made.shutdown()
     made.server_close()
-    thread.join(5)
+    thread.join(30)
 
 
 def event(number: int = 0, **changes: Any) -> CaptureEvent:
@@ -215,9 +215,9 @@ QUICK = DeliveryConfig(
     flush_interval=0.02,
     retry_initial=0.01,
     retry_max=0.05,
-    timeout=5.0,
-    exit_timeout=3.0,
-    retry_elapsed=20.0,
+    timeout=30.0,
+    exit_timeout=30.0,
+    retry_elapsed=60.0,
     wire="v0",
 )
 
@@ -267,7 +267,7 @@ def deliver(server: Server) -> Iterator[Workshop]:
         assert made.stats().pending == 0, made.stats()
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Waits for what another thread is about to do; a bound, not a measure."""
     end = time.monotonic() + seconds
     while not condition():

@@ -27,7 +27,7 @@ from otel_posthog.delivery.build import build_delivery
 from tests.unit.delivery.loopback import event, raise_it
 lane = Lane(Mode.DIRECT, sys.argv[1], Secret("phc_canary0123456789"))
 def build(**changes):
-    config = DeliveryConfig(**{"wire": "v0", "flush_interval": 60.0, "exit_timeout": 3.0, **changes})
+    config = DeliveryConfig(**{"wire": "v0", "flush_interval": 60.0, "exit_timeout": 30.0, **changes})
     return build_delivery(Settings(enabled=True, lane=lane, delivery=config), guard=raise_it)
 """
 
@@ -39,19 +39,19 @@ def run(server: Server, code: str) -> subprocess.CompletedProcess[str]:
         cwd=Path.cwd(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=100,
         check=False,
     )
 
 
 def test_nothing_before_the_first_event(server: Server, deliver: Workshop) -> None:
     """Building starts no thread; asking and ending do not either."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     delivery = deliver()
     assert delivery.flush(1)
     assert delivery.stats().captured == 0
     assert delivery.shutdown(1)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert not delivery.submit([event(1)])
 
 
@@ -65,7 +65,7 @@ def test_the_thread_ends_with_the_delivery(server: Server, deliver: Workshop) ->
     delivery = deliver()
     delivery.submit([event(1)])
     assert lanes()
-    assert delivery.shutdown(5)
+    assert delivery.shutdown(30)
     assert until(lambda: not lanes())
 
 
@@ -75,11 +75,11 @@ def test_shutdown_twice_and_from_many_threads(server: Server, deliver: Workshop)
     delivery = deliver(flush_interval=60.0)
     delivery.submit([event(number) for number in range(150)])
     answers: list[bool] = []
-    threads = [threading.Thread(target=lambda: answers.append(delivery.shutdown(10))) for _ in range(4)]
+    threads = [threading.Thread(target=lambda: answers.append(delivery.shutdown(30))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert delivery.shutdown(1)
     assert set(server.store) == {key(event(number)) for number in range(150)}
     assert delivery.stats().delivered == 150
@@ -103,7 +103,8 @@ def test_shutdown_does_not_wait_for_a_hanging_server(server: Server, deliver: Wo
 def test_a_known_outage_does_not_use_up_the_exit(server: Server, deliver: Workshop) -> None:
     """After several failures in a row one last attempt is enough; the books say what was lost."""
     server.default = loopback.status(503)
-    delivery = deliver()
+    # Pauses that grow: only a few attempts fit between the count and the shutdown, however late that comes.
+    delivery = deliver(retry_initial=0.1, retry_max=60.0)
     delivery.submit([event(number) for number in range(5)])
     assert until(lambda: delivery.stats().retries >= 3)
     attempts = len(server.seen)
@@ -160,7 +161,7 @@ def test_flush_waits_for_what_came_before_it_only(server: Server, deliver: Works
     try:
         for number in range(5):
             delivery.submit([event(number)])
-            assert delivery.flush(10)
+            assert delivery.flush(30)
             assert key(event(number)) in server.store
     finally:
         stop.set()
@@ -203,7 +204,7 @@ def test_the_worker_has_no_part_in_the_first_request(server: Server, deliver: Wo
         delivery.submit([event(1)])
     finally:
         threading.Thread.start = original  # type: ignore[method-assign]
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert seen == ["nothing"]
     assert variable not in started[0]
 
@@ -222,9 +223,9 @@ def test_without_threads_flush_and_shutdown_do_the_work(
     delivery, other = deliver(flush_interval=60.0), deliver(flush_interval=60.0)
     monkeypatch.setattr(threading.Thread, "start", refuse)
     assert delivery.submit([event(1)])
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert other.submit([event(2)])
-    assert other.shutdown(10)
+    assert other.shutdown(30)
     assert set(server.store) == {key(event(1)), key(event(2))}
 
 
@@ -247,7 +248,7 @@ def test_events_of_later_atexit_callbacks_arrive(server: Server) -> None:
         """
         def provider_shutdown():
             assert delivery.submit([event(2)])
-            assert delivery.shutdown(5)
+            assert delivery.shutdown(30)
             assert not delivery.submit([event(3)])
         atexit.register(provider_shutdown)
         delivery = build()
@@ -267,7 +268,7 @@ def test_the_first_event_of_an_atexit_callback_arrives(server: Server) -> None:
         @atexit.register
         def late():
             assert delivery.submit([event(1)])
-            assert delivery.shutdown(5)
+            assert delivery.shutdown(30)
         """,
     )
     assert set(server.store) == {key(event(1))}, ended.stderr
@@ -282,7 +283,7 @@ def test_after_a_failed_flush_at_exit_later_events_still_leave(server: Server) -
         @atexit.register
         def provider_shutdown():
             assert delivery.submit([event(2)])
-            assert delivery.flush(5)
+            assert delivery.flush(30)
             assert delivery.stats().delivered == 2
         delivery = build(flush_interval=0.01, retry_initial=0.05, retry_max=0.05)
         delivery.submit([event(1)])
@@ -306,7 +307,7 @@ def test_an_exit_does_not_wait_for_what_may_not_go_out(server: Server, deliver: 
     delivery.submit([event(number) for number in range(10)])
     begun = time.monotonic()
     assert not delivery.shutdown(30)
-    assert time.monotonic() - begun < 20
+    assert time.monotonic() - begun < 25
     stats = delivery.stats()
     assert (stats.delivered, stats.lost) == (9, {LossReason.SHUTDOWN: 1})
 
@@ -345,12 +346,12 @@ def test_a_child_starts_empty_and_sends_its_own(server: Server) -> None:
             if pid == 0:
                 assert delivery.stats().captured == 0
                 assert delivery.submit([event(1000 + child)])
-                assert delivery.flush(10)
-                assert delivery.shutdown(5)
+                assert delivery.flush(30)
+                assert delivery.shutdown(30)
                 os._exit(7)
             children.append(pid)
         assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [7, 7, 7]
-        assert delivery.flush(10)
+        assert delivery.flush(30)
         """,
     )
     assert ended.returncode == 0, ended.stderr
@@ -380,9 +381,9 @@ def test_forks_while_everything_is_busy(server: Server) -> None:
             pid = os.fork()
             if pid == 0:
                 import signal
-                signal.alarm(20)
+                signal.alarm(60)
                 delivery.submit([event(child)])
-                os._exit(0 if delivery.flush(15) else 1)
+                os._exit(0 if delivery.flush(50) else 1)
             assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, child
         stop.set()
         for thread in threads:
@@ -405,7 +406,7 @@ def test_a_fork_that_python_did_not_see(server: Server, deliver: Workshop, monke
     monkeypatch.setattr(os, "getpid", lambda: pid + 1)
     assert delivery.stats().captured == 0
     assert delivery.submit([event(2)])
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert set(server.store) == {key(event(2))}
     delivery.shutdown(5)
     # A fork's child would be without it. Here it would go on in the tests that follow.
@@ -433,7 +434,7 @@ def test_no_secret_in_any_repr(server: Server, deliver: Workshop) -> None:
     """Neither the delivery nor its parts show the key."""
     delivery = deliver()
     delivery.submit([event(1)])
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     said = repr(vars(delivery)) + repr(vars(vars(delivery)["_engine"])) + repr(delivery.stats())
     assert TOKEN not in said
 
@@ -462,12 +463,13 @@ def test_what_comes_after_the_flush_at_exit_is_no_alarm(server: Server) -> None:
         def provider():  # registered before, so it runs after the lane's own
             stop.set()
             thread.join()
-            delivery.shutdown(5)
+            delivery.shutdown(30)
             print(submitted, delivery.stats().delivered)
         atexit.register(provider)
         delivery = build(flush_interval=60.0)
         thread.start()
-        time.sleep(0.2)
+        while submitted < 20:
+            time.sleep(0.005)
         """,
     )
     submitted, delivered = ended.stdout.split()

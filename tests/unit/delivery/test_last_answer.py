@@ -32,8 +32,8 @@ def test_a_body_after_the_head_of_a_last_answer(head: bytes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve, args=(server,))
         thread.start()
-        answer = transport.post(Request(f"http://127.0.0.1:{server.getsockname()[1]}/", {}, b"x"), timeout=5)
-        thread.join(5)
+        answer = transport.post(Request(f"http://127.0.0.1:{server.getsockname()[1]}/", {}, b"x"), timeout=30)
+        thread.join(30)
     transport.close()
 
     assert (answer.status, answer.body) == (200, body)

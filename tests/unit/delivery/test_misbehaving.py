@@ -24,7 +24,7 @@ def test_everything_arrives_once(server: Server, deliver: Workshop, wire: str) -
     """A server that behaves gets each event once, by either version."""
     delivery = deliver(wire=wire)
     assert all(delivery.submit([made]) for made in EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert server.store == dict.fromkeys(KEYS, 1)
     assert delivery.stats().delivered == 20
 
@@ -65,7 +65,7 @@ def test_a_passing_failure_loses_nothing(server: Server, deliver: Workshop, wire
     server.script = [odd, odd]
     delivery = deliver(wire=wire)
     assert delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert set(server.store) == KEYS
     stats = delivery.stats()
     assert (stats.delivered, stats.lost, stats.retries) == (20, {}, 2)
@@ -79,7 +79,7 @@ def test_a_lost_answer_is_one_event(server: Server, deliver: Workshop, wire: str
     server.script = [loopback.lost_answer]
     delivery = deliver(wire=wire)
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert server.store == dict.fromkeys(KEYS, 2)
     assert delivery.stats().delivered == 20
 
@@ -88,9 +88,9 @@ def test_a_lost_answer_is_one_event(server: Server, deliver: Workshop, wire: str
 def test_a_slow_head_meets_the_deadline(server: Server, deliver: Workshop, slow: Any) -> None:
     """A server that hangs, or trickles its status line and headers, costs one timeout and no event."""
     server.script = [slow]
-    delivery = deliver(timeout=0.3)
+    delivery = deliver(timeout=2.0)
     delivery.submit(EVENTS)
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert set(server.store) == KEYS
     assert delivery.stats().retries == 1
 
@@ -98,9 +98,9 @@ def test_a_slow_head_meets_the_deadline(server: Server, deliver: Workshop, slow:
 def test_a_slow_body_after_a_good_head_is_an_answer(server: Server, deliver: Workshop) -> None:
     """v0 answers by status: what trickles in after it changes nothing."""
     server.script = [loopback.drip_body]
-    delivery = deliver(timeout=0.3)
+    delivery = deliver(timeout=2.0)
     delivery.submit(EVENTS)
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert (delivery.stats().delivered, delivery.stats().retries) == (20, 0)
 
 
@@ -111,13 +111,13 @@ def test_a_slow_body_of_verdicts_is_a_lost_answer(server: Server, deliver: Works
         handler.connection.sendall(
             b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 900\r\n\r\n{"res'
         )
-        server.over.wait(30)
+        server.over.wait(100)
         handler.close_connection = True
 
     server.script = [drip_verdicts]
-    delivery = deliver(wire="v1", timeout=0.3)
+    delivery = deliver(wire="v1", timeout=2.0)
     delivery.submit(EVENTS)
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert (delivery.stats().delivered, delivery.stats().retries) == (20, 1)
 
 
@@ -132,7 +132,7 @@ def test_a_huge_answer_is_cut(server: Server, deliver: Workshop) -> None:
     server.script = [flood]
     delivery = deliver()
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert delivery.stats().delivered == 20
 
 
@@ -144,7 +144,7 @@ def test_redirects_are_never_followed(server: Server, deliver: Workshop) -> None
         server.script = [status(code, Location=f"{other.url}/batch/") for code in (301, 302, 303, 307, 308)]
         delivery = deliver()
         delivery.submit(EVENTS)
-        assert delivery.flush(10)
+        assert delivery.flush(30)
         assert other.seen == []
         assert delivery.stats().delivered == 20
     finally:
@@ -167,7 +167,7 @@ def test_one_bad_event_is_found_by_halving(server: Server, deliver: Workshop, wi
     server.default = picky
     delivery = deliver(wire=wire)
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert server.store == dict.fromkeys(KEYS - {key(EVENTS[13])}, 1)
     assert delivery.stats().lost == {LossReason.REJECTED: 1}
 
@@ -180,7 +180,7 @@ def test_a_refused_key_is_permanent_and_loud(
     server.default = status(code, b'{"error":"unauthorized"}', Content_Type="application/json")
     delivery = deliver(wire=wire)
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     stats = delivery.stats()
     assert stats.lost == {LossReason.REJECTED: 20}
     assert "OTEL_EXPORTER_OTLP_TOKEN" in stats.last_error
@@ -196,7 +196,7 @@ def test_the_server_s_words_never_reach_a_log(
     server.script = [status(400, echo), status(503, echo)]
     delivery = deliver(wire="v1")
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     said = caplog.text + delivery.stats().last_error
     assert "ada@example.com" not in said
     assert loopback.TOKEN not in said
@@ -212,7 +212,7 @@ def test_each_verdict_has_its_outcome(server: Server, deliver: Workshop) -> None
     server.script = [verdicts]
     delivery = deliver(wire="v1")
     delivery.submit(EVENTS[:6])
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     first, second = server.seen
     assert second.uuids == [EVENTS[3].uuid]
     assert first.headers["posthog-request-id"] == second.headers["posthog-request-id"]
@@ -233,7 +233,7 @@ def test_an_event_that_no_answer_names_is_lost_in_the_end(server: Server, delive
     server.default = forgetful
     delivery = deliver(wire="v1")
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert [len(seen.uuids) for seen in server.seen] == [20, 1, 1]
     assert delivery.stats().lost == {LossReason.RETRIES_EXHAUSTED: 1}
 
@@ -247,9 +247,9 @@ def test_a_200_that_is_not_v1_s_falls_back(server: Server, deliver: Workshop, bo
     delivery = deliver()
     auto = deliver(wire="auto")
     auto.submit(EVENTS)
-    assert auto.flush(10)
+    assert auto.flush(30)
     auto.submit([event(99)])
-    assert auto.flush(10)
+    assert auto.flush(30)
     assert [seen.path for seen in server.seen] == ["/i/v1/analytics/events", "/batch/", "/batch/"]
     assert server.seen[0].uuids == server.seen[1].uuids
     assert auto.stats().delivered == 21
@@ -270,7 +270,7 @@ def test_odd_verdicts_harm_nobody_else(server: Server, deliver: Workshop, entry:
     server.default = odd
     delivery = deliver(wire="v1")
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     stats = delivery.stats()
     assert stats.delivered >= 19
     assert stats.delivered + sum(stats.lost.values()) == 20
@@ -289,7 +289,7 @@ def test_answers_in_gzip_and_broken_gzip(server: Server, deliver: Workshop) -> N
     server.script = [cut, squeezed]
     delivery = deliver(wire="v1")
     delivery.submit(EVENTS)
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert (delivery.stats().delivered, delivery.stats().retries) == (20, 1)
 
 
@@ -333,12 +333,12 @@ def test_a_storm_while_the_process_ends(server: Server, deliver: Workshop) -> No
 
 def test_nobody_listens(server: Server, deliver: Workshop) -> None:
     """Connection refused: kept, retried, given up after `retry_elapsed`, and counted."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    delivery = deliver(url=f"http://127.0.0.1:{port}", retry_elapsed=0.2)
-    delivery.submit(EVENTS)
-    assert until(lambda: delivery.stats().pending == 0)
+    # Bound, so that nobody else gets the port; not listening.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        delivery = deliver(url=f"http://127.0.0.1:{silent.getsockname()[1]}", retry_elapsed=1.5)
+        delivery.submit(EVENTS)
+        assert until(lambda: delivery.stats().pending == 0)
     stats = delivery.stats()
     assert stats.lost == {LossReason.RETRIES_EXHAUSTED: 20}
     assert stats.retries > 0
@@ -354,7 +354,7 @@ def test_a_server_that_comes_back(server: Server, deliver: Workshop) -> None:
     assert not delivery.submit([event(number) for number in range(500, 551)])
     assert 50 <= len(taken) <= 70
     server.default = loopback.accept
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert set(server.store) == {key(made) for made in taken}
 
 

@@ -311,7 +311,7 @@ def test_a_killed_process_s_events_arrive_with_the_same_keys(server: Server, del
     child = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(KILLED), server.url, str(tmp_path)],
         cwd=Path.cwd(),
-        timeout=60,
+        timeout=100,
         check=False,
     )
     assert child.returncode == -9
@@ -322,7 +322,7 @@ def test_a_killed_process_s_events_arrive_with_the_same_keys(server: Server, del
     assert delivery.submit([event(5000)])
     assert until(lambda: delivery.stats().delivered == 1001)
     assert set(server.store) == {key(event(number)) for number in [*range(1000), 5000]}
-    assert delivery.shutdown(5)
+    assert delivery.shutdown(30)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -366,7 +366,7 @@ def test_a_revoked_key_loses_nothing_that_is_spooled(
     assert until(lambda: "OTEL_EXPORTER_OTLP_TOKEN" in delivery.stats().last_error)
     assert delivery.stats().lost == {}
     server.default = loopback.accept
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert delivery.stats().delivered == 1
 
 
@@ -393,7 +393,7 @@ def test_a_spool_that_cannot_be_made_is_no_spool(server: Server, deliver: Worksh
     (tmp_path / "file").write_text("not a folder")
     delivery = deliver(spool_dir=str(tmp_path / "file"))
     delivery.submit([event(1)])
-    assert delivery.flush(10)
+    assert delivery.flush(30)
     assert delivery.stats().delivered == 1
     assert "spool" in delivery.stats().last_error
 
@@ -447,7 +447,7 @@ def left_by_a_dead_process(url: str, folder: Path, count: int) -> None:
             time.sleep(0.01)
         os.kill(os.getpid(), 9)
         """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path.cwd(), timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], cwd=Path.cwd(), timeout=100, check=False)
     assert done.returncode == -9
 
 
@@ -462,7 +462,7 @@ def test_what_a_dead_process_left_leaves_without_any_new_event(
     assert until(lambda: set(server.store) == {key(event(number)) for number in range(7)})
     assert until(lambda: delivery.stats().delivered == 7)
     delivery.resume()
-    assert delivery.shutdown(5)
+    assert delivery.shutdown(30)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -473,14 +473,15 @@ def test_resuming_where_nothing_is_left_starts_nothing(server: Server, deliver: 
     alive.submit([event(1)])
     other.submit([event(2)])
     assert until(lambda: len(list(tmp_path.rglob("*.log"))) == 2)
-    before, files, handles = threading.active_count(), sorted(tmp_path.rglob("*")), len(os.listdir("/proc/self/fd"))
+    # What an earlier test left may end meanwhile; nothing may be added.
+    before, files, handles = set(threading.enumerate()), sorted(tmp_path.rglob("*")), len(os.listdir("/proc/self/fd"))
     for folder in ("", str(tmp_path / "empty"), str(tmp_path)):
         delivery = deliver(spool_dir=folder)
         delivery.resume()
-        assert threading.active_count() == before
+        assert set(threading.enumerate()) <= before
         assert delivery.stats().captured == 0
     assert sorted(tmp_path.rglob("*")) == files
-    assert len(os.listdir("/proc/self/fd")) == handles
+    assert len(os.listdir("/proc/self/fd")) <= handles
     other.shutdown(5)
 
 
@@ -505,7 +506,7 @@ def test_a_relative_folder_in_a_removed_one(tmp_path: Path) -> None:
             print(type(error).__name__)
         """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=100, check=False
     )
     assert (done.stdout, done.stderr, done.returncode) == ("FileNotFoundError\n", "", 0)
 
@@ -519,7 +520,7 @@ def test_another_service_never_sends_what_a_dead_one_left(server: Server, delive
     other = deliver.build(settings, resource={"service.name": "billing"})
     other.resume()
     other.submit([event(7)])
-    assert other.flush(10)
+    assert other.flush(30)
     assert set(server.store) == {key(event(7))}
     same = deliver.build(settings, resource={"telemetry.sdk.name": "opentelemetry"})
     same.resume()

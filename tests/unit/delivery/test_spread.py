@@ -78,7 +78,7 @@ def test_each_persons_events_arrive_in_order(server: Server, deliver: Workshop) 
     events = [event(number, distinct_id=f"user-{number % 11}") for number in range(400)]
     for start in range(0, 400, 16):
         assert delivery.submit(events[start : start + 16])
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert server.store == dict.fromkeys(map(key, events), 1)
     assert len(ports) > 1
     order: dict[str, list[str]] = {}
@@ -93,7 +93,7 @@ def test_each_persons_events_arrive_in_order(server: Server, deliver: Workshop) 
 
 def test_several_are_on_their_way_at_a_time(server: Server, deliver: Workshop) -> None:
     """Four requests meet at the server: none gets an answer before all are there."""
-    together = threading.Barrier(4, timeout=20)
+    together = threading.Barrier(4, timeout=60)
     keep = server.default
 
     def meet(handler: Handler, seen: Seen) -> None:
@@ -103,7 +103,7 @@ def test_several_are_on_their_way_at_a_time(server: Server, deliver: Workshop) -
     server.default = meet
     delivery = spread(deliver, server)
     assert delivery.submit([made for number, who in PEOPLE.items() for made in of(who, number)])
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert delivery.stats().delivered == 4
 
 
@@ -128,7 +128,7 @@ def test_the_limits_are_those_of_all_together(server: Server, deliver: Workshop)
     assert delivery.submit(each(200, 10))
     assert (delivery.stats().captured, delivery.stats().pending) == (100, 100)
     assert not delivery.submit(of("one more", 400))
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert delivery.submit(of(PEOPLE[0], *range(500, 600)))
 
 
@@ -160,7 +160,7 @@ def test_all_lanes_end_together(server: Server, deliver: Workshop) -> None:
     assert not delivery.flush(1.0)
     assert not delivery.shutdown(1.0)
     assert not delivery.shutdown(1.0)
-    assert time.monotonic() - begun < 9
+    assert time.monotonic() - begun < 15
     stats = delivery.stats()
     assert (stats.lost, stats.pending, stats.balanced) == ({LossReason.SHUTDOWN: 64}, 0, True)
     assert not delivery.submit(of("late", 100))
@@ -203,7 +203,7 @@ def test_a_receipt_hears_of_the_whole_first(server: Server, deliver: Workshop) -
     keeper, refused = Keeper(), Keeper()
     assert delivery.submit(events, keeper)
     assert not delivery.submit([event(number) for number in range(100, 151)], refused)
-    assert delivery.flush(20)
+    assert delivery.flush(30)
     assert keeper.told[0] == 40
     assert sorted(keeper.told[1:]) == sorted((made.uuid, None) for made in events)
     assert refused.told == []
@@ -237,11 +237,11 @@ def test_a_child_has_locks_of_its_own(server: Server, deliver: Workshop) -> None
 
 def test_building_starts_nothing(server: Server) -> None:
     """Eight senders at rest are no thread and no connection."""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     lane = Lane(Mode.DIRECT, server.url, Secret(TOKEN))
     delivery = build_senders(lane, QUICK, 8, guard=raise_it)
     assert delivery.flush(1)
     assert delivery.stats().balanced
     assert delivery.shutdown(1)
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= before
     assert server.seen == []
