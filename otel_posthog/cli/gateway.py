@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from otel_posthog.errors import ConfigError
     from otel_posthog.gateway.configuration.bridge_file import Overrides
     from otel_posthog.gateway.configuration.settings import GatewaySettings
-    from otel_posthog.gateway.service import GatewayService
-    from otel_posthog.gateway.supervisor import Place
+    from otel_posthog.gateway.process.service import GatewayService
+    from otel_posthog.gateway.process.supervisor import Place
 
 HELP = "take OTLP from services and Collectors, and deliver PostHog events"
 DESCRIPTION = """
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if args.healthcheck:
         return _healthcheck(args.healthcheck)
     # Before anything that starts a thread: the allocator's settings hold for what comes after them.
-    from otel_posthog.gateway.allocator import tune_allocator
+    from otel_posthog.gateway.process.allocator import tune_allocator
 
     try:
         if args.check:
@@ -127,7 +127,7 @@ def _overrides(args: argparse.Namespace) -> Overrides:
 
 def _complain(error: ConfigError) -> int:
     from otel_posthog.gateway.configuration.bridge_file import BridgeFileError
-    from otel_posthog.gateway.log_lines import escaped
+    from otel_posthog.gateway.process.log_lines import escaped
 
     errors: Sequence[Exception] = error.errors if isinstance(error, BridgeFileError) else (error,)
     for each in errors:
@@ -166,7 +166,7 @@ def _schema() -> int:
 
 def _check(settings: GatewaySettings) -> int:
     from otel_posthog.cli.terminal import stdout_page
-    from otel_posthog.gateway.check import check_gateway
+    from otel_posthog.gateway.process.check import check_gateway
 
     rows = list(check_gateway(settings))
     page = stdout_page()
@@ -176,9 +176,9 @@ def _check(settings: GatewaySettings) -> int:
 
 
 def _serve(args: argparse.Namespace, settings: GatewaySettings) -> int:
-    from otel_posthog.gateway.log_lines import configure_logging
-    from otel_posthog.gateway.service import secrets_of
-    from otel_posthog.gateway.supervisor import Place
+    from otel_posthog.gateway.process.log_lines import configure_logging
+    from otel_posthog.gateway.process.service import secrets_of
+    from otel_posthog.gateway.process.supervisor import Place
 
     place = Place.of(os.environ)
     secrets: list[str] = secrets_of(settings)
@@ -190,12 +190,12 @@ def _serve(args: argparse.Namespace, settings: GatewaySettings) -> int:
         secrets.extend(each for each in secrets_of(found) if each not in secrets)
         return found
 
-    from otel_posthog.gateway.cores import usable_cores
+    from otel_posthog.gateway.process.cores import usable_cores
 
     workers = settings.workers or usable_cores()
     if place is None and workers > 1:
         return _supervise(args, settings, workers)
-    from otel_posthog.gateway.running import run_gateway
+    from otel_posthog.gateway.process.running import run_gateway
 
     if place is None:
         return run_gateway(settings, load)
@@ -206,10 +206,10 @@ def _work(settings: GatewaySettings, load: Callable[[], GatewaySettings], place:
     """One worker of several: ports are shared, its own door is on loopback, and its supervisor is told of it."""
     from dataclasses import replace
 
+    from otel_posthog.gateway.process.running import run_gateway
+    from otel_posthog.gateway.process.service import GatewayService
+    from otel_posthog.gateway.process.supervisor import wait_for_end_of_input
     from otel_posthog.gateway.receivers.settings import Listen
-    from otel_posthog.gateway.running import run_gateway
-    from otel_posthog.gateway.service import GatewayService
-    from otel_posthog.gateway.supervisor import wait_for_end_of_input
 
     def as_worker(settings: GatewaySettings) -> GatewaySettings:
         return replace(
@@ -231,7 +231,7 @@ def _work(settings: GatewaySettings, load: Callable[[], GatewaySettings], place:
 
 
 def _supervise(args: argparse.Namespace, settings: GatewaySettings, workers: int) -> int:
-    from otel_posthog.gateway.supervisor import Supervisor, reserve, spawner
+    from otel_posthog.gateway.process.supervisor import Supervisor, reserve, spawner
 
     http, http_port = reserve(settings.receivers.http, "listen.http")
     grpc, grpc_port = reserve(settings.receivers.grpc, "listen.grpc")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otel_posthog.cli.explain_text import Terminal
-    from otel_posthog.gateway.dead_letters import Kept, Letter
+    from otel_posthog.gateway.dead_letters.letters import Kept, Letter
     from otel_posthog.gateway.journal.record import Record
     from otel_posthog.model import Signal
 
@@ -128,7 +128,7 @@ def _as_owner(spool: str) -> Generator[None, None, None]:
 
 
 def _complain(text: str, code: int = PROBLEM) -> int:
-    from otel_posthog.gateway.log_lines import escaped
+    from otel_posthog.gateway.process.log_lines import escaped
 
     print(f"otel-posthog spool: {escaped(text)}", file=sys.stderr)
     return code
@@ -136,7 +136,7 @@ def _complain(text: str, code: int = PROBLEM) -> int:
 
 def _selected(args: argparse.Namespace, spool: str) -> Iterator[Kept]:
     from otel_posthog.delivery.spool_files import OsFiles
-    from otel_posthog.gateway.dead_letters import read_letters
+    from otel_posthog.gateway.dead_letters.letters import read_letters
 
     ids = set(args.id)
     for kept in read_letters(spool, OsFiles()):
@@ -156,7 +156,7 @@ def _selected(args: argparse.Namespace, spool: str) -> Iterator[Kept]:
 def _list(args: argparse.Namespace, spool: str) -> int:
     from otel_posthog.cli.explain_text import Terminal
     from otel_posthog.delivery.spool_files import OsFiles
-    from otel_posthog.gateway.spool_view import folders, view
+    from otel_posthog.gateway.dead_letters.spool_view import folders, view
 
     files = OsFiles()
     found = [view(spool, name, files) for name in folders(spool, files)]
@@ -281,8 +281,8 @@ def _age(time_ns: int) -> str:
 
 def _show(args: argparse.Namespace, spool: str) -> int:
     from otel_posthog.delivery.spool_files import OsFiles
-    from otel_posthog.gateway.dead_letters import DEAD, read_letters
-    from otel_posthog.gateway.spool_view import waiting
+    from otel_posthog.gateway.dead_letters.letters import DEAD, read_letters
+    from otel_posthog.gateway.dead_letters.spool_view import waiting
 
     folder = args.id.partition("/")[0]
     if folder == DEAD:
@@ -379,8 +379,8 @@ def _nothing_chosen(args: argparse.Namespace) -> bool:
 
 def _replay(args: argparse.Namespace, spool: str) -> int:
     from otel_posthog.delivery.spool_files import OsFiles
-    from otel_posthog.gateway.dead_letters import discard
-    from otel_posthog.gateway.spool_view import replayable, write_replay
+    from otel_posthog.gateway.dead_letters.letters import discard
+    from otel_posthog.gateway.dead_letters.spool_view import replayable, write_replay
 
     if _nothing_chosen(args):
         return _complain("which ones? Name --id, --reason or --project, or --all", USAGE)
@@ -415,7 +415,7 @@ def _replay(args: argparse.Namespace, spool: str) -> int:
 
 def _discard(args: argparse.Namespace, spool: str) -> int:
     from otel_posthog.delivery.spool_files import OsFiles
-    from otel_posthog.gateway.dead_letters import discard
+    from otel_posthog.gateway.dead_letters.letters import discard
 
     if _nothing_chosen(args):
         return _complain("which ones? Name --id, --reason or --project, or --all", USAGE)

@@ -31,8 +31,7 @@ from otel_posthog.delivery.spool import Place
 from otel_posthog.delivery.spool_files import Files, OsFiles
 from otel_posthog.errors import ConfigError, SignalError
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.dead_letters import Letter, Letters
-from otel_posthog.gateway.forwarding import key_of
+from otel_posthog.gateway.dead_letters.letters import Letter, Letters
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind, Inbound
 from otel_posthog.gateway.inflate import Inflate, TooLargeError, choose_inflate
 from otel_posthog.gateway.intake_config import IntakeConfig
@@ -41,9 +40,10 @@ from otel_posthog.gateway.journal.record import Record, encode
 from otel_posthog.gateway.journal.strikes import Strikes
 from otel_posthog.gateway.parts import Prepare, Prepared, Projects, Wanted
 from otel_posthog.gateway.prepare.request import prepare as prepare_request
-from otel_posthog.gateway.processing import Processing
-from otel_posthog.gateway.reading import without_body
-from otel_posthog.gateway.work import Work
+from otel_posthog.gateway.processing.forwarding import key_of
+from otel_posthog.gateway.processing.processing import Processing
+from otel_posthog.gateway.processing.reading import without_body
+from otel_posthog.gateway.processing.work import Work
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.guard import Guard
 from otel_posthog.observe.log import Complaints

@@ -26,11 +26,11 @@ from otel_posthog.convert import Converter
 from otel_posthog.delivery import DeliveryStats
 from otel_posthog.delivery.build import build_wire
 from otel_posthog.delivery.wire import Batch
-from otel_posthog.gateway.allocator import tune_allocator
 from otel_posthog.gateway.inbound import PROTOBUF
 from otel_posthog.gateway.inflate import choose_inflate
 from otel_posthog.gateway.prepare.request import prepare
 from otel_posthog.gateway.prepare.wanted import wanted_of
+from otel_posthog.gateway.process.allocator import tune_allocator
 from otel_posthog.model import CaptureEvent
 from otel_posthog.observe import Guard
 from otel_posthog.policy import Policy

@@ -113,7 +113,7 @@ def test_show(rig: Rig, sick: HeldDelivery, capsys: pytest.CaptureFixture[str]) 
     sick.automatic = False
     assert send(intake, spans(10, 1, team="shop")).answer() == OK
     from otel_posthog.delivery.spool_files import OsFiles
-    from otel_posthog.gateway.spool_view import waiting
+    from otel_posthog.gateway.dead_letters.spool_view import waiting
 
     assert until(lambda: len(list(waiting(rig.folder, "0", OsFiles()))) == 1)
     (record,) = list(waiting(rig.folder, "0", OsFiles()))

@@ -16,7 +16,7 @@ from otel_posthog.convert import Converter, layout
 from otel_posthog.delivery.build import build_senders
 from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.emulator import Emulator
-from otel_posthog.gateway.dead_letters import read_letters
+from otel_posthog.gateway.dead_letters.letters import read_letters
 from otel_posthog.gateway.inbound import OK, PROTOBUF, Answer, AnswerKind
 from otel_posthog.gateway.intake import GatewayIntake
 from otel_posthog.gateway.parts import Prepared
@@ -166,7 +166,7 @@ def test_the_layout_of_a_large_owner_is_read_once(monkeypatch: pytest.MonkeyPatc
 
 def test_forward_does_not_thank_for_what_made_us_fail(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a disk for dead letters nothing is left of it: its caller keeps it, and may come again."""
-    monkeypatch.setattr("otel_posthog.gateway.processing._FAILURE_PAUSE", 0.001)
+    monkeypatch.setattr("otel_posthog.gateway.processing.processing._FAILURE_PAUSE", 0.001)
     failing = True
 
     def faulty(*args: Any) -> Prepared:

@@ -353,7 +353,7 @@ def test_a_taken_port_is_a_config_error(gateway: Any, serve: Serve) -> None:
 
 def test_half_a_request_is_ended(gateway: Any, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Row 38 for this port: who never finishes a request loses the connection, and others are served."""
-    monkeypatch.setattr("otel_posthog.gateway.admin.server._HEADER_TIMEOUT", 0.05)
+    monkeypatch.setattr("otel_posthog.gateway.admin.server._HEADER_TIMEOUT", 1.0)
     server = serve(gateway)
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
         slow.sendall(b"GET /livez HT")
@@ -375,11 +375,12 @@ def test_the_containers_health_check(
 
 def test_the_containers_health_check_of_nobody(capsys: pytest.CaptureFixture[str]) -> None:
     """Nobody listens, or that is no address: not alive."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    for url in (f"http://127.0.0.1:{port}/livez", "nonsense", "http://127.0.0.1:99999/"):
-        assert main(["gateway", "--healthcheck", url]) == 1
-        assert f"{url} does not answer" in capsys.readouterr().err
+    # Bound, so that nobody else gets the port; not listening.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        for url in (f"http://127.0.0.1:{silent.getsockname()[1]}/livez", "nonsense", "http://127.0.0.1:99999/"):
+            assert main(["gateway", "--healthcheck", url]) == 1
+            assert f"{url} does not answer" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -228,7 +228,7 @@ def test_the_table_has_what_the_gateway_counts() -> None:
 
 def test_the_table_has_what_the_service_shows() -> None:
     """The same for gauges: the names that `service` fills in."""
-    tree = ast.parse((ROOT / "otel_posthog" / "gateway" / "service.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "otel_posthog" / "gateway" / "process" / "service.py").read_text(encoding="utf-8"))
     (function,) = (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == "_gauges")
     shown = {
         node.elts[0].value

@@ -17,7 +17,7 @@ from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.self_metrics import SelfMetrics
 from otel_posthog.gateway.configuration.bridge_file import load_gateway_settings
 from otel_posthog.gateway.configuration.settings import SelfMetricsSettings
-from otel_posthog.gateway.service import GatewayService, secrets_of
+from otel_posthog.gateway.process.service import GatewayService, secrets_of
 
 
 class Backend:

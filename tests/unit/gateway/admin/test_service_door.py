@@ -13,7 +13,7 @@ import pytest
 
 from otel_posthog.gateway.admin.tail import TailFilter
 from otel_posthog.gateway.configuration.bridge_file import load_gateway_settings
-from otel_posthog.gateway.service import GatewayService
+from otel_posthog.gateway.process.service import GatewayService
 from otel_posthog.model import CaptureEvent
 
 CONFIGURATION = """

@@ -205,9 +205,11 @@ def test_nobody_there_at_first_is_an_error(capsys: pytest.CaptureFixture[str]) -
     """A wrong address is told at once, with the way out; a program that waits is not what was asked for."""
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    assert main(["tail", "--url", f"127.0.0.1:{port}"]) == 1
+    # Bound, so that nobody else gets the port; not listening.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        port = silent.getsockname()[1]
+        assert main(["tail", "--url", f"127.0.0.1:{port}"]) == 1
 
     assert capsys.readouterr().err == (
         f"otel-posthog: `--url` (http://127.0.0.1:{port}): no gateway answers (Connection refused). "
