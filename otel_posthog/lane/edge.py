@@ -13,6 +13,7 @@ from otel_posthog.lane.deployment import process_facts
 from otel_posthog.lane.identity import CLAIMS, STATED, WIRE, IdentityStamper
 from otel_posthog.lane.moments import Moments
 from otel_posthog.lane.readable import Reader
+from otel_posthog.lane.roots import Roots
 from otel_posthog.lane.shapes import Shapes
 from otel_posthog.lane.worker import Worker
 from otel_posthog.observe.guard import Guard
@@ -53,6 +54,7 @@ class Edge:
         """Keys by which a span that is not converted tells who its trace belongs to."""
         self.shapes = Shapes()
         self.moments = Moments()
+        self.roots = Roots()
         self.claim_key = f"_otel_posthog_{id(self):x}"
         """Attribute of an object that was handed over."""
         self.worker = worker or Worker(

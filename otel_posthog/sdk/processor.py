@@ -160,8 +160,10 @@ class PostHogSpanProcessor(SpanProcessor):
                 if stamps:
                     put_attributes(span, stamps)
             parent = span.parent
-            if parent is not None and parent.is_remote:
-                self._root_started(span)
+            if parent is None or parent.is_remote:
+                self._edge.roots.started(span.get_span_context().trace_id, span)
+                if parent is not None:
+                    self._root_started(span)
             if self._starts or posthog.ON in attributes:
                 self._started(span)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on

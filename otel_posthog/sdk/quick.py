@@ -63,10 +63,11 @@ def quick_start(
     def on_start(span: Any, parent_context: Any = None) -> None:
         try:
             context = current() if parent_context is None else parent_context
-            if nothing_in(span._attributes._dict) and (
-                not context
-                # A local root has a parent without attributes, and so takes the careful way.
-                or (nothing_in(context[span_key]._attributes._dict) and baggage_key not in context)
+            # A local root has no parent with attributes, and so takes the careful way.
+            if (
+                nothing_in(span._attributes._dict)
+                and nothing_in(context[span_key]._attributes._dict)
+                and baggage_key not in context
             ):
                 return
         except Exception:  # noqa: BLE001 - the careful way looks again, and reports

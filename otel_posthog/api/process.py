@@ -1,0 +1,95 @@
+"""Which emitter the calls go to: that of the process's one runtime, started by the first call where nobody did before.
+
+Under `opentelemetry-instrument` the hook has started it before the app's first line. In plain code the first call reads
+the environment, as the hook would have, and finds the gate open or shut.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+from otel_posthog import assembly
+from otel_posthog.errors import ConfigError
+from otel_posthog.observe.guard import Guard
+from otel_posthog.observe.log import Complaints, logger, quiet_logger
+
+if TYPE_CHECKING:
+    from otel_posthog.assembly import Runtime
+    from otel_posthog.lane.emitter import Emitter
+
+
+class ProcessEmitter:
+    """The emitter of the process's runtime."""
+
+    def __init__(self) -> None:
+        self.guard = Guard()
+        """Counts what calls swallow while there is no runtime, whose own guard counts otherwise."""
+        self.complaints = Complaints(interval=float("inf"))
+        """Of misuse: each kind once in a process."""
+        self._lock = threading.RLock()
+        self._runtime: Runtime | None = None
+        self._emitter: Emitter | None = None
+        self._asked = False
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self.guard.after_fork()
+        self.complaints.after_fork()
+
+    def get(self) -> Emitter | None:
+        """The emitter; `None` where the gate is shut, or the runtime has been stopped."""
+        runtime = assembly.current()
+        if runtime is None:
+            return None if self._asked else self._start()
+        if runtime is not self._runtime:
+            return self._follow(runtime)
+        return self._emitter
+
+    @property
+    def ended(self) -> bool:
+        """Whether there was a runtime, and it has been stopped."""
+        return self._runtime is not None and assembly.current() is None
+
+    def forget(self) -> None:
+        """The next call reads the environment again."""
+        with self._lock:
+            self._asked = False
+
+    def _follow(self, runtime: Runtime) -> Emitter:
+        from otel_posthog.lane.edge import edge_of
+        from otel_posthog.lane.emitter import Emitter
+
+        with self._lock:
+            edge = edge_of(runtime)
+            if self._emitter is None or self._emitter.edge is not edge:
+                self._emitter = Emitter(edge)
+            self._runtime = runtime
+            self._asked = True
+            return self._emitter
+
+    def _start(self) -> Emitter | None:
+        from otel_posthog.config.load import load_settings
+        from otel_posthog.lane.edge import suppressed
+
+        with self._lock:
+            if self._asked:
+                return None
+            self._asked = True
+            quiet_logger()
+            try:
+                settings = load_settings()
+                if not settings.enabled:
+                    logger.info("otel-posthog is off: %s", settings.reason)
+                    return None
+                return self._follow(assembly.start(settings, send_guard=suppressed))
+            except ConfigError as error:
+                logger.error("otel-posthog stays off: %s", error)
+                return None
+
+
+# The calls are module-level functions: they have no other place to keep it.
+process = ProcessEmitter()

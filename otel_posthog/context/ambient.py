@@ -1,0 +1,33 @@
+"""`Ambient`: what is known of one unit of work at one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+
+from otel_posthog.model.frozen import frozen
+
+
+@frozen
+class Ambient:
+    """What holds for a unit of work; replaced as a whole, never changed.
+
+    Args:
+        distinct_id: Who it is for; "" while nobody has been identified.
+        anonymous_id: The stable id of a visitor who has not been identified; "" where none is known.
+        session_id: Browser session; "" where none is known.
+        window_id: Browser window; "" where none is known.
+        groups: Group type -> key.
+        flags: Feature flag -> the value that it had for this work (a variant's key, or whether it is on).
+    """
+
+    distinct_id: str = ""
+    anonymous_id: str = ""
+    session_id: str = ""
+    window_id: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict[str, str])
+    flags: Mapping[str, str | bool] = field(default_factory=dict["str", "str | bool"])
+
+
+NOTHING = Ambient()
+"""For work of which nothing is known."""

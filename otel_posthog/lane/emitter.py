@@ -1,0 +1,204 @@
+"""Log records of our own: what `capture()` and its like make, from the call to the queue in front of the bridge.
+
+They never pass the app's LoggerProvider (docs/decisions/0040): what a call means is captured on its thread, as cheaply
+as there is, and a Signal is built from it on ours. In collector mode it leaves as a plain OTLP log record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+from opentelemetry import trace
+
+from otel_posthog.assembly import resource_of_environment
+from otel_posthog.context.ambient import Ambient
+from otel_posthog.context.properties import properties_in
+from otel_posthog.context.work import work_in
+from otel_posthog.lane.edge import OWN_SCOPE, Edge
+from otel_posthog.lane.exceptions import LiveException
+from otel_posthog.lane.identity import InheritedId
+from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key, current_context_reader, span_key
+from otel_posthog.lane.waiting import Item
+from otel_posthog.lane.worker import RootEnded
+from otel_posthog.model import AttributeValue, Resource, Scope, Signal, SignalKind
+from otel_posthog.semconv import posthog
+from otel_posthog.version import __version__
+
+_SCOPE: Final = Scope(OWN_SCOPE, __version__)
+
+
+class Emitter:
+    """Hands records over to the worker of an edge. Safe in any thread; never blocks, does no I/O.
+
+    Args:
+        edge: Whose worker.
+        now_ns: Nanoseconds since the Unix epoch; injected by tests.
+    """
+
+    def __init__(self, edge: Edge, *, now_ns: Callable[[], int] = time.time_ns) -> None:
+        self.edge = edge
+        self._now_ns = now_ns
+        self._current = current_context_reader()
+        self._span_key = span_key()
+        self._baggage_key = baggage_key()
+        self._resource: tuple[object, Resource] | None = None
+
+    def emit(
+        self,
+        name: str,
+        attributes: dict[str, AttributeValue],
+        *,
+        properties: Mapping[str, AttributeValue] | None = None,
+        time_ns: int = 0,
+        live: LiveException | None = None,
+        context: Mapping[str, Any] | None = None,
+        severity: tuple[int, str] = (9, "INFO"),
+    ) -> bool:
+        """Hands over one record; person, groups, super properties and request are those of the caller.
+
+        Args:
+            name: Event name of the record, "" for one that only updates.
+            attributes: `posthog.*` and other attributes in normal form; ours from now on. What they say wins over what
+                the context says.
+            properties: Properties of the event, by name without prefix; in normal form, and ours from now on, too.
+            time_ns: When it happened; now where 0.
+            live: The exception that the record brings.
+            context: The OpenTelemetry context that it belongs to; the current one where `None`.
+            severity: OTel severity number and text.
+
+        Returns:
+            Whether it was taken; counted as overflow where not.
+        """
+        here = self._current() if context is None else context
+        span = here.get(self._span_key) if self._span_key else trace.get_current_span(here)  # type: ignore[arg-type]
+        root: Any = None
+        trace_id = 0
+        if span is not None:
+            trace_id = span.get_span_context().trace_id
+            root = self.edge.roots.of(trace_id)
+        work = work_in(here, trace_id)
+        moment = time_ns or self._now_ns()
+        payload = (
+            name,
+            attributes,
+            properties,
+            moment,
+            here,
+            span,
+            root,
+            work.ambient if work is not None else None,
+            live,
+            severity,
+        )
+        taken = self.edge.worker.hand_over(self._expand, payload)
+        if taken and trace_id:
+            self.edge.worker.open_traces.add(trace_id)
+        return taken
+
+    # --- on the worker's thread --------------------------------------------------------------------------------------
+
+    def _expand(self, payload: Any) -> Iterator[Item | RootEnded]:
+        name, attributes, properties, moment, here, span, root, ambient, live, severity = payload
+        context = span.get_span_context() if span is not None else None
+        traced = context if context is not None and context.is_valid else None
+        if properties:
+            for key, value in properties.items():
+                attributes[posthog.PROPERTIES + key] = value
+        _complete(attributes, ambient, properties_in(here))
+        inherited = False
+        if posthog.DISTINCT_ID not in attributes:
+            stamps = self.edge.stamper.missing(
+                attributes,
+                attributes_of(span) if span is not None else None,
+                baggage_in(here, self._baggage_key),
+            )
+            attributes.update(stamps)
+            inherited = type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
+        signal = Signal(
+            kind=SignalKind.LOG,
+            name=name,
+            attributes=attributes,
+            resource=self._resource_now(),
+            scope=_SCOPE,
+            trace_id=format(traced.trace_id, "032x") if traced else "",
+            span_id=format(traced.span_id, "016x") if traced else "",
+            time_ns=moment,
+            observed_time_ns=moment,
+            severity_number=severity[0],
+            severity_text=severity[1],
+            span=self.edge.reader.span(root) if root is not None else None,
+        )
+        yield Item(
+            signal,
+            inherited=inherited,
+            sampled=bool(traced.trace_flags & 1) if traced else None,
+            live=live,
+            unhandled=None if live is None else False,
+            mechanism="" if live is None else "generic",
+        )
+
+    def _resource_now(self) -> Resource:
+        """Who this process is: what its provider says, else what the environment says."""
+        # Not `get_tracer_provider()`: that would make one where `OTEL_PYTHON_TRACER_PROVIDER` names one.
+        provider = getattr(trace, "_TRACER_PROVIDER", None)
+        made = self._resource
+        if made is None or made[0] is not provider:
+            said = getattr(provider, "resource", None)
+            if said is None:
+                from os import environ
+
+                said = _Described(resource_of_environment(environ))
+            made = self._resource = (provider, self.edge.reader.resource(said))
+        return made[1]
+
+
+class _Described:
+    """A resource that only has attributes."""
+
+    def __init__(self, attributes: Mapping[str, object]) -> None:
+        self.attributes = attributes
+
+
+def _complete(attributes: dict[str, AttributeValue], ambient: Ambient | None, supers: Mapping[str, Any]) -> None:
+    """Adds what the context says where `attributes` do not say it."""
+    for name, value in supers.items():
+        attributes.setdefault(posthog.PROPERTIES + name, value)
+    if ambient is None:
+        return
+    if ambient.distinct_id:
+        attributes.setdefault(posthog.DISTINCT_ID, ambient.distinct_id)
+    elif ambient.anonymous_id:
+        attributes.setdefault("enduser.pseudo.id", ambient.anonymous_id)
+    if ambient.session_id:
+        attributes.setdefault(posthog.SESSION_ID, ambient.session_id)
+    if ambient.window_id:
+        attributes.setdefault(posthog.WINDOW_ID, ambient.window_id)
+    for group_type, key in ambient.groups.items():
+        attributes.setdefault(posthog.GROUPS + group_type, key)
+    if ambient.flags:
+        attributes.update(flag_properties(ambient.flags, attributes))
+
+
+def flag_properties(
+    flags: Mapping[str, str | bool], attributes: Mapping[str, AttributeValue]
+) -> dict[str, AttributeValue]:
+    """What flags put on an event, as PostHog's own SDKs do: `$feature/<key>` and `$active_feature_flags`.
+
+    Args:
+        flags: Flag -> its value.
+        attributes: What the event says itself, which wins.
+    """
+    said: dict[str, AttributeValue] = {}
+    for key, value in flags.items():
+        name = f"{posthog.PROPERTIES}$feature/{key}"
+        if name not in attributes:
+            said[name] = value
+    active = posthog.PROPERTIES + "$active_feature_flags"
+    if active not in attributes:
+        said[active] = sorted(key for key, value in flags.items() if value)
+    return said
+
+
+__all__ = ["Emitter", "flag_properties"]
