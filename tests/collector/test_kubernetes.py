@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from otel_posthog.cli.main import main
-from tests.fixtures.collector import CACHE, LARGE, ROOT, Collector, find_binary, free_ports
+from tests.fixtures.collector import CACHE, LARGE, ROOT, Collector, find_binary
+from tests.fixtures.ports import free_ports
 
 EXAMPLE = "examples/kubernetes"
 Manifest = dict[str, Any]

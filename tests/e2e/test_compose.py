@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from tests.fixtures.built_tools import compose_check, dockerfile_check
-from tests.fixtures.collector import find_binary, free_ports
+from tests.fixtures.collector import find_binary
+from tests.fixtures.ports import free_ports
 
 __all__ = ["compose_check", "dockerfile_check"]
 

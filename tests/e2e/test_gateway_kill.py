@@ -29,6 +29,7 @@ from otel_posthog.emulator import Emulator, Fault
 from otel_posthog.gateway.inbound import PROTOBUF
 from otel_posthog.gateway.journal.record import Record, encode
 from tests.fixtures.gateway_intake import START_NS, spans, until
+from tests.fixtures.ports import free_port
 
 ENTRY = Path(__file__).parent / "gateway_under_fire.py"
 TOKEN = "phc_killCanary0123456789"
@@ -45,9 +46,7 @@ class Gateway:
         self.url = url
         self.spool = spool
         self.log = log
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, kill_at: str = "") -> subprocess.Popen[bytes]:

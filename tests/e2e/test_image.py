@@ -30,7 +30,7 @@ import pytest
 
 from otel_posthog.emulator import Emulator
 from tests.fixtures.built_tools import dockerfile_check
-from tests.fixtures.collector import free_ports
+from tests.fixtures.ports import free_port, free_ports
 
 __all__ = ["dockerfile_check"]
 
@@ -418,7 +418,7 @@ def test_a_full_spool_volume_is_told_and_mended_without_a_restart(running: Runni
 def test_its_health_check_is_the_images(image: Image, running: Running) -> None:
     """HEALTHCHECK's command, in the image and as that user: 0 while it is alive, 1 where nobody is."""
     (*command, flag) = json.loads(value("HEALTHCHECK").partition("CMD ")[2])
-    for port, code in ((running.admin, 0), (free_ports(1)[0], 1)):
+    for port, code in ((running.admin, 0), (free_port(), 1)):
         url = f"http://127.0.0.1:{port}/livez"
         done = image.run(running.uid + 1, *command, flag, url, env={}, stderr=subprocess.PIPE)
         _, err = done.communicate(timeout=60)

@@ -156,11 +156,11 @@ def test_answers_that_are_not_well(
 
 def test_nobody_listens() -> None:
     """A refused connection names host and port, and what that means in a container."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-
-    (finding,) = network(collector(url))
+    # Bound, so that nobody else gets the port; not listening.
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (finding,) = network(collector(url))
 
     assert (finding.level, finding.what) == ("problem", f"{url}/v1/logs: 127.0.0.1 refuses connections")
     assert "in a container `localhost` is that container" in finding.mend
@@ -352,11 +352,10 @@ def test_cors_that_blocks(serve: Serve, origin: str, headers: str, status: int, 
 
 def test_cors_of_an_app_that_is_not_there() -> None:
     """An app that does not answer is a finding too."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
-
-    (finding,) = network_checks.cors(url, "https://app.example", 1.0)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        (finding,) = network_checks.cors(url, "https://app.example", 30.0)
 
     assert (finding.level, finding.what) == ("problem", f"{url}: 127.0.0.1 refuses connections")
 
