@@ -5,14 +5,14 @@
 - The key is in the body; `sent_at` is fresh for every attempt and has no effect, because every event says
   `$ignore_sent_at`.
 - Gzip by `Content-Encoding`. The body of a 200 is not defined (`{"status": "Ok"}`, `{"status": 1}`): the status
-  decides, only a web page is no answer of PostHog's.
+  decides, only a web page and what has no end are no answers of PostHog's.
 - One bad event fails the whole batch with 400, one that is too large with 413: such a batch is halved until the guilty
   one is alone, all others pass.
 - A 200 does not prove ingestion: unknown keys and exceeded quotas are answered 200 too.
 
 | Status | Class |
 | --- | --- |
-| 2xx | delivered; a web page: retryable |
+| 2xx | delivered; a web page, or as much as is read of any answer: retryable |
 | 3xx | retryable: never followed (the key would travel), says which setting to check |
 | 400, 413 | halve |
 | 401, 403 | credential |
@@ -28,6 +28,7 @@ from collections.abc import Sequence
 from otel_posthog.delivery import json_event
 from otel_posthog.delivery.encoding import Compress, Dumps, retry_after, rfc3339
 from otel_posthog.delivery.protocols import Request, Response
+from otel_posthog.delivery.transport import MAX_ANSWER_BYTES
 from otel_posthog.delivery.wire import USER_AGENT, Batch, Parcel, Verdicts, is_html, retryable
 from otel_posthog.errors import BatchRefusedError, CredentialError, MisdirectedError, PermanentError
 from otel_posthog.model import CaptureEvent
@@ -78,6 +79,8 @@ class WireV0:
         if 200 <= status < 300:
             if is_html(response):
                 raise MisdirectedError(f"{self._host} answered a web page: it is not PostHog's capture host")
+            if len(response.body) >= MAX_ANSWER_BYTES:  # PostHog says "Ok" in a few bytes
+                raise MisdirectedError(f"{self._host} answered without end: it is not PostHog's capture host")
             return Verdicts(delivered=batch.parcels)
         if 300 <= status < 400:
             raise MisdirectedError(f"{self._host} redirects ({status}), which is never followed: check the endpoint")

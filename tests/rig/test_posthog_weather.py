@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -17,24 +19,44 @@ from otel_posthog.cli.main import main
 from otel_posthog.emulator import Emulator, Fault, Limits
 from tests.fixtures.gateway import GatewayProcess
 from tests.rig.oracle import Sender, check, delivered, metric, request, until
+from tests.rig.servers import UNNAMED, UPPER_CASE, Opinionated, RawServer, endless
 
 pytestmark = pytest.mark.timeout(240)
 
 Start = Callable[..., tuple[Emulator, GatewayProcess, Sender]]
 
 
+BESIDE = "token-of-beside-0123456789"
+
+
+def beside(host: str) -> dict[str, Any]:
+    """Options of a gateway with a second project at `host`, for callers with the token `BESIDE`."""
+    project = {"host": host, "key": {"env": "TEST_POSTHOG_KEY"}, "self_hosted": True, "match": {"tokens": ["beside"]}}
+    return {
+        "settings": {
+            "tokens": {"beside": {"env": "TEST_TOKEN_BESIDE"}},
+            "projects": {"beside": {**project, **quick()}},
+        },
+        "env": {"TEST_TOKEN_BESIDE": BESIDE},
+    }
+
+
 @pytest.fixture
 def rig(tmp_path: Path) -> Iterator[Start]:
-    """Starts a local PostHog, a gateway and a sender; ends what it started."""
+    """Starts a local PostHog, a gateway and a sender; ends what it started.
+
+    Where `host` is given PostHog is there, for the gateway, and the local one is its second project's.
+    """
     started: list[Any] = []
 
     def start(
-        *faults: Fault, seed: int = 0, limits: Limits | None = None, **options: Any
+        *faults: Fault, seed: int = 0, limits: Limits | None = None, host: str = "", **options: Any
     ) -> tuple[Emulator, GatewayProcess, Sender]:
         posthog = Emulator(limits=limits).__enter__()
         started.append(posthog)
         posthog.script(*faults, seed=seed)
-        gateway = GatewayProcess(tmp_path, posthog.url, **options)
+        more = beside(posthog.url) if host else {}
+        gateway = GatewayProcess(tmp_path, host or posthog.url, **more, **options)
         started.append(gateway)
         gateway.start()
         return posthog, gateway, Sender(gateway.http_url, gateway.token)
@@ -91,20 +113,13 @@ def test_throttled(said: str, rig: Start) -> None:
 @pytest.mark.row(3)
 def test_a_pause_of_a_day_is_half_a_minute(rig: Start) -> None:
     """`Retry-After` of a day, in seconds and as a date (two projects, so that both wait at once): all soon arrives."""
-    a_day = {"shop": "86400", "dates": formatdate(time.time() + 86_400, usegmt=True)}
+    date = formatdate(time.time() + 86_400, usegmt=True)
     with Emulator() as dates:
-        dates.script(Fault("status", status=429, retry_after=a_day["dates"]))
-        other = {"host": dates.url, "key": {"env": "TEST_POSTHOG_KEY"}, "self_hosted": True}
+        dates.script(Fault("status", status=429, retry_after=date))
         posthog, gateway, sender = rig(
-            Fault("status", status=429, retry_after=a_day["shop"]),
-            settings={
-                "tokens": {"dates": {"env": "TEST_TOKEN_OF_DATES"}},
-                "projects": {"dates": {**other, **quick(), "match": {"tokens": ["dates"]}}},
-            },
-            env={"TEST_TOKEN_OF_DATES": "token-of-dates-0123456789"},
-            project=quick(),
+            Fault("status", status=429, retry_after="86400"), **beside(dates.url), project=quick()
         )
-        of_dates = Sender(gateway.http_url, "token-of-dates-0123456789")
+        of_dates = Sender(gateway.http_url, BESIDE)
         for one in (sender, of_dates):
             one.send_all(range(100))
         for one in (posthog, dates):
@@ -206,6 +221,40 @@ def test_a_slow_server(fault: Fault, rig: Start) -> None:
     check(posthog, sender.acknowledged)
 
 
+JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+GIB = 1 << 30
+
+
+@pytest.mark.row(8)
+@pytest.mark.parametrize(
+    ("wire", "start", "again"),
+    [
+        ("v1", JSON + b"Content-Length: %d\r\n\r\n{" % GIB, b" " * 65_536),
+        ("v0", JSON + b"Content-Length: %d\r\n\r\n{" % GIB, b" " * 65_536),
+        ("v1", JSON + b"Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n", b"10000\r\n" + b" " * 65_536 + b"\r\n"),
+        ("v1", JSON, b"X-Filler: " + b"x" * 1_000 + b"\r\n"),
+        ("v1", JSON + b"X-Filler: ", b"x" * 65_536),
+    ],
+    ids=["v1, 1 GiB", "v0, 1 GiB", "chunks without end", "head without end", "line without end"],
+)
+def test_an_answer_without_end(wire: str, start: bytes, again: bytes, rig: Start) -> None:
+    """Memory stays where it was, other projects go on, and when PostHog is itself again everything arrives, once."""
+    with RawServer(endless(start, again)) as flood:
+        well, gateway, sender = rig(host=f"http://127.0.0.1:{flood.port}", project=quick(wire=wire))
+        before = memory(gateway)
+        sender.send_all(range(100))
+        assert set(sender.answers) == {200}
+        others = Sender(gateway.http_url, BESIDE)
+        others.send_all(range(100))
+        check(well, others.acknowledged)
+        assert until(lambda: flood.connections >= 20)
+        assert memory(gateway) - before < 64 * 1024
+        assert metric(gateway, "otel_posthog_events_delivered_total", project="shop") == 0
+    with Emulator(port=flood.port) as posthog:
+        check(posthog, sender.acknowledged)
+        assert until(gateway.ready)
+
+
 @pytest.mark.row(9)
 @pytest.mark.parametrize(
     "fault",
@@ -228,6 +277,50 @@ def test_odd_answers(fault: Fault, rig: Start) -> None:
     else:
         check(posthog, sender.acknowledged)
     assert until(lambda: metric(gateway, "otel_posthog_spool_records") == 0)
+
+
+OPINIONS: Sequence[tuple[str, Callable[[int], tuple[Any, bool]], int, str]] = (
+    # what is said the nth time an event comes, and whether it is stored; how often it comes; what it ends as
+    ("ok", lambda _: ({"result": "ok"}, True), 1, "delivered"),
+    ("warning", lambda _: ({"result": "warning", "details": "person_processing_disabled"}, True), 1, "delivered"),
+    ("drop", lambda _: ({"result": "drop", "details": "invalid_options"}, False), 1, "dropped_by_server"),
+    ("retry, twice", lambda n: ({"result": "retry" if n < 3 else "ok"}, n >= 3), 3, "delivered"),
+    ("not named, but stored", lambda n: (UNNAMED if n == 1 else {"result": "ok"}, True), 2, "delivered"),
+    ("not named, not stored", lambda n: (UNNAMED, False) if n < 3 else ({"result": "ok"}, True), 3, "delivered"),
+    ("never named", lambda _: (UNNAMED, False), 3, "retries_exhausted"),
+    ("null", lambda n: (None, False) if n == 1 else ({"result": "ok"}, True), 2, "delivered"),
+    ("a new word", lambda _: ({"result": "accepted_in_another_region"}, True), 1, "delivered"),
+    ("upper case", lambda _: (UPPER_CASE, True), 1, "delivered"),
+)
+
+
+@pytest.mark.row(9)
+def test_a_verdict_for_each(rig: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """All kinds of verdicts in one answer, some events not named, and others that nobody sent: each is dealt with."""
+
+    def of(event: dict[str, Any]) -> int:
+        return event["properties"]["number"] % len(OPINIONS)
+
+    def opinion(event: dict[str, Any], times: int) -> tuple[Any, bool]:
+        return OPINIONS[of(event)][1](times)
+
+    strangers = {str(uuid.UUID(int=number)): {"result": ("drop", "retry")[number % 2]} for number in range(10)}
+    with ExitStack() as stack:
+        store = stack.enter_context(Emulator())
+        posthog = stack.enter_context(Opinionated(store, opinion, strangers))
+        _, gateway, sender = rig(host=posthog.url, project=quick(wire="v1"))
+        sender.send_all(range(200), together=100)
+        assert until(lambda: metric(gateway, "otel_posthog_spool_records") == 0)
+        ends = {number: OPINIONS[number % len(OPINIONS)] for number in range(200)}
+        check(store, sender.acknowledged, without=[number for number, end in ends.items() if end[3] != "delivered"])
+        assert Counter(posthog.came.values()) == Counter(end[2] for end in ends.values())
+    dead = Counter(end[3] for end in ends.values() if end[3] != "delivered")
+    assert main(["spool", "list", "--spool", str(gateway.spool), "--json"]) == 0
+    letters = json.loads(capsys.readouterr().out)["dead_letters"]
+    assert {letter["reason"]: letter["letters"] for letter in letters} == dead
+    kinds = ("delivered", "dead_lettered", "lost")
+    counts = [metric(gateway, f"otel_posthog_events_{kind}_total", project="shop") for kind in kinds]
+    assert counts == [200 - dead.total(), dead.total(), 0]
 
 
 @pytest.mark.row(10)
@@ -269,3 +362,10 @@ def test_nobody_there(rig: Start) -> None:
 def threads_and_files(pid: int) -> tuple[int, int]:
     """Threads and open files of a process."""
     return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def memory(gateway: GatewayProcess) -> int:
+    """KiB of memory that a gateway has now."""
+    assert gateway.process is not None
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")))

@@ -23,7 +23,7 @@ from otel_posthog.delivery.encoding import dumps, rfc3339
 from otel_posthog.delivery.json_event import event_of, record_of
 from otel_posthog.delivery.protocols import Response
 from otel_posthog.delivery.wire import USER_AGENT, Batch, Wire
-from otel_posthog.errors import BatchRefusedError, PermanentError, RetryableError, ThrottledError
+from otel_posthog.errors import BatchRefusedError, MisdirectedError, PermanentError, RetryableError, ThrottledError
 from otel_posthog.model import CaptureEvent, LossReason
 from otel_posthog.version import __version__
 from tests.unit.delivery.loopback import event
@@ -444,6 +444,16 @@ def test_the_status_table_of_otlp(code: int, kind: type[Exception]) -> None:
     with pytest.raises(kind) as failure:
         wire.read(batch_of(wire, event()), Response(code, {"retry-after": "5"}, b""), NOW)
     assert isinstance(failure.value, ThrottledError) == (code in (408, 429) or code >= 500)
+
+
+@pytest.mark.row(8)
+def test_an_answer_without_end_is_none_of_posthogs() -> None:
+    """v0 defines no body, so that 200 alone decides; but not where it fills all that is read of any answer."""
+    wire = wire_of("v0")
+    batch = batch_of(wire, event())
+    assert wire.read(batch, Response(200, {}, b" " * (64 * 1024 - 1)), NOW).delivered == batch.parcels
+    with pytest.raises(MisdirectedError):
+        wire.read(batch, Response(200, {}, b" " * 64 * 1024), NOW)
 
 
 def test_a_web_page_is_no_collector() -> None:
