@@ -10,7 +10,8 @@ import pytest
 
 from otel_posthog.config import environment
 from otel_posthog.gateway.configuration.bridge_schema import FILE
-from otel_posthog.gateway.configuration.bridge_types import At, Complaints
+from otel_posthog.gateway.configuration.bridge_types import Complaints
+from otel_posthog.rules.at import At
 from otel_posthog.rules.document import parse_document
 from otel_posthog.rules.load import parse_text
 

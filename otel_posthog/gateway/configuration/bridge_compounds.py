@@ -10,7 +10,6 @@ from typing import Any, Final
 from otel_posthog.config.values import shown
 from otel_posthog.gateway.configuration.bridge_types import (
     MISSING,
-    At,
     Complaints,
     Schema,
     Table,
@@ -18,6 +17,7 @@ from otel_posthog.gateway.configuration.bridge_types import (
     Type,
     described,
 )
+from otel_posthog.rules.at import At
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from otel_posthog.config.values import shown, text_of
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.configuration.bridge_compounds import Listener, Source
 from otel_posthog.gateway.configuration.bridge_schema import FILE
-from otel_posthog.gateway.configuration.bridge_types import At, Complaints
+from otel_posthog.gateway.configuration.bridge_types import Complaints
 from otel_posthog.gateway.configuration.caller_tokens import credentials_of
 from otel_posthog.gateway.configuration.hosts import capture_host
 from otel_posthog.gateway.configuration.project_rules import ProjectRules, load_project_rules
@@ -41,6 +41,7 @@ from otel_posthog.gateway.configuration.settings import (
 from otel_posthog.gateway.receivers.credentials import is_loopback
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
 from otel_posthog.model.frozen import frozen
+from otel_posthog.rules.at import At
 from otel_posthog.rules.document import Node, read_document
 from otel_posthog.rules.engine import RuleSet
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from otel_posthog.config.values import plain, shown
 from otel_posthog.errors import ConfigError, RulesError
-from otel_posthog.rules.document import Entry, Node
+from otel_posthog.rules.at import At
+from otel_posthog.rules.document import Node
 
 Schema = dict[str, Any]
 
@@ -28,31 +29,6 @@ _UNITS: Final = {
 }  # fmt: skip
 _TIMES: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _AMOUNT: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class At:
-    """A node and where it is.
-
-    Args:
-        node: The value.
-        path: Its key path, e.g. `projects.shop.key`.
-        line: 1-based line, the key's where there is one.
-    """
-
-    node: Node
-    path: str = ""
-    line: int = 0
-
-    def child(self, name: str, entry: Entry) -> At:
-        """The value of one key."""
-        quoted = f'["{name}"]' if not name or "." in name or " " in name else (f".{name}" if self.path else name)
-        return At(entry.node, self.path + quoted, entry.line or entry.node.line)
-
-    def members(self) -> Iterator[At]:
-        """The members of a list."""
-        for index, member in enumerate(self.node.sequence or []):
-            yield At(member, f"{self.path}[{index}]", member.line)
 
 
 @dataclass(slots=True)
@@ -291,13 +267,9 @@ class Bytes:
 
     def read(self, at: At, complaints: Complaints) -> Any:
         """See `Type`."""
-        amount = _amount(at.node.value, _UNITS)
         hint = f"Use a size from {size(self.minimum)} to {size(self.maximum)}, such as 64MiB"
-        if amount is None:
-            return complaints.add(f"{described(at.node)} is not a number of bytes", at, hint)
-        if not self.minimum <= amount <= self.maximum:
-            return complaints.add(f"{described(at.node)} is out of range", at, hint)
-        return int(amount)
+        amount = _amount(at, complaints, _UNITS, (self.minimum, self.maximum), "bytes", hint)
+        return amount if amount is MISSING else int(amount)
 
     def schema(self) -> Schema:
         """See `Type`."""
@@ -323,13 +295,9 @@ class Seconds:
 
     def read(self, at: At, complaints: Complaints) -> Any:
         """See `Type`."""
-        amount = _amount(at.node.value, _TIMES)
         hint = f"Use seconds from {plain(self.minimum)} to {plain(self.maximum)}, such as 2.5 or 500ms"
-        if amount is None:
-            return complaints.add(f"{described(at.node)} is not a number of seconds", at, hint)
-        if not self.minimum <= amount <= self.maximum:
-            return complaints.add(f"{described(at.node)} is out of range", at, hint)
-        return float(amount)
+        amount = _amount(at, complaints, _TIMES, (self.minimum, self.maximum), "seconds", hint)
+        return amount if amount is MISSING else float(amount)
 
     def schema(self) -> Schema:
         """See `Type`."""
@@ -341,7 +309,19 @@ class Seconds:
         }
 
 
-def _amount(value: object, units: Mapping[str, float]) -> float | None:
+def _amount(
+    at: At, complaints: Complaints, units: Mapping[str, float], limits: tuple[float, float], what: str, hint: str
+) -> Any:
+    """A number with a unit, within limits, or `MISSING` after a complaint."""
+    amount = _in_units(at.node.value, units)
+    if amount is None:
+        return complaints.add(f"{described(at.node)} is not a number of {what}", at, hint)
+    if not limits[0] <= amount <= limits[1]:
+        return complaints.add(f"{described(at.node)} is out of range", at, hint)
+    return amount
+
+
+def _in_units(value: object, units: Mapping[str, float]) -> float | None:
     if isinstance(value, bool):
         return None
     if isinstance(value, (int, float)):

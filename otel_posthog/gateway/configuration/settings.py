@@ -1,6 +1,7 @@
 """Every setting of the gateway as frozen sections with their defaults; opens nothing.
 
-`bridge_file.py` makes them from `bridge.yaml`, `variables.py` from variables alone; `process/service.py` takes them apart.
+`bridge_file.py` makes them from `bridge.yaml`, `variables.py` from variables alone; `process/service.py` takes them
+apart.
 """
 
 from __future__ import annotations
