@@ -29,6 +29,7 @@ _REASONS: Final[dict[DropReason, str]] = {
     DropReason.DUPLICATE: "the same content was captured already",
     DropReason.CARRIED_BY_LOG: "its own process sends it as a log record",
     DropReason.AI_SPAN: "a gen_ai.* span: left to PostHog's AI endpoint",
+    DropReason.REPORTED_BY_POSTHOG: "PostHog's own flag provider sends the event itself",
     DropReason.TOO_BIG: "over the size limit even after cutting",
     DropReason.INVALID: "it cannot be converted",
     DropReason.RATE_CAP: "over a rate cap",

@@ -158,6 +158,14 @@ OURS: tuple[Variable, ...] = (
     ),
     Variable("OTEL_POSTHOG_EXCEPTIONS", "bool", "convert.exceptions", "Exceptions become `$exception`.", "true"),
     Variable(
+        "OTEL_POSTHOG_FLAG_EVENTS",
+        "choice",
+        "convert.flag_events",
+        "Flag evaluations that become `$feature_flag_called`; `others`: all but those of PostHog's own provider.",
+        "others",
+        choices=("others", "all", "off"),
+    ),
+    Variable(
         "OTEL_POSTHOG_REQUEST_CONTEXT",
         "bool",
         "convert.request_context",

@@ -127,6 +127,8 @@ class ConvertConfig:
 
     Args:
         exceptions: Turn exceptions into `$exception` events.
+        flag_events: Which flag evaluations become `$feature_flag_called`: `others` (all but those of PostHog's own
+            OpenFeature provider, whose client reports them itself), `all`, or `off`.
         request_context: Add `$current_url`, `$browser` … from HTTP attributes of the item or its span.
         keep_query: Keep the query string of `$current_url` (default off: it leaks).
         client_ip: Send the client address as `$ip` (default off; otherwise `$geoip_disable` is set).
@@ -141,6 +143,7 @@ class ConvertConfig:
     """
 
     exceptions: bool = True
+    flag_events: str = "others"
     request_context: bool = True
     keep_query: bool = False
     client_ip: bool = False

@@ -7,7 +7,8 @@ The steps, in order:
    its reason;
 3. whom it belongs to, session, groups (`identity`, `item`);
 4. properties: deployment, request, resource, rule, the item's own (`deployment`, `request_context`, `values`);
-5. the events: those that are named, the exception, person and group updates (`exception`, `updates`);
+5. the events: those that are named, the exception, the flag call, person and group updates (`exception`, `flags`,
+   `updates`);
 6. size (`limits`) and uuid (`ids`).
 """
 
@@ -21,6 +22,7 @@ from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.carrier import bridge_mark, final_event, is_final
 from otel_posthog.convert.control_flow import is_no_error
 from otel_posthog.convert.exception import ExceptionReader, exception_content, is_exception
+from otel_posthog.convert.flags import flag_key, flag_properties, is_flag_evaluation, is_posthogs_own
 from otel_posthog.convert.frames import Ownership
 from otel_posthog.convert.identity import strong_id
 from otel_posthog.convert.ids import canonical, hashed_uuid
@@ -97,24 +99,36 @@ class Converter:
         failed = self._config.exceptions and is_exception(signal)
         calm = failed and is_no_error(signal)
         failed = failed and not calm
+        reported = is_flag_evaluation(signal)
+        flag, unwanted = self._flag(signal) if reported else ("", None)
         mark = bridge_mark(tags.carrier, owner.carrier, resource.tags.carrier) if self._config.honour_carrier else None
-        if mark is not None and (tags.acts or failed):
+        if mark is not None and (tags.acts or failed or flag):
             return Decision(reason=DropReason.CARRIED_BY_LOG)
         match: Match | None = None
         if not tags.has_event:
             if _is_ai(signal, layout):
-                if not (tags.updates or failed):
+                if not (tags.updates or failed or flag):
                     return Decision(reason=DropReason.AI_SPAN)
             elif self._has_rules:
                 match = self._rules.match(signal)
             if match is None:
-                if not (tags.updates or failed):
-                    return Decision(reason=DropReason.CONTROL_FLOW if calm else DropReason.NOT_TAGGED)
+                if not (tags.updates or failed or flag):
+                    calmly = DropReason.CONTROL_FLOW if calm else DropReason.NOT_TAGGED
+                    return Decision(reason=unwanted or calmly)
             elif match.drop:
                 return Decision(reason=DropReason.RULE, rule=match.rule)
             elif mark is not None and mark and mark == self._rules.digest:
                 return Decision(reason=DropReason.CARRIED_BY_LOG, rule=match.rule)
-        return self._build(Item(signal, layout, tags, owner, resource, match, cleaner), failed)
+        return self._build(Item(signal, layout, tags, owner, resource, match, cleaner), failed, flag)
+
+    def _flag(self, signal: Signal) -> tuple[str, DropReason | None]:
+        """Key of the flag whose evaluation `signal` reports; else "", and why it makes no event."""
+        wanted = self._config.flag_events
+        if wanted == "off":
+            return "", None
+        if wanted != "all" and is_posthogs_own(signal.attributes):
+            return "", DropReason.REPORTED_BY_POSTHOG
+        return flag_key(signal), DropReason.INVALID
 
     def identify(self, signal: Signal) -> str:
         """Who `signal` itself says it belongs to, its rule included; "" where it does not say.
@@ -142,7 +156,7 @@ class Converter:
             found = strong_id(attributes, attributes.get(posthog.DISTINCT_ID))
         return found
 
-    def _build(self, item: Item, failed: bool) -> Decision:
+    def _build(self, item: Item, failed: bool, flag: str) -> Decision:
         tags, match = item.tags, item.match
         updates = read_updates(item)
         names = _names(tags.event if tags.has_event else match.event if match is not None else "", item.cleaner)
@@ -152,12 +166,16 @@ class Converter:
             failed = True
         if posthog.EVENT_GROUP_IDENTIFY in names and updates.groups:
             names.remove(posthog.EVENT_GROUP_IDENTIFY)
+        if flag and posthog.EVENT_FLAG_CALLED in names:
+            names.remove(posthog.EVENT_FLAG_CALLED)
         start = (tags.on if tags.has_event else match.on if match is not None else None) == "start"
         events = self._named(item, names, updates, start=start)
         if failed:
             events.append(self._exception(item, only=not names))
+        if flag:
+            events.append(self._flag_call(item, flag, only=not events))
         if updates.any:
-            events += self._updates(item, updates, events)
+            events += self._updates(item, updates, events, named=bool(names))
         reason = DropReason.EMPTY_NAME if tags.has_event else DropReason.NOT_TAGGED
         if match is not None:
             reason = DropReason.IDENTITY_ONLY
@@ -215,10 +233,21 @@ class Converter:
         weight = _ENVELOPE + len(person) + content.weight + flat_weight(others)
         return CaptureEvent(posthog.EVENT_EXCEPTION, person, uuid, item.time_ns(), properties, weight)
 
-    def _updates(self, item: Item, updates: Updates, events: list[CaptureEvent]) -> list[CaptureEvent]:
+    def _flag_call(self, item: Item, flag: str, *, only: bool) -> CaptureEvent:
+        """The `$feature_flag_called` of an item."""
+        properties = flag_properties(item.signal, item.cleaner)
+        properties.update(item.properties(self._config, self._user_agents))
+        self._mark_person(item, properties)
+        if item.uuid:
+            uuid = item.uuid if only else hashed_uuid(item.uuid, posthog.EVENT_FLAG_CALLED)
+        else:
+            # With the key, although it is an attribute: evaluations of one moment differ in nothing else.
+            uuid = hashed_uuid("flag", *item.key, flag)
+        return CaptureEvent(posthog.EVENT_FLAG_CALLED, item.subject.distinct_id, uuid, item.time_ns(), properties)
+
+    def _updates(self, item: Item, updates: Updates, events: list[CaptureEvent], *, named: bool) -> list[CaptureEvent]:
         """`$identify`, `$create_alias`, `$set` and `$groupidentify`, where they need events of their own."""
         made: list[CaptureEvent] = []
-        named = any(event.event != posthog.EVENT_EXCEPTION for event in events)
         wants_person = bool(updates.alias or updates.anon_distinct_id or (updates.person and updates.own and not named))
         if wants_person and not _may_update(item):
             item.cleaner.note(Notice.NO_SUBJECT)

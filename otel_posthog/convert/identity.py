@@ -1,7 +1,8 @@
 """Who an item belongs to (DESIGN §3): the first that is present and legal.
 
     posthog.distinct_id -> the rule's distinct_id -> posthogDistinctId -> user.id -> enduser.id -> captured header
-    -> the same of the owning span -> late identity -> enduser.pseudo.id -> the resource's default -> personless
+    -> the same of the owning span -> late identity -> enduser.pseudo.id -> feature_flag.context.id
+    -> the resource's default -> personless
 
 Allow-listed baggage is stamped on the attributes by the SDK edge, below everything that the item itself says. PostHog's
 illegal ids count as absent: an app that sets `user.id` to "anonymous" has not said who it was.
@@ -77,6 +78,10 @@ def find_subject(
         found = person_id(signal.attributes.get(otel.ENDUSER_PSEUDO_ID), cleaner)
     if not found and span is not None:
         found = person_id(span.attributes.get(otel.ENDUSER_PSEUDO_ID), cleaner)
+    if not found and (target := person_id(signal.attributes.get(otel.FLAG_CONTEXT_ID), cleaner)):
+        # Whom a flag was evaluated for may be a device, a tenant, or made up for one request: it is counted under that
+        # id, and belongs to the person who has it, but makes none.
+        return Subject(target, personless=True)
     if not found:
         # A default for the whole service: anything that was said about the one item is nearer to the truth.
         found = person_id(resource.distinct_id, cleaner)

@@ -202,6 +202,10 @@ class Item:
             tier = self.resource.tags.tier
         if tier is not None and tier != "":
             properties["tracking_tier"] = cut_bytes(plain_text(tier), posthog.MAX_NAME_BYTES)
+        if self.owner.properties:
+            # A span event, an exception above all, happened under the same values of flags as its span.
+            flags = {name: value for name, value in self.owner.properties.items() if _is_of_flags(name)}
+            self.cleaner.properties(flags, properties)
         if match is not None and match.properties:
             self.cleaner.properties(user_properties(match.properties), properties)
         if tags.properties:
@@ -235,6 +239,10 @@ class Item:
             if tags.sampled is not None:
                 return truth(tags.sampled)
         return self.signal.local.sampled if self.signal.local is not None else None
+
+
+def _is_of_flags(name: str) -> bool:
+    return name.startswith(posthog.FEATURE_PREFIX) or name == posthog.ACTIVE_FLAGS_PROPERTY
 
 
 def milliseconds(nanoseconds: int) -> float:

@@ -15,6 +15,7 @@ from typing import Final
 
 from otel_posthog.config.settings import ConvertConfig
 from otel_posthog.convert.exception import is_exception
+from otel_posthog.convert.flags import is_flag_evaluation
 from otel_posthog.convert.ids import hashed_uuid, is_uuid7, signal_key, valid_uuid
 from otel_posthog.convert.item import EARLIEST_NS, LATEST_NS, PLAIN_WEIGHT, ResourceContext, milliseconds
 from otel_posthog.convert.layout import Layout
@@ -79,7 +80,9 @@ class PlainEvents:
         name = _name(attributes[posthog.EVENT])
         person = self.person(attributes[layout.who] if layout.who else local.distinct_id if local is not None else "")
         time_ns, kind = signal.time_ns, signal.kind
-        if not name or not person or not EARLIEST_NS <= time_ns <= LATEST_NS or (kind is _LOG and is_exception(signal)):
+        if not name or not person or not EARLIEST_NS <= time_ns <= LATEST_NS:
+            return None
+        if kind is _LOG and (is_exception(signal) or is_flag_evaluation(signal)):
             return None
 
         properties: dict[str, JsonValue] = {**resource.base}

@@ -20,7 +20,7 @@ class DropReason(str, Enum):
     """Why a signal was converted into nothing. Final: it will never be sent."""
 
     NOT_TAGGED = "not_tagged"
-    """No `posthog.*` tag, no exception, and no rule matched."""
+    """No `posthog.*` tag, no exception, no flag evaluation, and no rule matched."""
     IGNORED = "ignored"
     """`posthog.ignore` is true."""
     RULE = "rule"
@@ -41,6 +41,8 @@ class DropReason(str, Enum):
     """The process that emitted it sends the same item as a log record with its final uuid."""
     AI_SPAN = "ai_span"
     """A `gen_ai.*` span: left to PostHog's own AI endpoint."""
+    REPORTED_BY_POSTHOG = "reported_by_posthog"
+    """A flag evaluation by PostHog's own provider, which sends the `$feature_flag_called` itself."""
     TOO_BIG = "too_big"
     """Still over the event size limit after everything that may be cut was cut."""
     INVALID = "invalid"

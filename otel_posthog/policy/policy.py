@@ -13,6 +13,7 @@ from collections.abc import Callable
 from otel_posthog.model import CaptureEvent, Decision, DropReason, Signal
 from otel_posthog.model.frozen import frozen
 from otel_posthog.policy.exceptions import ExceptionsOnce
+from otel_posthog.policy.flags import FlagsOnce
 from otel_posthog.policy.groups import GroupsOnce
 from otel_posthog.policy.step import Step
 
@@ -26,12 +27,16 @@ class PolicyLimits:
         exceptions_window: Seconds. Longer than a trace lasts, and than a Collector retries (its default is 300 s).
         groups: Groups whose properties are remembered at the most.
         groups_window: Seconds until an unchanged group property is sent again.
+        flags: Answers of flags (person, flag, value) remembered at the most; about 200 bytes each.
+        flags_window: Seconds until the same answer is sent again: PostHog counts in days.
     """
 
     exceptions: int = 20_000
     exceptions_window: float = 3_600.0
     groups: int = 4_096
     groups_window: float = 600.0
+    flags: int = 50_000
+    flags_window: float = 86_400.0
 
 
 class Policy:
@@ -51,6 +56,7 @@ class Policy:
         self._steps: tuple[Step, ...] = (
             ExceptionsOnce(capacity=limits.exceptions, window=limits.exceptions_window),
             self._groups,
+            FlagsOnce(capacity=limits.flags, window=limits.flags_window),
         )
         self.stateful = frozenset(name for step in self._steps for name in step.events)
         """Names of the events that policy has an opinion on; all others are admitted, and need no commit."""
@@ -84,7 +90,7 @@ class Policy:
     def doubt(self) -> None:
         """What was committed may never arrive: its delivery has ended, and the signals are handed in again.
 
-        Exceptions are remembered all the same: of one that was taken its own carrier is admitted again.
+        Exceptions and flag calls are remembered all the same: of one that was taken its own carrier is admitted again.
         """
         with self._lock:
             self._groups.doubt()

@@ -56,6 +56,24 @@ HEADER_SESSION_ID: Final[Spellings] = (
 GEN_AI_PREFIXES: Final[Spellings] = ("gen_ai.", "llm.", "traceloop.", "ai.")
 """Attribute keys and span names that PostHog's AI endpoint takes for AI spans."""
 
+FLAG_EVENTS: Final = frozenset({"feature_flag.evaluation", "feature_flag"})
+"""Names of the event that reports a flag's evaluation: the log event of today, the span event of before."""
+EVENT_NAME: Final[Spellings] = ("otel.event.name", "event.name")
+"""Where a log record has its event's name that its emitter could not put into the field."""
+FLAG_KEY: Final = "feature_flag.key"
+FLAG_VARIANT: Final[Spellings] = ("feature_flag.result.variant", "feature_flag.variant")
+FLAG_VALUE: Final = "feature_flag.result.value"
+FLAG_REASON: Final[Spellings] = ("feature_flag.result.reason", "feature_flag.evaluation.reason")
+FLAG_PROVIDER: Final[Spellings] = ("feature_flag.provider.name", "feature_flag.provider_name")
+FLAG_CONTEXT_ID: Final = "feature_flag.context.id"
+"""The targeting key: whom the flag was evaluated for."""
+FLAG_SET_ID: Final = "feature_flag.set.id"
+FLAG_VERSION: Final = "feature_flag.version"
+FLAG_ERROR_MESSAGE: Final[Spellings] = (
+    "feature_flag.error.message", "feature_flag.evaluation.error.message", "error.message",
+)  # fmt: skip
+ERROR_TYPE: Final = "error.type"
+
 SDK_LANGUAGE: Final = "telemetry.sdk.language"
 HOST_ARCH: Final = "host.arch"
 CONTAINER_ID: Final = "container.id"

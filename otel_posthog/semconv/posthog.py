@@ -59,6 +59,14 @@ TRACE_PROPERTY: Final = "$trace_id"
 SPAN_PROPERTY: Final = "$span_id"
 OTHER_SESSION_PROPERTY: Final = "session_id"
 """A session id that is no UUIDv7: PostHog's session tables would not take it as `$session_id`."""
+FEATURE_PREFIX: Final = "$feature/"
+"""Before a flag's key: the property that says which value of the flag an event happened under."""
+ACTIVE_FLAGS_PROPERTY: Final = "$active_feature_flags"
+"""Keys of the flags among them that are not false, sorted."""
+FLAG_PROPERTY: Final = "$feature_flag"
+FLAG_RESPONSE_PROPERTY: Final = "$feature_flag_response"
+FLAG_PROVIDER: Final = "otel-posthog"
+"""`feature_flag.provider.name` of evaluations that this package's own client made."""
 CUT_PROPERTY: Final = "otel_posthog_cut"
 """Names of the properties that were shortened or left out for size."""
 
@@ -85,6 +93,7 @@ EVENT_GROUP_IDENTIFY: Final = "$groupidentify"
 EVENT_CREATE_ALIAS: Final = "$create_alias"
 EVENT_EXCEPTION: Final = "$exception"
 EVENT_FLAG_CALLED: Final = "$feature_flag_called"
+EVENT_EXPERIMENT_EXPOSURE: Final = "$experiment_exposure"
 
 ILLEGAL_DISTINCT_IDS: Final = frozenset(
     {

@@ -23,10 +23,11 @@ from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from tests.parity.exact import exact
-from tests.parity.values import attributes, resource_attributes, scope_attributes, texts, values
+from tests.parity.values import attributes, evaluations, resource_attributes, scope_attributes, texts, values
 
 START = 1_700_000_000_000_000_000
 DAY = 86_400 * 10**9
+FLAG_EVENT = "feature_flag.evaluation"
 
 times = st.one_of(st.sampled_from([1, START, START + DAY, 2**63]), st.integers(START, START + DAY))
 trace_ids = st.one_of(st.sampled_from([1, 2**128 - 1, 0xABC]), st.integers(1, 2**128 - 1))
@@ -159,8 +160,8 @@ def _span(draw: st.DrawFn, tracer: trace.Tracer, extra: st.SearchStrategy[Any]) 
     )
     for _ in range(draw(st.integers(0, 2))):
         span.add_event(
-            draw(st.sampled_from(["order paid", "exception", "feature_flag.evaluation", ""]) | texts),
-            draw(attributes(extra, most=4)),
+            draw(st.sampled_from(["order paid", "exception", "feature_flag.evaluation", "feature_flag", ""]) | texts),
+            draw(attributes(extra, most=4) | evaluations(extra)),
             draw(times),
         )
     for fail in draw(st.lists(st.sampled_from(failures), max_size=2)):
@@ -238,8 +239,8 @@ def _log_record(draw: st.DrawFn, extra: st.SearchStrategy[Any]) -> LogRecord:
         severity_text=draw(st.sampled_from([None, "", "INFO", "eRROR"])),
         severity_number=draw(st.none() | st.sampled_from(SeverityNumber)),
         body=draw(st.none() | extra),
-        attributes=draw(st.none() | attributes(extra)),
-        event_name=draw(st.sampled_from([None, "", "order paid", "exception", "http.server.exception"])),
+        attributes=draw(st.none() | attributes(extra) | evaluations(extra)),
+        event_name=draw(st.sampled_from([None, "", "order paid", "exception", "http.server.exception", FLAG_EVENT])),
         **({"exception": raised(fail, draw(texts))} if (fail := draw(_of_a_record)) else {}),
     )
 

@@ -65,7 +65,15 @@ rules:
   - {name: named, match: {kind: log, any: [{field: name, glob: "o*"}, {field: severity_number, gte: 21}]}, capture: x}
 """
 rules = st.sampled_from([*CHOICES, BY_RESOURCE, BY_TEXT, BY_HEAD]).map(rule_set)
-configs = st.sampled_from([ConvertConfig(), ConvertConfig(exceptions=False), ConvertConfig(honour_carrier=True)])
+configs = st.sampled_from(
+    [
+        ConvertConfig(),
+        ConvertConfig(exceptions=False),
+        ConvertConfig(honour_carrier=True),
+        ConvertConfig(flag_events="all"),
+        ConvertConfig(flag_events="off"),
+    ]
+)
 
 
 @pytest.fixture(autouse=True)

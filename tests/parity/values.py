@@ -119,9 +119,16 @@ vocabulary: dict[str, st.SearchStrategy[Any]] = {
     "http.user_agent": st.just("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Safari/604.1"),
     "http.request.header.referer": st.just(["https://example.com/from?x=1"]),
     "gen_ai.system": st.just("openai"),
-    "feature_flag.key": st.just("new-cart"),
-    "feature_flag.result.variant": st.sampled_from(["on", "off"]),
-    "feature_flag.provider.name": st.sampled_from(["flagd", "posthog"]),
+    "feature_flag.key": st.sampled_from(["new-cart", "new-cart", ""]),
+    "feature_flag.result.variant": st.sampled_from(["on", "off", "blue"]),
+    "feature_flag.variant": st.sampled_from(["on", "blue"]),
+    "feature_flag.result.value": st.sampled_from([True, False, "true", '"blue"', '{"a": 1}', "blue", 10, 1.5]),
+    "feature_flag.result.reason": st.sampled_from(["targeting_match", "error"]),
+    "feature_flag.provider.name": st.sampled_from(["flagd", "PostHogProvider", "otel-posthog"]),
+    "feature_flag.context.id": st.sampled_from(["ada", "anonymous", "tenant-7"]),
+    "feature_flag.version": st.sampled_from(["17", "v2"]),
+    "error.type": st.sampled_from(["flag_not_found", "general", "500"]),
+    "event.name": st.sampled_from(["feature_flag.evaluation", "order paid"]),
     "exception.type": st.sampled_from(["ValueError", "shop.errors.Boom", "java.lang.IllegalStateException", ""]),
     "exception.message": texts,
     "exception.stacktrace": st.sampled_from(
@@ -171,6 +178,16 @@ def attributes(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values, most: in
         drawn[key] = draw(extra) if draw(st.integers(0, 9)) == 0 else draw(vocabulary[key])
     drawn.update(draw(st.dictionaries(keys, extra, max_size=3)))
     return drawn
+
+
+@st.composite
+def evaluations(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values) -> Attributes:
+    """Of a flag's evaluation, and of whatever else."""
+    names = sorted(
+        name for name in vocabulary if name.startswith("feature_flag.") or name in ("error.type", "event.name")
+    )
+    drawn = {name: draw(vocabulary[name]) for name in draw(st.lists(st.sampled_from(names), unique=True))}
+    return {**draw(attributes(extra, most=3)), "feature_flag.key": "new-cart", **drawn}
 
 
 @st.composite

@@ -526,7 +526,7 @@ class _Loader:
         return text
 
     def _convert(self, values: Mapping[str, Any]) -> ConvertConfig:
-        fields = ("exceptions", "request_context", "trust_headers", "keep_query", "client_ip")
+        fields = ("exceptions", "flag_events", "request_context", "trust_headers", "keep_query", "client_ip")
         fields += ("max_value_bytes", "max_event_bytes", "in_app_include", "in_app_exclude")
         config = self._fill(ConvertConfig(honour_carrier=True), values, fields)
         return replace(config, static_properties=values.get("properties", {}))

@@ -174,6 +174,12 @@ CONVERT: Final = Table(
     "How items become events; the same switches as in a process (docs/configuration.md).",
     (
         Key("exceptions", Flag(), "Exceptions become `$exception`.", default="true"),
+        Key(
+            "flag_events",
+            Choice(("others", "all", "off")),
+            "Flag evaluations that become `$feature_flag_called`; `others`: all but those of PostHog's own provider.",
+            default="others",
+        ),
         Key("request_context", Flag(), "Add `$current_url`, `$browser` … of the request.", default="true"),
         Key(
             "trust_headers",

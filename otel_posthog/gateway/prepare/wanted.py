@@ -1,8 +1,8 @@
 """Rules and tags -> what an item's bytes must contain to be worth reading.
 
 Most telemetry can never become an event, and that can be told without decoding it: every tag has `posthog.` in it,
-every exception the word, and most rules name an attribute key or a name. `prepare` looks for these needles in the
-whole request at once, and decodes only the items around them.
+every exception the word, every evaluation of a flag its event's name, and most rules name an attribute key or a name.
+`prepare` looks for these needles in the whole request at once, and decodes only the items around them.
 
 Necessary, never sufficient: what the converter makes events of always passes; what passes need not become any.
 Whatever makes an item convertible by itself is on the item (`convert/converter.py`): tags of a resource are defaults
@@ -126,8 +126,10 @@ class WantedItems:
 EVERYTHING: Final = WantedItems(Hunt(), Hunt(), everything=True)
 
 _TAG: Final = Needle(posthog.PREFIX, Place.TAG)
-_TRACES: Final = (_TAG, Needle(otel.EXCEPTION_EVENT, Place.WHOLE))
-_LOGS: Final = (_TAG, Needle(otel.EXCEPTION_EVENT, Place.EXCEPTION))
+_EXCEPTION_IN_SPAN: Final = Needle(otel.EXCEPTION_EVENT, Place.WHOLE)
+_EXCEPTION_IN_LOG: Final = Needle(otel.EXCEPTION_EVENT, Place.EXCEPTION)
+# Also as the value of an attribute: where a log record has no field for its event's name.
+_FLAGS: Final = tuple(Needle(name, Place.WHOLE) for name in sorted(otel.FLAG_EVENTS))
 
 
 def wanted_of(rule_sets: Iterable[RuleSet], convert_configs: Iterable[ConvertConfig]) -> WantedItems:
@@ -137,11 +139,13 @@ def wanted_of(rule_sets: Iterable[RuleSet], convert_configs: Iterable[ConvertCon
         rule_sets: The rules of each project.
         convert_configs: What each of them converts.
     """
-    exceptions = any(config.exceptions for config in convert_configs)
+    configs = tuple(convert_configs)
+    exceptions = any(config.exceptions for config in configs)
+    flags = _FLAGS if any(config.flag_events != "off" for config in configs) else ()
     rules = [rule for rule_set in rule_sets for rule in rule_set.rules if not rule.drop]
     return WantedItems(
-        _hunt(_TRACES if exceptions else _TRACES[:1], rules, (SignalKind.SPAN, SignalKind.SPAN_EVENT)),
-        _hunt(_LOGS if exceptions else _LOGS[:1], rules, (SignalKind.LOG,)),
+        _hunt((_TAG, *(_EXCEPTION_IN_SPAN,) * exceptions, *flags), rules, (SignalKind.SPAN, SignalKind.SPAN_EVENT)),
+        _hunt((_TAG, *(_EXCEPTION_IN_LOG,) * exceptions, *flags), rules, (SignalKind.LOG,)),
     )
 
 

@@ -255,7 +255,7 @@ default_project: nobody
             "`projects.c.key` (bridge.yaml:16): a text stands where the source of a secret belongs. Write {env: NAME} for a variable that holds it, or {file: PATH} for a file",
             "`projects.d` (bridge.yaml:17): `key` is missing. Add it: where the project API key (`phc_…`) is",
             "`projects.e.convert.max_value_bytes` (bridge.yaml:18): '1' is out of range. Use a size from 16 bytes to 16 MiB, such as 64MiB",
-            "`projects.e.convert.trust_header` (bridge.yaml:18): unknown key `trust_header`. Did you mean `trust_headers`? Known here: exceptions, request_context, trust_headers, keep_query, client_ip, max_value_bytes, max_event_bytes, in_app_include, in_app_exclude, properties",
+            "`projects.e.convert.trust_header` (bridge.yaml:18): unknown key `trust_header`. Did you mean `trust_headers`? Known here: exceptions, flag_events, request_context, trust_headers, keep_query, client_ip, max_value_bytes, max_event_bytes, in_app_include, in_app_exclude, properties",
             "`tokens.miss.env` (bridge.yaml:9): has no token for caller `miss`. Set one",
             "`tls.cert` (bridge.yaml:4): nope.pem cannot be read: No such file or directory. Mend the path, or its permissions",
             "`limits.inflight_bytes` (bridge.yaml:10): it is smaller than one request may be. Raise it",
