@@ -91,7 +91,7 @@ def total(metrics: dict[str, dict[Labels, float]], name: str, **labels: str) -> 
     return sum(value for having, value in metrics[name].items() if set(labels.items()) <= having)
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Returns when it holds."""
     deadline = time.monotonic() + seconds
     while not holds():

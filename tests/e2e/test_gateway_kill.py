@@ -65,7 +65,7 @@ class Gateway:
                 env=environment, stdout=log, stderr=log, cwd=Path.cwd(),
             )  # fmt: skip
         self.process = process
-        assert until(lambda: process.poll() is not None or self._listens(), 30), self.log.read_text()
+        assert until(lambda: process.poll() is not None or self._listens(), 60), self.log.read_text()
         return process
 
     def _listens(self) -> bool:
@@ -77,14 +77,14 @@ class Gateway:
         process = self.process
         assert process is not None
         process.kill()
-        process.wait(10)
+        process.wait(30)
 
     def stop(self) -> int:
         """The end in order; its exit code."""
         process = self.process
         assert process is not None
         process.terminate()
-        return process.wait(30)
+        return process.wait(60)
 
 
 class Oracle:
@@ -109,10 +109,10 @@ class Oracle:
         """Ends; what was not acknowledged by then is nobody's obligation."""
         self._over.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(60)
 
     def _send(self) -> None:
-        http = urllib3.PoolManager(1, retries=False, timeout=urllib3.Timeout(5))
+        http = urllib3.PoolManager(1, retries=False, timeout=urllib3.Timeout(30))
         while not self._over.is_set():
             with self._lock:
                 first, self._next = self._next, self._next + PER_REQUEST
@@ -160,7 +160,7 @@ def check(emulator: Emulator, oracle: Oracle, gateway: Gateway) -> dict[str, Any
         missing.update(owed - {int(event["distinct_id"].removeprefix("person-")) for event in stored})
         return not missing
 
-    assert until(arrived, 30), f"{len(missing)} of {len(owed)} are lost: {sorted(missing)[:20]}"
+    assert until(arrived, 60), f"{len(missing)} of {len(owed)} are lost: {sorted(missing)[:20]}"
     assert gateway.stop() == 0, gateway.log.read_text()[-3_000:]
     keys = [(event["uuid"], event["distinct_id"], event["event"], event["timestamp"][:10]) for event in stored]
     people = {key[1] for key in keys}
@@ -186,15 +186,16 @@ def under_fire(emulator: Emulator, tmp_path: Path, kills: int, seed: int) -> Non
     oracle = Oracle(gateway.port)
     oracle.start()
     try:
-        for _ in range(kills):
+        killed = 0
+        # More of them where none has hit anything that was on its way, or a slow machine has acknowledged little.
+        while killed < kills or not emulator.stats()["duplicates"] or len(oracle.acknowledged) < 100 * kills:
+            assert killed < 5 * kills, (emulator.stats(), len(oracle.acknowledged))
             time.sleep(chance.uniform(0.0, 0.7))  # the moment is what this test is about
             gateway.kill()
             gateway.start()
-        time.sleep(0.3)
+            killed += 1
         oracle.stop()
-        assert len(oracle.acknowledged) > 100 * kills
-        books = check(emulator, oracle, gateway)
-        assert books["duplicates"] > 0, "no kill hit anything that was on its way"
+        check(emulator, oracle, gateway)
     finally:
         oracle.stop()
         gateway.kill()
@@ -267,7 +268,7 @@ def roomy(folder: Path) -> Path:
 
 
 @pytest.mark.row(12)
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_at_each_named_point(emulator: Emulator, tmp_path: Path, point: str) -> None:
     """Before the write, before the sync, before the acknowledgement, before the cursor moves; early and late."""
@@ -278,11 +279,10 @@ def test_a_kill_at_each_named_point(emulator: Emulator, tmp_path: Path, point: s
     try:
         for count in (2, 5, 0):
             assert gateway.process is not None
-            assert gateway.process.wait(30) == -signal.SIGKILL, gateway.log.read_text()
+            assert gateway.process.wait(60) == -signal.SIGKILL, gateway.log.read_text()
             gateway.start(f"{point}:{count}" if count else "")
-        time.sleep(0.3)
+        assert until(lambda: len(oracle.acknowledged) > 200)
         oracle.stop()
-        assert len(oracle.acknowledged) > 200
         check(emulator, oracle, gateway)
     finally:
         oracle.stop()

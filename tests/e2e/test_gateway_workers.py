@@ -46,7 +46,7 @@ def start(tmp_path: Path, posthog: Emulator) -> Iterator[Start]:
             wait_until(lambda pid=pid: not alive(pid))
 
 
-def wait_until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(holds: Callable[[], object], seconds: float = 60.0) -> None:
     """Returns when it holds."""
     deadline = time.monotonic() + seconds
     while not holds():
@@ -130,7 +130,7 @@ def test_a_worker_that_dies_comes_back(start: Start, posthog: Emulator) -> None:
     posthog.script()
     for number in range(20, 30):
         send(gateway, number)
-    posthog.wait_for(lambda emulator: len(names(emulator)) == 30, timeout=30)
+    posthog.wait_for(lambda emulator: len(names(emulator)) == 30, timeout=60)
     assert children(gateway)[0] == first
     wait_until(gateway.ready)
     assert 'otel_posthog_worker_restarts_total{worker="1"} 1.0' in gateway.get("/metrics")[1]
@@ -148,7 +148,7 @@ def test_workers_that_are_no_longer_there(start: Start, posthog: Emulator, tmp_p
     posthog.script()
     alone = GatewayProcess(tmp_path / "gateway", posthog.url, ports=gateway.ports)
     with alone:
-        posthog.wait_for(lambda emulator: len(names(emulator)) == 30, timeout=30)
+        posthog.wait_for(lambda emulator: len(names(emulator)) == 30, timeout=60)
         wait_until(lambda: sorted(path.name for path in alone.spool.iterdir()) == ["0", "dead"])
     assert len(posthog.events()) == 30
 
@@ -200,7 +200,7 @@ def test_workers_that_cannot_start(tmp_path: Path, posthog: Emulator) -> None:
         )
         second.start(wait=False)
         assert second.process is not None
-        assert second.process.wait(30) == 1
+        assert second.process.wait(60) == 1
         assert "is in use by another process" in second.text
         assert "worker 0 cannot start" in second.text
         second.kill()

@@ -280,7 +280,7 @@ class Running:
     def asked(self, path: str) -> tuple[int, str]:
         """Status and body of the admin port."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.admin}{path}", timeout=30) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -311,7 +311,7 @@ class Running:
 
     def until(self, path: str, status: int) -> str:
         """Waits until the admin port answers so; the body."""
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 60
         while True:
             found, body = self.asked(path)
             if found == status:
@@ -359,7 +359,7 @@ def running(image: Image, posthog: Emulator, tmp_path: Path) -> Iterator[Running
         if process.poll() is None:
             process.terminate()
         try:
-            process.wait(20)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -388,7 +388,7 @@ def test_its_command_serves_under_a_random_user_with_nothing_to_write_but_the_sp
     assert not [place for place in image.root.rglob("*") if place.stat(follow_symlinks=False).st_uid == running.uid]
 
     running.process.send_signal(signal.SIGTERM)
-    assert running.process.wait(30) == 0
+    assert running.process.wait(60) == 0
     assert not re.search("WARNING|ERROR|Traceback", running.log.read_text())
 
 

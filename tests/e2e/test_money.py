@@ -202,8 +202,16 @@ def fastapi_app(shop: Shop) -> Iterator[Callable[[str], int]]:
     app.get("/boom", response_model=None)(boom)
     app.get("/missing", response_model=None)(missing)
 
+    over = threading.Semaphore(0)
+
+    async def served(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await app(scope, receive, send)
+        finally:
+            over.release()
+
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(served, log_config=None, lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
     thread.start()
 
@@ -215,6 +223,9 @@ def fastapi_app(shop: Shop) -> Iterator[Callable[[str], int]]:
         except urllib.error.HTTPError as error:
             error.close()
             return error.code
+        finally:
+            # The client has its answer a moment before the server's span ends.
+            assert over.acquire(timeout=60)
 
     yield fetch
     server.should_exit = True

@@ -94,7 +94,7 @@ def _arrived(tmp_path: Path) -> Iterator[Emulator]:
             assert "otel" not in head.replace("otel-posthog", "").lower()
             assert [visit(url, path) for path in ("/healthz", "/", "/broken")] == [200, 200, 500]
             assert visit(url, "/checkout", b"{}") == 200
-            posthog.wait_for(lambda it: len(it.events()) >= 5, timeout=30)
+            posthog.wait_for(lambda it: len(it.events()) >= 5, timeout=60)
         finally:
             process.terminate()
             process.communicate(timeout=30)
@@ -105,7 +105,7 @@ def visit(url: str, path: str, body: bytes | None = None) -> int:
     """The status of one request by a browser."""
     request = urllib.request.Request(url + path, body, {"User-Agent": FIREFOX})
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=30) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()

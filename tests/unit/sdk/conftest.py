@@ -102,7 +102,7 @@ class App:
 
     def settle(self) -> list[CaptureEvent]:
         """Everything that arrived once all waiting is over."""
-        assert self.edge.worker.settle(10.0)
+        assert self.edge.worker.settle(60.0)
         assert list(self.edge.worker.failures) == []
         return self.delivery.events
 

@@ -57,7 +57,7 @@ def main(path: Path, scenario: str) -> None:
     settings = Settings(
         enabled=True,
         lane=Lane(Mode.DIRECT, "http://127.0.0.1:9", Secret("phc_test")),
-        delivery=DeliveryConfig(exit_timeout=3.0),
+        delivery=DeliveryConfig(exit_timeout=30.0),
     )
     guard, rules = Guard(), RuleSet()
     bridge = Bridge(Converter(ConvertConfig(), rules), Policy(), FileDelivery(path), guard=guard)
@@ -91,14 +91,14 @@ def main(path: Path, scenario: str) -> None:
         def hold() -> None:
             with worker._sync.work:
                 held.set()
-                release.wait(10)
+                release.wait(60)
 
         threading.Thread(target=hold, daemon=True).start()
-        held.wait(10)
+        assert held.wait(60)
         child = os.fork()
         if child == 0:
             capture("child")
-            os._exit(0 if processor.force_flush(5_000) else 1)
+            os._exit(0 if processor.force_flush(50_000) else 1)
         _, status = os.waitpid(child, 0)
         release.set()
         assert status == 0

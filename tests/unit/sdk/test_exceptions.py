@@ -318,16 +318,21 @@ def test_a_group_has_its_members(app: Any) -> None:
 
 def test_tasks_share_nothing_but_the_object(app: Any) -> None:
     """Two tasks that fail are two; one failure that a gather brings to the root is one."""
+    inside: list[str] = []
 
-    async def fail(text: str) -> None:
+    async def fail(text: str, both: asyncio.Event) -> None:
         with app.tracer.start_as_current_span("task"):
-            await asyncio.sleep(0)
+            inside.append(text)
+            if len(inside) == 2:
+                both.set()
+            await both.wait()
             raise ValueError(text)
 
     async def main() -> None:
+        both = asyncio.Event()
         with app.tracer.start_as_current_span("root"):
-            await asyncio.gather(fail("one"), fail("two"), return_exceptions=True)
-            await fail("three")
+            await asyncio.gather(fail("one", both), fail("two", both), return_exceptions=True)
+            await fail("three", both)
 
     with pytest.raises(ValueError, match="three"):
         asyncio.run(main())

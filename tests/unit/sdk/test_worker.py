@@ -29,7 +29,7 @@ def run(tmp_path: Path, scenario: str) -> list[dict[str, Any]]:
     path.touch()
     done = subprocess.run(
         [sys.executable, "-W", "error::RuntimeWarning", str(PROCESS), str(path), scenario],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=100, check=False,
         env={**os.environ, "OTEL_POSTHOG_RAISE": "false"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -43,7 +43,7 @@ def test_the_thread_delivers_by_itself(app: Any) -> None:
     submit = app.delivery.submit
     app.delivery.submit = lambda events, receipt=None: (submit(events), arrived.set())[0]
     emit(app, "one")
-    assert arrived.wait(10)
+    assert arrived.wait(60)
 
 
 def test_no_thread_before_the_first_item(app: Any) -> None:
@@ -62,7 +62,7 @@ def test_a_stream_of_items_wakes_the_thread_once(app: Any, monkeypatch: pytest.M
     app.delivery.submit = lambda events, receipt=None: (submit(events), arrived.set())[0]
     monkeypatch.setattr(worker._sync.wake, "set", lambda: (woken.append("woken"), wake()))
     emit(app, "one")
-    assert arrived.wait(10)
+    assert arrived.wait(60)
     with worker._sync.work:  # it has finished with the first item
         emit(app, "two", "three")
     assert app.spans.force_flush()
@@ -272,7 +272,7 @@ def test_items_that_wait_for_identity_do_not_wait_for_a_quiet_moment(app: Any) -
     worker._waiting.due = lambda now: (looked.set(), due(now))[1]
     try:
         worker.hand_over(expand, 0)
-        assert looked.wait(30)
+        assert looked.wait(60)
         assert len(settled) < 200_000
     finally:
         stop.set()
