@@ -14,7 +14,7 @@ from otel_posthog.errors import ConfigError
 if TYPE_CHECKING:
     from otel_posthog.emulator import Fault
 
-HELP = "run a local PostHog with a page: events, persons, groups, errors"
+HELP = "run a local PostHog with a page: events, persons, groups, errors, feature flags"
 
 DEFAULT_PORT = 8765
 
@@ -26,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--db", default=":memory:", metavar="PATH", help="SQLite file that survives a restart (default: %(default)s)"
     )
+    parser.add_argument("--flags", metavar="FILE", help="YAML file of feature flags, see docs/emulator.md")
     parser.add_argument("--faults", metavar="FILE", help="JSON script of faults, see docs/emulator.md")
     parser.add_argument(
         "--allow-remote", action="store_true", help="listen on an address that other machines reach; there is no log-in"
@@ -46,7 +47,9 @@ def run(args: argparse.Namespace) -> int:
 
     try:
         faults, seed = _script(args.faults)
-        emulator = Emulator(host=args.host, port=args.port, db=args.db, allow_remote=args.allow_remote)
+        emulator = Emulator(
+            host=args.host, port=args.port, db=args.db, allow_remote=args.allow_remote, flags=args.flags
+        )
     except ConfigError as error:
         print(f"otel-posthog emulator: {error}", file=sys.stderr)
         return 1

@@ -18,8 +18,16 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from otel_posthog.emulator.exchange import Answer, Incoming
 from otel_posthog.emulator.faults import Fault, FaultPlan
-from otel_posthog.emulator.ingest import FLAGS_PATH, OTLP_PATHS, V0_PATHS, V1_PATH, Answer, Incoming, Ingest
+from otel_posthog.emulator.flags.service import (
+    BROWSER_CONFIG_PATH,
+    DECIDE_PATH,
+    DEFINITION_PATHS,
+    FLAGS_PATH,
+    REMOTE_CONFIG_PATH,
+)
+from otel_posthog.emulator.ingest import OTLP_PATHS, V0_PATHS, V1_PATH, Ingest
 from otel_posthog.emulator.limits import Limits
 
 _CORS = {"Access-Control-Allow-Origin": "*"}
@@ -29,6 +37,13 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "*, Authorization",
     "Access-Control-Max-Age": "600",
 }
+
+_ROUTES = {
+    ("GET", "POST"): (*V0_PATHS, FLAGS_PATH),
+    ("POST",): (V1_PATH, *OTLP_PATHS, DECIDE_PATH),
+    ("GET",): (*DEFINITION_PATHS, REMOTE_CONFIG_PATH, BROWSER_CONFIG_PATH),
+}
+"""What clients ask, by method; each path with a slash at its end too."""
 
 _DRAINED = 8
 """A body up to this many times its limit is read to its end before it is refused."""
@@ -87,7 +102,9 @@ def build_app(
     async def receive(request: Request) -> Response:
         path = request.url.path
         route = path.rstrip("/")
-        fault = plan.take(path) if request.method == "POST" or "data" in request.query_params else None
+        # A GET without data sends no event: somebody looks whether there is anybody.
+        idle = request.method != "POST" and route in V0_PATHS and "data" not in request.query_params
+        fault = None if idle else plan.take(path)
         try:
             body = await _body(request, ingest.body_limit(route), limits.body_timeout)
         except _TooLargeError:
@@ -111,11 +128,11 @@ def build_app(
         return Response("ok", media_type="text/plain")
 
     routes: list[BaseRoute] = [Route("/_liveness", alive), Route("/_readiness", alive)]
-    for path in (*V0_PATHS, V1_PATH, *OTLP_PATHS, FLAGS_PATH):
-        methods = ["POST", "GET"] if path in V0_PATHS else ["POST"]
-        for spelled in (path, f"{path}/"):
-            routes.append(Route(spelled, receive, methods=methods))
-            routes.append(Route(spelled, preflight, methods=["OPTIONS"]))
+    for methods, paths in _ROUTES.items():
+        for path in paths:
+            for spelled in (path, f"{path}/"):
+                routes.append(Route(spelled, receive, methods=list(methods)))
+                routes.append(Route(spelled, preflight, methods=["OPTIONS"]))
     return Starlette(routes=[*routes, *pages], lifespan=lifespan)
 
 

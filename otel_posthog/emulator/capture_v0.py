@@ -6,20 +6,17 @@ The whole request is refused on the first bad event. Bodies that are seen:
     [event…]                                                                 array, the token in each event
     {"api_key" | "token", "event", "distinct_id", "properties"?, …}          single event
 
-plain or gzip (sniffed), or as `data=` of a form or query, base64 or not.
+in any of the forms of `body.py`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import uuid as uuids
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, NoReturn, cast
-from urllib.parse import parse_qs
 
-from otel_posthog.emulator.inflate import InflateError, InflateLimitError, gunzip, is_gzip
+from otel_posthog.emulator.body import read_body
 from otel_posthog.emulator.instants import lenient, v0_instant
 from otel_posthog.emulator.limits import Limits
 from otel_posthog.emulator.project_token import fault_of
@@ -29,15 +26,11 @@ from otel_posthog.emulator.received import (
     ReceivedEvent,
     canonical_uuid,
     compact,
-    deeper_than,
-    loads,
 )
 from otel_posthog.emulator.refusal import Refusal
 from otel_posthog.semconv.posthog import ILLEGAL_DISTINCT_IDS
 
 _MAX_CHARS = 200
-_MAX_DEPTH = 127
-"""The strict JSON reader of the server stops at 128 levels."""
 
 
 def read_batch(
@@ -62,7 +55,9 @@ def read_batch(
     Raises:
         Refusal: The whole request is refused.
     """
-    document = _document(body, path=path, query=query, limits=limits)
+    single = path.strip("/") != "batch"
+    ceiling = (limits.v0_single if single else limits.v0_batch) * limits.v0_decompressed_factor
+    document = read_body(body, query, ceiling)
     items, root_token, sent_at, historical = _events_of(document)
     if not items:
         raise Refusal(400, "empty_batch", "request holds no event")
@@ -78,46 +73,6 @@ def read_batch(
         else:
             batch.events.append(received)
     return batch
-
-
-def _document(body: bytes, *, path: str, query: Mapping[str, str], limits: Limits) -> Any:
-    single = path.strip("/") != "batch"
-    ceiling = (limits.v0_single if single else limits.v0_batch) * limits.v0_decompressed_factor
-    data = body or query.get("data", "").encode()
-    if data.startswith(b"data="):
-        form = parse_qs(data.decode("utf-8", "replace"))
-        data = form.get("data", [""])[0].encode()
-    if query.get("compression") == "lz64":
-        _undecodable("lz64 is a browser form that the emulator does not read; send gzip or plain JSON")
-    if is_gzip(data):
-        try:
-            data = gunzip(data, ceiling)
-        except InflateLimitError:
-            raise Refusal(413, "payload_too_large", "maximum event size exceeded") from None
-        except InflateError:
-            _undecodable("invalid gzip data")
-    elif data and data[:1] not in b'{["' and not data[:1].isspace():
-        data = _from_base64(data)
-    if len(data) > ceiling:
-        raise Refusal(413, "payload_too_large", "maximum event size exceeded")
-    try:
-        document = loads(data)
-    except ValueError as error:
-        raise Refusal(400, "invalid_json", f"failed to parse request: {error}") from None
-    if deeper_than(document, _MAX_DEPTH):
-        raise Refusal(400, "invalid_json", "failed to parse request: recursion limit exceeded")
-    return document
-
-
-def _undecodable(text: str) -> NoReturn:
-    raise Refusal(400, "undecodable_body", f"failed to decode request: {text}")
-
-
-def _from_base64(data: bytes) -> bytes:
-    try:
-        return base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
-        return data
 
 
 def _events_of(document: Any) -> tuple[list[Any], str | None, str | None, bool]:

@@ -31,8 +31,13 @@ ACTIONS: dict[str, str] = {
     "truncate": "store, then answer with half of the body and cut the connection",
     "drip": "store, then answer one byte every 1 / `bytes_per_second` seconds",
     "garbage": "store, then answer 200 with JSON that means nothing",
-    "quota": "the project is over its billing quota: v0 200 as usual, v1 `drop` with `billing_limit_exceeded`",
+    "quota": "the project is over its billing quota: v0 200 as usual, v1 `drop` with `billing_limit_exceeded`, "
+    "flags 200 with `quotaLimited` and no flag, flag definitions 402",
+    "flag_errors": "flags whose key matches `flag` come back as failed, with `errorsWhileComputingFlags`",
 }
+_PROCESSED = frozenset(
+    {"delay", "verdict", "lose_answer", "truncate", "drip", "garbage", "quota", "flag_errors"},
+)
 _NO_VERDICT_STORE = frozenset({"ok", "warning"})
 
 
@@ -54,6 +59,7 @@ class Fault:
         event: `verdict`: glob over event names.
         result: `verdict`: `ok`, `warning`, `drop`, `retry` or something unknown.
         details: `verdict`: `details` of the answer.
+        flag: `flag_errors`: glob over flag keys.
         location: `redirect`: where to.
         bytes_per_second: `drip`: pace.
 
@@ -74,6 +80,7 @@ class Fault:
     event: str = "*"
     result: str = "retry"
     details: str = "not_persisted"
+    flag: str = "*"
     location: str = "https://example.com/"
     bytes_per_second: float = 1.0
 
@@ -96,7 +103,7 @@ class Fault:
     @property
     def stores(self) -> bool:
         """Whether the request is processed before the fault shows."""
-        return self.action in {"delay", "verdict", "lose_answer", "truncate", "drip", "garbage", "quota"} or self.store
+        return self.action in _PROCESSED or self.store
 
     def keeps(self, result: str) -> bool:
         """Whether an event with this verdict is stored."""

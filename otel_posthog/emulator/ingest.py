@@ -5,17 +5,15 @@ Called in worker threads; the store is the only thing shared.
 
 from __future__ import annotations
 
-import json
-import time
-import uuid as uuids
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any
 
 from otel_posthog.emulator import capture_v0, capture_v1, otlp
+from otel_posthog.emulator.exchange import Answer, Incoming, json_answer
 from otel_posthog.emulator.faults import Fault
+from otel_posthog.emulator.flags.service import DECIDE_PATH, DEFINITION_PATHS, FLAGS_PATH, FlagService
+from otel_posthog.emulator.flags.state import FlagState
 from otel_posthog.emulator.limits import Limits
 from otel_posthog.emulator.project_token import fault_of
 from otel_posthog.emulator.received import Drop, ReceivedBatch
@@ -25,41 +23,24 @@ from otel_posthog.emulator.store import Store
 V0_PATHS = ("/batch", "/e", "/capture", "/track", "/engage", "/i/v0/e")
 V1_PATH = "/i/v1/analytics/events"
 OTLP_PATHS = tuple(f"{prefix}/v1/{signal}" for prefix in ("/i", "") for signal in otlp.SIGNALS)
-FLAGS_PATH = "/flags"
-
-
-@dataclass(frozen=True, slots=True)
-class Incoming:
-    """One request, its body bounded already; `headers` have lower-case names."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer."""
-
-    status: int
-    body: bytes
-    content_type: str = "application/json"
-    headers: dict[str, str] = field(default_factory=dict[str, str])
 
 
 class Ingest:
-    """PostHog's ingestion endpoints over a store.
+    """PostHog's endpoints for clients, over a store.
 
     Args:
         store: Where events go.
         limits: Sizes at which requests are refused.
         clock: Server time.
+        flags: Feature flags; None for no flag.
     """
 
-    def __init__(self, store: Store, limits: Limits, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, limits: Limits, clock: Callable[[], datetime], flags: FlagState | None = None
+    ) -> None:
         self._store = store
+        ceiling = limits.v0_single * limits.v0_decompressed_factor
+        self._flags = FlagService(flags or FlagState(), store, clock, ceiling)
         self._limits = limits
         self._clock = clock
 
@@ -89,8 +70,14 @@ class Ingest:
                 return self._v1(request, fault)
             if request.path in OTLP_PATHS:
                 return self._otlp(request)
-            if request.path == FLAGS_PATH:
-                return self._flags()
+            if request.path in {FLAGS_PATH, DECIDE_PATH}:
+                return self._flags.evaluated(request, fault)
+            if request.path in DEFINITION_PATHS:
+                return self._flags.definitions(request, fault)
+            if request.path.startswith("/api/projects/"):
+                return self._flags.remote_config(request)
+            if request.path.startswith("/array/"):
+                return self._flags.browser_config()
             return self._v0(request, fault)
         except Refusal as refusal:
             return self._refused(request.path, refusal)
@@ -104,7 +91,7 @@ class Ingest:
         self._store.add_events(batch.events, batch.drops, path=request.path)
         if request.query.get("beacon") == "1":
             return Answer(204, b"")
-        return _json(200, {"status": "Ok"})
+        return json_answer(200, {"status": "Ok"})
 
     def _v1(self, request: Incoming, fault: Fault | None) -> Answer:
         head = capture_v1.read_head(request.headers)
@@ -115,7 +102,7 @@ class Ingest:
             _judge(batch, fault)
         self._store.add_events(batch.events, batch.drops, path=request.path)
         retry = any(verdict["result"] == "retry" for verdict in batch.verdicts.values())
-        return _json(200, {"results": batch.verdicts}, {"Retry-After": "1"} if retry else None)
+        return json_answer(200, {"results": batch.verdicts}, {"Retry-After": "1"} if retry else None)
 
     def _otlp(self, request: Incoming) -> Answer:
         signal = request.path.rpartition("/")[2]
@@ -126,25 +113,17 @@ class Ingest:
             raise Refusal(401, "invalid_token", "No valid token provided", detail=fault)
         rows = otlp.decode(signal, request.body, limit=self._limits.otlp)
         self._store.add_telemetry(token, rows, signal=signal)
-        return _json(200, {})
-
-    def _flags(self) -> Answer:
-        return _json(
-            200,
-            {
-                "flags": {},
-                "errorsWhileComputingFlags": False,
-                "requestId": str(uuids.uuid4()),
-                "evaluatedAt": int(time.time() * 1000),
-            },
-        )
+        return json_answer(200, {})
 
     def _refused(self, path: str, refusal: Refusal) -> Answer:
         self._store.add_refusal(path=path, status=refusal.status, reason=refusal.reason, detail=refusal.detail)
         if path == V1_PATH:
-            return _json(refusal.status, capture_v1.error_body(refusal), refusal.headers)
+            return json_answer(refusal.status, capture_v1.error_body(refusal), refusal.headers)
         if path in OTLP_PATHS:
-            return _json(refusal.status, {"error": refusal.text}, refusal.headers)
+            return json_answer(refusal.status, {"error": refusal.text}, refusal.headers)
+        if path in DEFINITION_PATHS or path.startswith("/api/projects/"):
+            body = {"type": "authentication_error", "code": refusal.reason, "detail": refusal.text, "attr": None}
+            return json_answer(refusal.status, body)
         return Answer(refusal.status, refusal.text.encode(), "text/plain; charset=utf-8", refusal.headers)
 
 
@@ -175,7 +154,3 @@ def _judge(batch: ReceivedBatch, fault: Fault) -> None:
             if fault.result == "drop":
                 batch.drops.append(Drop(fault.details or "scripted_drop", event.event, event.uuid))
     batch.events[:] = kept
-
-
-def _json(status: int, body: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> Answer:
-    return Answer(status, json.dumps(body, ensure_ascii=False).encode(), headers=dict(headers or {}))

@@ -33,6 +33,7 @@ _TELEMETRY_FILTERS = {
     "name": "name = ?",
     "token": "token = ?",
 }
+FLAG_REQUESTS = ("evaluations", "definitions", "not_modified", "remote_config")
 EVENT_FILTERS = (*_EVENT_FILTERS, "q")
 TELEMETRY_FILTERS = (*_TELEMETRY_FILTERS, "q")
 
@@ -115,6 +116,41 @@ def groups(store: Store) -> list[dict[str, Any]]:
     return [{**row, "events": counts.get((row["token"], row["type"], row["key"]), 0)} for row in rows]
 
 
+def properties_of(store: Store, token: str, distinct_id: str) -> dict[str, Any]:
+    """Properties of the person of a distinct id; empty for nobody."""
+    rows = store.rows(
+        "SELECT p.properties FROM person_ids i JOIN persons p ON p.id = i.person"
+        " WHERE i.token = ? AND i.distinct_id = ?",
+        [token, distinct_id],
+    )
+    return json.loads(rows[0]["properties"]) if rows else {}
+
+
+def group_properties(store: Store, token: str, kind: str, key: str) -> dict[str, Any]:
+    """Properties of a group; empty for an unknown one."""
+    rows = store.rows("SELECT properties FROM groups WHERE token = ? AND type = ? AND key = ?", [token, kind, key])
+    return json.loads(rows[0]["properties"]) if rows else {}
+
+
+def flag_calls(store: Store) -> dict[str, list[dict[str, Any]]]:
+    """What code was told, by flag: each value with how often and for how many people, the most frequent first."""
+    flag, value = ('$."$feature_flag"', '$."$feature_flag_response"')
+    rows = store.rows(
+        "SELECT json_extract(properties, ?) AS flag, json_type(properties, ?) AS kind,"
+        " json_extract(properties, ?) AS value, COUNT(*) AS count, COUNT(DISTINCT distinct_id) AS users,"
+        " MAX(timestamp) AS last_seen FROM events WHERE event = '$feature_flag_called'"
+        " GROUP BY 1, 2, 3 ORDER BY count DESC, 3",
+        [flag, value, value],
+    )
+    calls: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        kind = row.pop("kind")
+        if kind in {"true", "false"}:
+            row["value"] = kind == "true"
+        calls.setdefault(str(row.pop("flag")), []).append(row)
+    return calls
+
+
 def issues(store: Store) -> list[dict[str, Any]]:
     """Error issues, the one seen last first."""
     rows = store.rows(
@@ -173,6 +209,7 @@ def stats(store: Store) -> dict[str, Any]:
         "refused": _tallied(tallies, "refused:"),
         "warnings": _tallied(tallies, "warning:"),
         "requests": tallies.get("requests", 0),
+        "flag_requests": {kind: tallies.get(f"flags:{kind}", 0) for kind in FLAG_REQUESTS},
         "persons": person_count(store),
         "groups": store.rows("SELECT COUNT(*) AS n FROM groups")[0]["n"],
         "issues": store.rows(

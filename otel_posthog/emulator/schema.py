@@ -3,6 +3,7 @@
 events         one row per (token, UTC day, event, distinct_id, uuid): PostHog's de-duplication key (§1.8)
 persons        one row per person; person_ids maps each distinct id to its person
 groups         one row per (token, type, key); group_types in order of appearance, at most five per token
+hash_keys      what is hashed in place of a distinct id, by flag: experience continuity
 telemetry      OTLP spans, log records and metrics, one row each
 refusals       what was refused or dropped, newest last, bounded
 tallies        counts by reason that survive the bound of `refusals`
@@ -40,6 +41,10 @@ CREATE TABLE IF NOT EXISTS groups (
   token TEXT NOT NULL, type TEXT NOT NULL, key TEXT NOT NULL, properties TEXT NOT NULL, created_at TEXT NOT NULL,
   identified INTEGER NOT NULL, PRIMARY KEY (token, type, key)
 );
+CREATE TABLE IF NOT EXISTS hash_keys (
+  token TEXT NOT NULL, distinct_id TEXT NOT NULL, flag TEXT NOT NULL, hash_key TEXT NOT NULL,
+  PRIMARY KEY (token, distinct_id, flag)
+);
 CREATE TABLE IF NOT EXISTS telemetry (
   id INTEGER PRIMARY KEY AUTOINCREMENT, token TEXT NOT NULL, signal TEXT NOT NULL, name TEXT NOT NULL,
   service TEXT NOT NULL, time_ns INTEGER NOT NULL, trace_id TEXT NOT NULL, span_id TEXT NOT NULL,
@@ -54,4 +59,4 @@ CREATE TABLE IF NOT EXISTS refusals (
 CREATE TABLE IF NOT EXISTS tallies (name TEXT PRIMARY KEY, n INTEGER NOT NULL);
 """
 
-NAMES = ("events", "persons", "person_ids", "group_types", "groups", "telemetry", "refusals", "tallies")
+NAMES = ("events", "persons", "person_ids", "group_types", "groups", "hash_keys", "telemetry", "refusals", "tallies")

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from otel_posthog.emulator import queries
 from otel_posthog.emulator.faults import Fault, FaultPlan
+from otel_posthog.emulator.flags.model import FlagSet, FlagValue
+from otel_posthog.emulator.flags.state import FlagSource, FlagState
 from otel_posthog.emulator.ingest import Ingest
 from otel_posthog.emulator.limits import Limits
 from otel_posthog.emulator.store import Store
@@ -48,11 +50,14 @@ class Emulator:
         host: Address to listen on.
         port: Port, 0 for a free one.
         allow_remote: Whether `host` may be reachable from other machines. There is no log-in.
+        flags: Feature flags: the path of a YAML file, which is read again when it changes; a mapping as the file
+            would hold it; or None for none.
         limits: Sizes at which requests are refused.
         clock: Server time; tests inject it.
 
     Raises:
-        ConfigError: `host` is not loopback without `allow_remote`, the port is taken, or the database is unusable.
+        ConfigError: `host` is not loopback without `allow_remote`, the port is taken, or the database or the flags
+            are unusable.
     """
 
     def __init__(
@@ -62,6 +67,7 @@ class Emulator:
         host: str = "127.0.0.1",
         port: int = 0,
         allow_remote: bool = False,
+        flags: FlagSource = None,
         limits: Limits | None = None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
@@ -73,6 +79,7 @@ class Emulator:
                 hint="Use 127.0.0.1, or add --allow-remote",
             )
         _require_packages()
+        self._flags = FlagState(flags)
         self._limits = limits or Limits()
         self._allow_remote = allow_remote
         self._plan = FaultPlan()
@@ -84,7 +91,7 @@ class Emulator:
         except BaseException:
             self._socket.close()
             raise
-        self._ingest = Ingest(self._store, self._limits, clock)
+        self._ingest = Ingest(self._store, self._limits, clock, self._flags)
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
         self._started = threading.Event()
@@ -188,7 +195,7 @@ class Emulator:
         """Requests refused and events dropped, newest first."""
         return queries.refusals(self._store)
 
-    def wait_for(self, predicate: Callable[[Emulator], T], timeout: float = 10.0) -> T:
+    def wait_for(self, predicate: Callable[[Emulator], T], timeout: float = 30.0) -> T:
         """Waits until `predicate(self)` is true, asking again after each change, and returns what it gave.
 
         Args:
@@ -209,6 +216,31 @@ class Emulator:
                 names = {row["event"]: row["count"] for row in queries.event_names(self._store)}
                 raise TimeoutError(f"not within {timeout:g} s; arrived: {names or 'no event'}; {self.stats()}")
 
+    # --- flags -----------------------------------------------------------------------------------------------------
+
+    @property
+    def flags(self) -> FlagSet:
+        """The feature flags in force; may be set to anything that `Emulator(flags=…)` takes.
+
+            emulator.flags = {"flags": {"new-checkout": True, "button-colour": "green"}}
+
+        Clients that evaluate by themselves learn of it with their next poll.
+
+        Raises:
+            ConfigError: On setting: the flags are unusable; those before stay.
+        """
+        return self._flags.current()
+
+    @flags.setter
+    def flags(self, source: FlagSource) -> None:
+        self._flags.replace(source)
+        self._store.touch()
+
+    def flag_calls(self) -> dict[str, dict[FlagValue | None, int]]:
+        """How often code was told which value (`$feature_flag_called`), by flag."""
+        calls = queries.flag_calls(self._store)
+        return {key: {row["value"]: row["count"] for row in rows} for key, rows in calls.items()}
+
     # --- what to do wrong ------------------------------------------------------------------------------------------
 
     def script(self, *faults: Fault, seed: int = 0) -> None:
@@ -220,7 +252,7 @@ class Emulator:
         return [dict(fault) for fault in self._plan.report()]
 
     def reset(self) -> None:
-        """Forgets what arrived, and all faults."""
+        """Forgets what arrived, and all faults. The flags stay."""
         self._plan.set(())
         self._store.reset()
 
@@ -256,7 +288,7 @@ class Emulator:
             limits=self._limits,
             cut=self._cut,
             closing=closing,
-            pages=build_pages(store=self._store, plan=self._plan, closing=closing, hosts=hosts),
+            pages=build_pages(store=self._store, plan=self._plan, flags=self._flags, closing=closing, hosts=hosts),
             lifespan=lifespan,
         )
         config = uvicorn.Config(

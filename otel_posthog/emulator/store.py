@@ -109,12 +109,49 @@ class Store:
         with self._transaction() as db:
             self._refusal(db, text_of(self._clock()), path, status, reason, detail, events)
 
+    def count(self, name: str) -> None:
+        """Counts a request that stores nothing."""
+        with self._transaction() as db:
+            self._tally(db, name, 1)
+
+    def hash_keys(self, token: str, distinct_id: str, anonymous: str, flags: Sequence[str]) -> dict[str, str]:
+        """What is hashed for somebody in place of their distinct id, by flag (experience continuity).
+
+        Where nothing is known for a flag yet, the anonymous id is, from now on and for all ids of the person.
+
+        Args:
+            token: Project.
+            distinct_id: Who asks now.
+            anonymous: Who they were before the log-in, "" where they do not say.
+            flags: Keys of the flags that keep their value.
+        """
+        with self._transaction() as db:
+            known: dict[str, str] = {}
+            for name in filter(None, (anonymous, distinct_id)):
+                known.update(
+                    db.execute(
+                        "SELECT flag, hash_key FROM hash_keys WHERE token = ? AND (distinct_id = ? OR distinct_id IN"
+                        " (SELECT i.distinct_id FROM person_ids i JOIN person_ids me ON me.person = i.person"
+                        " WHERE me.token = ? AND me.distinct_id = ?)) ORDER BY rowid DESC",
+                        (token, name, token, name),
+                    ).fetchall()
+                )
+            if anonymous:
+                fresh = [(token, distinct_id, flag, anonymous) for flag in flags if flag not in known]
+                db.executemany("INSERT OR IGNORE INTO hash_keys VALUES (?, ?, ?, ?)", fresh)
+                known.update({flag: anonymous for *_, flag, _ in fresh})
+        return {flag: known[flag] for flag in flags if flag in known}
+
     def reset(self) -> None:
         """Forgets everything."""
         with self._transaction() as db:
             for name in schema.NAMES:
                 db.execute(f"DELETE FROM {name}")  # noqa: S608 - our own table names
             self._tokens.clear()
+
+    def touch(self) -> None:
+        """Wakes those who wait for a change: something beside the store changed."""
+        self._notify()
 
     def close(self) -> None:
         """Closes the database; waiters wake up."""

@@ -16,6 +16,9 @@ from starlette.routing import BaseRoute, Route
 
 from otel_posthog.emulator import queries
 from otel_posthog.emulator.faults import FaultPlan, parse_script
+from otel_posthog.emulator.flags.document import parse_flags
+from otel_posthog.emulator.flags.overview import flags_page
+from otel_posthog.emulator.flags.state import FlagState
 from otel_posthog.emulator.project_token import masked
 from otel_posthog.emulator.store import Store
 from otel_posthog.errors import ConfigError
@@ -44,18 +47,19 @@ class _BadQueryError(Exception):
 
 
 def build_pages(
-    *, store: Store, plan: FaultPlan, closing: asyncio.Event, hosts: frozenset[str] | None
+    *, store: Store, plan: FaultPlan, flags: FlagState, closing: asyncio.Event, hosts: frozenset[str] | None
 ) -> list[BaseRoute]:
     """Routes of the API and the page.
 
     Args:
         store: What arrived.
         plan: Scripted faults.
+        flags: Feature flags.
         closing: Set when the server stops.
         hosts: Names under which the page may be asked for, None for any: a page of the outside world must not read a
             developer's events by way of a name that it lets point to loopback.
     """
-    pages = _Pages(store, plan, closing)
+    pages = _Pages(store, plan, flags, closing)
 
     def guarded(handler: Handler, *, writes: bool = False) -> Handler:
         async def guard(request: Request) -> Response:
@@ -90,6 +94,8 @@ def build_pages(
     routes: list[BaseRoute] = [Route(path, guarded(handler)) for path, handler in gets.items()]
     routes.append(Route("/api/faults", guarded(pages.get_faults), methods=["GET"]))
     routes.append(Route("/api/faults", guarded(pages.set_faults, writes=True), methods=["POST"]))
+    routes.append(Route("/api/flags", guarded(pages.flags), methods=["GET"]))
+    routes.append(Route("/api/flags", guarded(pages.set_flags, writes=True), methods=["POST"]))
     routes.append(Route("/api/reset", guarded(pages.reset, writes=True), methods=["POST"]))
     routes.append(Route("/", guarded(_static("index.html"))))
     static = sorted(path.name for path in _STATIC.iterdir())
@@ -97,9 +103,10 @@ def build_pages(
 
 
 class _Pages:
-    def __init__(self, store: Store, plan: FaultPlan, closing: asyncio.Event) -> None:
+    def __init__(self, store: Store, plan: FaultPlan, flags: FlagState, closing: asyncio.Event) -> None:
         self._store = store
         self._plan = plan
+        self._flags = flags
         self._closing = closing
 
     async def events(self, request: Request) -> Response:
@@ -156,7 +163,21 @@ class _Pages:
         return await self._answer(lambda: {"results": queries.refusals(self._store)})
 
     async def stats(self, _request: Request) -> Response:
-        return await self._answer(lambda: queries.stats(self._store))
+        return await self._answer(lambda: {**queries.stats(self._store), "flags": len(self._flags.current().flags)})
+
+    async def flags(self, _request: Request) -> Response:
+        return await self._answer(lambda: flags_page(self._flags, self._store))
+
+    async def set_flags(self, request: Request) -> Response:
+        body = await request.body()
+        if len(body) > _MAX_SCRIPT:
+            return _json_response({"error": "the flags are too long"}, 413)
+        try:
+            self._flags.replace(await run_in_threadpool(parse_flags, body, "flags"))
+        except ConfigError as error:
+            return _json_response({"error": str(error)}, 400)
+        self._store.touch()
+        return await self.flags(request)
 
     async def reset(self, _request: Request) -> Response:
         await run_in_threadpool(self._store.reset)
