@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otel_posthog.cli.explain_text import Terminal
-    from otel_posthog.gateway.dead_letters.letters import Kept, Letter
+    from otel_posthog.gateway.dead_letters.letter import Letter
+    from otel_posthog.gateway.dead_letters.letters import Kept
     from otel_posthog.gateway.journal.record import Record
     from otel_posthog.model import Signal
 

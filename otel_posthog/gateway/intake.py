@@ -31,7 +31,8 @@ from otel_posthog.delivery.spool import Place
 from otel_posthog.delivery.spool_files import Files, OsFiles
 from otel_posthog.errors import ConfigError, SignalError
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.dead_letters.letters import Letter, Letters
+from otel_posthog.gateway.dead_letters.letter import Letter
+from otel_posthog.gateway.dead_letters.letters import Letters
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind, Inbound
 from otel_posthog.gateway.inflate import Inflate, TooLargeError, choose_inflate
 from otel_posthog.gateway.intake_config import IntakeConfig

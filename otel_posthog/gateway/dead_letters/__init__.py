@@ -1,4 +1,6 @@
 """What was accepted and can never be delivered as it is, kept for an operator.
 
-letters      the store                     spool_view   a spool from the outside, for `otel-posthog spool`
+letter       one of them, and its bytes
+letters      where they are kept, in bounds
+spool_view   a spool from the outside, for `otel-posthog spool`
 """

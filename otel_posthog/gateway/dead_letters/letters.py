@@ -3,9 +3,6 @@
     <spool>/dead/<worker>/00000001.log    one record for each letter, see `segment_log`
                          /discarded       places of letters that an operator has discarded or replayed, one per line
 
-A letter holds the event as it was refused and the one OTLP item that it was made from, or a whole request: one that
-nobody can read, that made us fail, or of which some items belong to no project.
-
 The store is bounded. What came first stays: it shows how the trouble began, and a flood of rubbish cannot wash it away
 (docs/decisions/0083). One reason may use half of the store, so that no reason leaves the others without room. What has
 no room is counted and named in the log.
@@ -18,28 +15,23 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
-import struct
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import Any, Final, cast
+from typing import Final
 
 from otel_posthog.delivery.clock import SystemClock
 from otel_posthog.delivery.protocols import Clock
 from otel_posthog.delivery.segment_log import Position, Record, SegmentLog, SpoolFullError
 from otel_posthog.delivery.spool_files import Files
 from otel_posthog.gateway.books import Books
+from otel_posthog.gateway.dead_letters.letter import Letter, decode, encode
 from otel_posthog.gateway.journal import record as records
 from otel_posthog.gateway.journal.journal import DEAD
-from otel_posthog.model import CaptureEvent
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.log import Complaints
 
-VERSION: Final = 1
 DISCARDED: Final = "discarded"
-MAX_NOTE: Final = 500
-_FRAME: Final = struct.Struct("<BI")
 
 _REASONS: Final = (
     "",
@@ -56,28 +48,6 @@ _REASONS: Final = (
 
 
 @frozen
-class Letter:
-    """One dead letter.
-
-    Args:
-        reason: Why, from a small fixed set: a `LossReason`, or `unreadable`, `failed`, `crashed`, `unrouted`,
-            `unreadable_items`.
-        note: What was said about it.
-        project: Name of the project that refused it; "" where there is none.
-        time_ns: When it died.
-        event: The event that was refused; `None` for a whole request.
-        source: What it was made from; `None` where that could not be found.
-    """
-
-    reason: str
-    note: str
-    project: str
-    time_ns: int
-    event: CaptureEvent | None = None
-    source: records.Record | None = None
-
-
-@frozen
 class Kept:
     """A letter and where it lies.
 
@@ -90,72 +60,6 @@ class Kept:
     id: str
     letter: Letter | None
     size: int
-
-
-def encode(letter: Letter) -> bytes:
-    """`letter` as it lies on disk."""
-    header: dict[str, Any] = {
-        "reason": letter.reason,
-        "note": letter.note[:MAX_NOTE],
-        "project": letter.project,
-        "time_ns": letter.time_ns,
-    }
-    event = letter.event
-    if event is not None:
-        header["event"] = {
-            "event": event.event,
-            "uuid": event.uuid,
-            "distinct_id": event.distinct_id,
-            "timestamp_ns": event.timestamp_ns,
-            "properties": dict(event.properties),
-        }
-    try:
-        text = json.dumps(header, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError):
-        # The very event that had no JSON form: its source is still worth keeping.
-        header.pop("event", None)
-        header["note"] = f"{letter.note[:MAX_NOTE]} (the event has no JSON form)"
-        text = json.dumps(header, separators=(",", ":")).encode()
-    source = b"" if letter.source is None else records.encode(letter.source)
-    return b"".join((_FRAME.pack(VERSION, len(text)), text, source))
-
-
-def decode(data: bytes) -> Letter:
-    """The letter in `data`.
-
-    Raises:
-        UnknownVersionError: Another version wrote it.
-        BrokenRecordError: Nobody did.
-    """
-    if len(data) < _FRAME.size:
-        raise records.BrokenRecordError("it is shorter than its frame")
-    version, length = _FRAME.unpack_from(data)
-    if version != VERSION:
-        raise records.UnknownVersionError(f"its version is {version}, and this one reads {VERSION}")
-    end = _FRAME.size + length
-    try:
-        header = cast("dict[str, Any]", json.loads(data[_FRAME.size : end]))
-        found = header.get("event")
-        event = None
-        if isinstance(found, dict):
-            fields = cast("dict[str, Any]", found)
-            event = CaptureEvent(
-                event=str(fields["event"]),
-                distinct_id=str(fields["distinct_id"]),
-                uuid=str(fields["uuid"]),
-                timestamp_ns=int(fields["timestamp_ns"]),
-                properties=dict(fields["properties"]),
-            )
-        return Letter(
-            reason=str(header["reason"]),
-            note=str(header["note"]),
-            project=str(header["project"]),
-            time_ns=int(header["time_ns"]),
-            event=event,
-            source=records.decode(data[end:]) if len(data) > end else None,
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise records.BrokenRecordError(f"it cannot be read ({type(error).__name__})") from None
 
 
 class Letters:

@@ -1,7 +1,9 @@
 """What of a request could become an event, told from its bytes, and only that decoded (docs/decisions/0076).
 
-wanted          rules and tags as needles
 request         either content type: the door, `parts.Prepare`
-from_json, from_protobuf      how needles are found, and items read, in each of them
-scan            the search itself   prepared   what is handed on
+wanted          rules and tags as needles
+from_json       needles and items in OTLP/JSON
+from_protobuf   needles and items in protobuf
+scan            the search for needles
+prepared        what is handed on
 """

@@ -10,7 +10,8 @@ from otel_posthog.delivery.protocols import Clock
 from otel_posthog.delivery.spool import Place
 from otel_posthog.errors import OtelPosthogError, SignalError
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.dead_letters.letters import Letter, Letters
+from otel_posthog.gateway.dead_letters.letter import Letter
+from otel_posthog.gateway.dead_letters.letters import Letters
 from otel_posthog.gateway.inflate import Inflate
 from otel_posthog.gateway.journal.journal import Journal
 from otel_posthog.gateway.journal.record import Record, decode

@@ -166,7 +166,7 @@ def test_the_layout_of_a_large_owner_is_read_once(monkeypatch: pytest.MonkeyPatc
 
 def test_forward_does_not_thank_for_what_made_us_fail(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a disk for dead letters nothing is left of it: its caller keeps it, and may come again."""
-    monkeypatch.setattr("otel_posthog.gateway.processing.processing._FAILURE_PAUSE", 0.001)
+    monkeypatch.setattr("otel_posthog.gateway.processing.hand_out._FAILURE_PAUSE", 0.001)
     failing = True
 
     def faulty(*args: Any) -> Prepared:
@@ -237,6 +237,6 @@ def everything(caller: str) -> WantedItems:
 
 def read_again(intake: GatewayIntake) -> None:
     """What is at hand of waiting records is let go, as when another one came first: the rest is read from disk."""
-    for waiting in intake._processing._portions._waiting.values():  # pyright: ignore[reportPrivateUsage]
+    for waiting in intake._processing._hand_out.portions._waiting.values():  # pyright: ignore[reportPrivateUsage]
         for portion in waiting:
             portion.stream = None

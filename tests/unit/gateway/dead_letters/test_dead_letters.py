@@ -11,7 +11,8 @@ import pytest
 from otel_posthog.delivery.clock import SystemClock
 from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.gateway.books import Books
-from otel_posthog.gateway.dead_letters.letters import Letter, Letters, discard, read_letters
+from otel_posthog.gateway.dead_letters.letter import Letter
+from otel_posthog.gateway.dead_letters.letters import Letters, discard, read_letters
 from otel_posthog.gateway.inbound import OK, PROTOBUF
 from otel_posthog.gateway.journal.record import Record
 from otel_posthog.model import LossReason

@@ -15,9 +15,10 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from otel_posthog.delivery.segment_log import SegmentLog
 from otel_posthog.delivery.spool_files import OsFiles
-from otel_posthog.gateway.dead_letters.letters import Letter, read_letters
-from otel_posthog.gateway.dead_letters.letters import decode as decode_letter
-from otel_posthog.gateway.dead_letters.letters import encode as encode_letter
+from otel_posthog.gateway.dead_letters.letter import Letter
+from otel_posthog.gateway.dead_letters.letter import decode as decode_letter
+from otel_posthog.gateway.dead_letters.letter import encode as encode_letter
+from otel_posthog.gateway.dead_letters.letters import read_letters
 from otel_posthog.gateway.inbound import JSON, OK, PROTOBUF
 from otel_posthog.gateway.journal.record import BrokenRecordError, Record, UnknownVersionError, decode, encode
 from otel_posthog.gateway.journal.single_item import single_items

@@ -11,7 +11,8 @@ import pytest
 
 from otel_posthog.delivery.spool_files import OsFiles
 from otel_posthog.errors import SignalError
-from otel_posthog.gateway.dead_letters.letters import Kept, Letter, read_letters
+from otel_posthog.gateway.dead_letters.letter import Letter
+from otel_posthog.gateway.dead_letters.letters import Kept, read_letters
 from otel_posthog.gateway.inbound import OK, Answer, AnswerKind, Inbound
 from otel_posthog.gateway.intake import GatewayIntake
 from otel_posthog.gateway.prepare.request import prepare
@@ -154,7 +155,7 @@ class Faulty:
 @pytest.fixture
 def quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
     """No half seconds between attempts."""
-    monkeypatch.setattr("otel_posthog.gateway.processing.processing._FAILURE_PAUSE", 0.001)
+    monkeypatch.setattr("otel_posthog.gateway.processing.hand_out._FAILURE_PAUSE", 0.001)
 
 
 def test_a_record_that_makes_us_fail_is_tried_again(rig: Rig, quick_retries: None) -> None:
