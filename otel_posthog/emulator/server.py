@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from otel_posthog.config.loopback import is_loopback
 from otel_posthog.emulator import queries
 from otel_posthog.emulator.faults import Fault, FaultPlan
 from otel_posthog.emulator.flags.model import FlagSet, FlagValue
@@ -315,16 +315,6 @@ class Emulator:
                     transport.close()
                 else:
                     transport.abort()
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _check_filters(filters: dict[str, str], known: Sequence[str]) -> None:

@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
+from otel_posthog.config.loopback import is_loopback
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.door import Door, TooManyViewersError
-from otel_posthog.gateway.admin.loopback import is_loopback
 from otel_posthog.gateway.admin.sources import Reason
 from otel_posthog.gateway.admin.tail import TailFilter
 from otel_posthog.observe.log import Complaints

@@ -9,10 +9,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from otel_posthog.config.loopback import is_loopback
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.admin.app import AdminApp
 from otel_posthog.gateway.admin.door import Door
-from otel_posthog.gateway.admin.loopback import is_loopback
 
 if TYPE_CHECKING:
     import uvicorn

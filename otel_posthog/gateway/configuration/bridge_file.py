@@ -15,6 +15,7 @@ from typing import Any, Final
 from otel_posthog.config import environment as names
 from otel_posthog.config.endpoint import parse_endpoint
 from otel_posthog.config.headers import parse_credential, token_problem
+from otel_posthog.config.loopback import is_loopback
 from otel_posthog.config.settings import ConvertConfig, DeliveryConfig, Lane, Mode, Secret
 from otel_posthog.config.values import shown, text_of
 from otel_posthog.errors import ConfigError
@@ -38,7 +39,6 @@ from otel_posthog.gateway.configuration.settings import (
     SpoolSettings,
     TokenSettings,
 )
-from otel_posthog.gateway.receivers.credentials import is_loopback
 from otel_posthog.gateway.receivers.settings import Listen, ReceiverSettings, TlsSettings
 from otel_posthog.model.frozen import frozen
 from otel_posthog.rules.at import At

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import os
 import re
 import threading
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from otel_posthog.config.loopback import is_loopback
 from otel_posthog.errors import ConfigError
 from otel_posthog.gateway.receivers.settings import Listen
 from otel_posthog.model.frozen import frozen
@@ -211,17 +211,6 @@ def check_listen(
                 hint="Configure tokens or client certificates, listen on 127.0.0.1, "
                 "or set `allow_unauthenticated: true` where the network itself keeps strangers out",
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches `host`."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def _tokens(source: TokenSource, environ: Mapping[str, str]) -> list[str]:

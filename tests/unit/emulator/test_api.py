@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from otel_posthog.config.loopback import is_loopback
 from otel_posthog.emulator import Emulator
 from otel_posthog.emulator.project_token import masked
-from otel_posthog.emulator.server import is_loopback
 from otel_posthog.errors import ConfigError
 
 
