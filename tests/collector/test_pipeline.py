@@ -185,7 +185,11 @@ def test_killed_collector_loses_nothing_acknowledged(kills: int, collector_binar
     dice = random.Random(20)
     with tier(tmp_path, collector_binary, overlay=QUICK, up=False) as (collector, gateway, _):
         oracle = Oracle(collector.ports)
-        for _ in range(kills):
+        killed = 0
+        # More of them where a slow machine has taken little between two.
+        while killed < kills or len(oracle.acknowledged) <= 100:
+            assert killed < 5 * kills, len(oracle.acknowledged)
+            killed += 1
             until = oracle.given + dice.randrange(20, 120)
             killer = threading.Timer(dice.random() * 0.2, collector.kill)
             killer.start()
@@ -195,10 +199,9 @@ def test_killed_collector_loses_nothing_acknowledged(kills: int, collector_binar
             killer.join()
             collector.start()
         assert oracle.send() == 200
-        assert len(oracle.acknowledged) > 100
         gateway.start()
         try:
-            gateway.wait(lambda: oracle.met_by(gateway), 30 + kills)
+            gateway.wait(lambda: oracle.met_by(gateway), 60 + kills)
         except AssertionError:
             missing = sorted(oracle.acknowledged - {span.name for span in gateway.spans})
             raise AssertionError(f"{len(missing)} of {len(oracle.acknowledged)}: {missing[:40]}") from None
@@ -259,7 +262,7 @@ def test_an_outage_longer_than_max_elapsed_time(collector_binary: Path, tmp_path
 
 
 def _arrives(receiver: OtlpReceiver, names: set[str]) -> None:
-    receiver.wait(lambda: len(receiver.spans) >= len(names))
+    receiver.wait(lambda: names <= {span.name for span in receiver.spans})
     assert {span.name for span in receiver.spans} == names
 
 
@@ -267,7 +270,7 @@ def _until(collector: Collector, condition: object) -> None:
     """Asks the Collector's own metrics until they meet `condition`."""
     assert callable(condition)
     pause = threading.Event()
-    for _ in range(600):
+    for _ in range(1200):
         if condition(collector.metrics()):
             return
         pause.wait(0.05)
@@ -282,7 +285,7 @@ def test_a_full_queue_makes_senders_wait(collector_binary: Path, tmp_path: Path)
         statuses: list[int] = []
         while 0 not in statuses:
             assert len(statuses) < 50, "the queue is never full"
-            statuses.append(oracle.send(timeout=1.5))
+            statuses.append(oracle.send(timeout=4))
         # Not refused: no answer, until there is room.
         assert set(statuses) == {200, 0}
         assert statuses.count(200) > 1

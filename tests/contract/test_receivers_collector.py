@@ -76,7 +76,7 @@ def test_what_it_sends_arrives(
     rig = start(None, tokens(ada="s3cret"))
     with collector(rig, tmp_path, over, compression) as sender:
         assert post(sender.ports.http, body=spans("checkout", "refund")).status == 200
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
     [inbound] = rig.intake.seen
     assert (inbound.caller, inbound.transport, inbound.gzip) == ("ada", over, compression == "gzip")
     body = gzip.decompress(inbound.body) if inbound.gzip else inbound.body
@@ -98,7 +98,7 @@ def test_faults_of_ours_make_it_come_again(
     with collector(rig, tmp_path, over, "gzip") as sender:
         assert post(sender.ports.http, body=spans("checkout")).status == 200
         for _ in range(5):
-            assert rig.intake.arrived.acquire(timeout=20)
+            assert rig.intake.arrived.acquire(timeout=60)
     assert faults == []
     assert len(rig.intake.seen) == 5
     assert len({gzip.decompress(inbound.body) for inbound in rig.intake.seen}) == 1
@@ -126,10 +126,10 @@ def test_what_is_hopeless_is_sent_once(
     rig = start(FakeIntake(answer), tokens(ada="s3cret"))
     with collector(rig, tmp_path, over, "gzip") as sender:
         assert post(sender.ports.http, body=spans("hopeless")).status == 200
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
         rig.intake.answer = OK
         assert post(sender.ports.http, body=spans("next")).status == 200
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
     assert len(rig.intake.seen) == 2
     assert "canary" in (tmp_path / "collector.log").read_text()
 

@@ -22,7 +22,7 @@ Serve = Callable[..., AdminServer]
 
 def ask(server: AdminServer, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
     """Status and body of one request."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     with contextlib.closing(connection):
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -32,7 +32,7 @@ def ask(server: AdminServer, path: str, method: str = "GET", **headers: str) -> 
 @contextlib.contextmanager
 def looking(server: AdminServer, path: str, **headers: str) -> Iterator[Iterator[Any]]:
     """The documents of a `/tail`, from when it is connected; empty lines left out."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", path, headers=headers)
         answer = connection.getresponse()
@@ -221,7 +221,7 @@ def test_hostile_text_stays_one_escaped_line(gateway: Any, serve: Serve, make_si
     """New lines, escape sequences and marks that turn text around reach no terminal through curl."""
     hostile = "a\nb\x1b[31m\u202e\x00\u009b"
     server = serve(gateway)
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", "/tail")
         answer = connection.getresponse()
@@ -298,11 +298,11 @@ def test_a_viewer_who_left_is_forgotten_and_the_next_one_gets_in(gateway: Any, s
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Asks until it holds, for ten seconds at most."""
+    """Asks until it holds."""
     import threading
     import time
 
-    deadline, pause = time.monotonic() + 10, threading.Event()
+    deadline, pause = time.monotonic() + 60, threading.Event()
     while not condition():
         assert time.monotonic() < deadline
         pause.wait(0.005)
@@ -355,7 +355,7 @@ def test_half_a_request_is_ended(gateway: Any, serve: Serve, monkeypatch: pytest
     """Row 38 for this port: who never finishes a request loses the connection, and others are served."""
     monkeypatch.setattr("otel_posthog.gateway.admin.server._HEADER_TIMEOUT", 1.0)
     server = serve(gateway)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as slow:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as slow:
         slow.sendall(b"GET /livez HT")
         assert ask(server, "/livez") == (200, "ok\n")
         assert slow.recv(1) == b""
@@ -399,7 +399,7 @@ def test_the_containers_health_check_of_nobody(capsys: pytest.CaptureFixture[str
 def test_whatever_is_sent_to_it(gateway: Any, serve: Serve, request_bytes: bytes) -> None:
     """Rows 35 and 38 for this port: an answer below 500 or none at all, and the next caller is served."""
     server = serve(gateway)
-    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as odd:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as odd:
         odd.sendall(request_bytes)
         odd.shutdown(socket.SHUT_WR)
         with contextlib.suppress(ConnectionResetError):

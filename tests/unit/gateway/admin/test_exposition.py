@@ -29,7 +29,7 @@ Serve = Callable[..., AdminServer]
 
 def scrape(server: AdminServer, accept: str = "") -> tuple[str, str]:
     """Content type and text."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
     connection.request("GET", "/metrics", headers={"Accept": accept} if accept else {})
     answer = connection.getresponse()
     text = answer.read().decode()

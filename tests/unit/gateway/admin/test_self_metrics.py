@@ -55,7 +55,7 @@ def backend() -> Iterator[Backend]:
     yield made
     made.server.shutdown()
     made.server.server_close()
-    made.thread.join(5)
+    made.thread.join(60)
 
 
 @pytest.fixture(autouse=True)
@@ -119,9 +119,9 @@ def test_it_exports_at_each_interval(gateway: Any, backend: Backend) -> None:
     """Again and again, and a last time at the end."""
     own = SelfMetrics(gateway.sources(), SelfMetricsSettings(backend.url, interval=0.01))
     own.start()
-    assert backend.arrived.wait(10)
+    assert backend.arrived.wait(60)
     backend.arrived.clear()
-    assert backend.arrived.wait(10)
+    assert backend.arrived.wait(60)
     own.stop()
     own.stop()
 
@@ -146,9 +146,9 @@ def test_a_backend_that_is_away_costs_a_line(gateway: Any, backend: Backend, cap
         gateway.sources(), SelfMetricsSettings(backend.url, {"authorization": Secret("s3cret")}, interval=0.01)
     )
     own.start()
-    assert backend.arrived.wait(10)
+    assert backend.arrived.wait(60)
     backend.arrived.clear()
-    assert backend.arrived.wait(10)
+    assert backend.arrived.wait(60)
     own.stop()
 
     assert [record.getMessage() for record in caplog.records] == [

@@ -26,7 +26,7 @@ projects:
 
 def ask(port: int, path: str) -> tuple[int, str]:
     """Status and body of the admin port."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request("GET", path)
         answer = connection.getresponse()
@@ -49,7 +49,7 @@ def test_a_receiver_whose_thread_has_ended_is_not_alive(tmp_path: Path) -> None:
         assert server is not None
         assert server._loop is not None
         server._loop.call_soon_threadsafe(server._loop.stop)
-        server._thread.join(10)
+        server._thread.join(60)
 
         status, body = ask(port, "/livez?verbose")
         assert (status, json.loads(body)["reasons"]) == (

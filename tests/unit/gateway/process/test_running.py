@@ -82,7 +82,7 @@ def test_a_worker_without_its_supervisor_stops() -> None:
         pytest.fail,
         make=lambda _: service,  # type: ignore[arg-type,return-value]
         started=lambda _: gone.set(),
-        orphaned=lambda: gone.wait(20),
+        orphaned=lambda: gone.wait(60),
     )
     assert (code, service.calls) == (0, ["start", "stop"])
 
@@ -123,10 +123,10 @@ def test_the_second_stop_is_another_matter() -> None:
     second: list[int] = []
     with Wishes(forward=second.append) as wishes:
         os.kill(os.getpid(), signal.SIGTERM)
-        assert wishes.next(5.0) == "stop"
+        assert wishes.next(60.0) == "stop"
         assert second == []
         os.kill(os.getpid(), signal.SIGINT)
-        assert wishes.next(5.0) == "stop"
+        assert wishes.next(60.0) == "stop"
         assert second == [signal.SIGINT]
 
 

@@ -263,7 +263,7 @@ def test_workers_are_processes_of_their_own(tmp_path: Path, monkeypatch: pytest.
             assert isinstance(process, subprocess.Popen)
             assert process.stdin is not None
             process.stdin.close()
-            assert process.wait(20) == 7
+            assert process.wait(60) == 7
     finally:
         process.kill()
 

@@ -26,7 +26,7 @@ from otel_posthog.observe import Complaints
 
 ANYWHERE = Listen("127.0.0.1", 0)
 QUICK = ReceiverSettings(http=ANYWHERE, grpc=ANYWHERE)
-TIMEOUT = 20.0
+TIMEOUT = 60.0
 METHODS = {
     "traces": "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
     "logs": "/opentelemetry.proto.collector.logs.v1.LogsService/Export",

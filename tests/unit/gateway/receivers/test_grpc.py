@@ -80,7 +80,7 @@ def test_messages_are_not_inflated_here(start: Start) -> None:
     with Http2(rig.grpc) as client:
         for stream, body in ((1, bomb), (3, broken)):
             client.send(http2.call(stream, ("grpc-encoding", "gzip")) + http2.message(stream, body, compressed=True))
-            assert rig.intake.arrived.acquire(timeout=20)
+            assert rig.intake.arrived.acquire(timeout=60)
     assert [(inbound.body, inbound.gzip) for inbound in rig.intake.seen] == [(bomb, True), (broken, True)]
 
 
@@ -129,7 +129,7 @@ def test_keys_of_metadata_have_no_case(start: Start) -> None:
     rig = start(None, tokens(ada="s3cret"))
     with Http2(rig.grpc) as client:
         client.send(http2.call(1, ("authorization", "bearer s3cret")) + http2.message(1, b"abc"))
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
     assert rig.intake.seen[0].caller == "ada"
 
 
@@ -260,7 +260,7 @@ def test_too_many_connections_are_retryable(start: Start, channels: Opened) -> N
     busy = [channel_to(rig, channels) for _ in range(5)]
     calls = [channel.unary_unary(METHODS["traces"]).future(b"x", timeout=TIMEOUT) for channel in busy]
     for _ in calls:
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
     refused = channel_to(rig, channels)
     assert export(refused, b"x").code == "UNAVAILABLE"
     # By itself it would connect again after a second, and take the place that becomes free.
@@ -278,7 +278,7 @@ def test_a_client_that_leaves_frees_its_thread(start: Start, channels: Opened) -
     rig = start(FakeIntake(None), grpc_threads=1)
     channel = channel_to(rig, channels)
     call = channel.unary_unary(METHODS["traces"]).future(b"x", timeout=TIMEOUT)
-    assert rig.intake.arrived.acquire(timeout=20)
+    assert rig.intake.arrived.acquire(timeout=60)
     call.cancel()
     rig.intake.answer = OK
     assert export(channel, b"y") == Outcome("OK")
@@ -302,7 +302,7 @@ def test_stopping_refuses_new_calls(start: Start, channels: Opened) -> None:
     rig = start(FakeIntake(None))
     old = channel_to(rig, channels)
     waiting = old.unary_unary(METHODS["traces"]).future(b"x", timeout=TIMEOUT)
-    assert rig.intake.arrived.acquire(timeout=20)
+    assert rig.intake.arrived.acquire(timeout=60)
     rig.receivers.stop_accepting()
     assert export(old, b"y").code in {"UNAVAILABLE", "CANCELLED"}
     assert export(channel_to(rig, channels), b"y").code == "UNAVAILABLE"

@@ -54,7 +54,7 @@ def test_slow_senders_are_closed(start: Start, data: bytes, why: str) -> None:
         attacker.start()
     assert [post(rig.http, body=b"x").status for _ in range(50)] == [200] * 50
     for attacker in attackers:
-        attacker.join(20)
+        attacker.join(60)
     assert ended == [True] * 5
     assert rig.books.count("receiver_refused", why=why) == 5
     assert server(rig).held == 0
@@ -74,11 +74,11 @@ def test_silent_peers_are_closed(start: Start, sent: bytes) -> None:
 @pytest.mark.parametrize("answer", [OK, None], ids=["answered at once", "answered later"])
 def test_half_a_request_behind_a_whole_one(start: Start, answer: Any) -> None:
     """It has the same deadline, though it came with the one before it."""
-    rig = start(FakeIntake(answer), header_timeout=0.3)
+    rig = start(FakeIntake(answer), header_timeout=1.5)
     with Raw(rig.http) as client:
         client.send(request(body=b"x") + b"POST /v1/tra")
         if answer is None:
-            assert rig.intake.arrived.acquire(timeout=20)
+            assert rig.intake.arrived.acquire(timeout=60)
             rig.intake.unanswered[0](OK)
         assert client.reply().status == 200
         assert client.closed()
@@ -88,7 +88,7 @@ def test_half_a_request_behind_a_whole_one(start: Start, answer: Any) -> None:
 @pytest.mark.row(38)
 def test_idle_connections_are_closed_after_a_while(start: Start) -> None:
     """Quiet ones are no fault of anybody's: nothing is counted."""
-    rig = start(idle_timeout=0.2)
+    rig = start(idle_timeout=1.0)
     with Raw(rig.http) as client:
         client.send(request(body=b"x"))
         assert client.reply().status == 200
@@ -102,9 +102,9 @@ def test_whoever_reads_no_answers_is_closed(start: Start) -> None:
     rig = start(body_timeout=0.3, idle_timeout=0.3)
     with Raw(rig.http) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.socket.settimeout(20)
+        client.socket.settimeout(60)
         many = request("/nowhere", b"") * 1000
-        with pytest.raises((ConnectionResetError, BrokenPipeError, TimeoutError)):
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
             for _ in range(100_000):
                 client.send(many)
     assert len(rig.intake.seen) == 0
@@ -152,7 +152,7 @@ def test_a_client_that_leaves_takes_its_bytes_along(start: Start) -> None:
     until(lambda: server(rig).held == 0)
     with Raw(rig.http) as client:
         client.send(request(body=b"abc"))
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
         # A reset, as of a process that was killed; one that merely says no more may still be listening.
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     until(lambda: rig.books.count("receiver_requests", answer="gone") == 1)
@@ -193,7 +193,7 @@ def test_too_many_connections_are_told_so(start: Start) -> None:
     busy = [rig.connect() for _ in range(20)]
     for client in busy:
         client.send(request(body=b"x"))
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
     refused = [rig.connect() for _ in range(200)]
     told = 0
     for client in refused:
@@ -258,11 +258,11 @@ def test_one_peer_cannot_have_them_all(start: Start) -> None:
     busy = [rig.connect() for _ in range(5)]
     for client in busy:
         client.send(request(body=b"x"))
-        assert rig.intake.arrived.acquire(timeout=20)
+        assert rig.intake.arrived.acquire(timeout=60)
     assert post(rig.http, body=b"x").status == 503
     with socket.socket() as other:
         other.bind(("127.0.0.2", 0))
-        other.settimeout(20)
+        other.settimeout(60)
         other.connect(("127.0.0.1", rig.http))
         other.sendall(request("/nowhere"))
         assert other.recv(100).startswith(b"HTTP/1.1 404")
@@ -365,7 +365,7 @@ def here(rig: Rig, client: Raw) -> bool:
 
 def until(condition: Callable[[], bool]) -> None:
     """Waits for what happens on the server's thread, which tells nobody."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.001)
