@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from otel_posthog.config import environment as names
+from otel_posthog.config import flags
 from otel_posthog.config.environment import OURS, Variable
 from otel_posthog.config.gate import endpoint_check, instrumentation_check, sdk_check, switch_check, token_checks
 from otel_posthog.config.headers import Credential
@@ -18,6 +19,7 @@ from otel_posthog.config.lanes import Plan, find_credential, lane_for, plan_lane
 from otel_posthog.config.settings import (
     ConvertConfig,
     DeliveryConfig,
+    FlagsConfig,
     GateCheck,
     IdentityConfig,
     Lane,
@@ -36,6 +38,7 @@ _SECTIONS: Mapping[str, Callable[..., Any]] = {
     "convert": ConvertConfig,
     "identity": IdentityConfig,
     "rules": RulesConfig,
+    "flags": FlagsConfig,
 }
 _RULES_TABLE = r"""(?m)^\s*\[{1,2}\s*tool\s*\.\s*["']?otel_posthog["']?\s*[.\]]"""
 
@@ -98,6 +101,7 @@ def load_settings(
         convert=reader.section("convert"),
         identity=reader.section("identity"),
         rules=reader.section("rules"),
+        flags=reader.section("flags"),
         sources={
             **reader.sources,
             "lane.url": plan.lane_endpoint.source if plan.lane_endpoint else "",
@@ -159,6 +163,8 @@ class _Reader:
                     hint="Raise it, or lower OTEL_POSTHOG_RETRY_INITIAL",
                 )
             )
+
+        self.errors += flags.mistakes(self.section("flags"))
 
     def section(self, name: str) -> Any:
         """One section of `Settings` from what was read, defaults for the rest."""

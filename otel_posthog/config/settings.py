@@ -174,6 +174,29 @@ class IdentityConfig:
 
 
 @frozen
+class FlagsConfig:
+    """The client for feature flags (`otel_posthog.flags`); asks PostHog only when a flag is asked for.
+
+    Args:
+        enabled: Whether flags are evaluated at all; otherwise every call gives its default.
+        host: PostHog's address for flags; "" for the lane's own (direct mode only).
+        token: Project API key for flags; empty for the lane's own (direct mode only).
+        secret_key: Personal or project secret key; with it definitions are loaded and evaluated in the process.
+        timeout: Seconds that one question to PostHog may take.
+        poll_interval: Seconds between two looks at the definitions.
+        cooldown: Longest pause in seconds after failures; meanwhile there is no answer, and the default counts.
+    """
+
+    enabled: bool = True
+    host: str = ""
+    token: Secret = field(default_factory=lambda: Secret(""))
+    secret_key: Secret = field(default_factory=lambda: Secret(""))
+    timeout: float = 1.0
+    poll_interval: float = 30.0
+    cooldown: float = 30.0
+
+
+@frozen
 class RulesConfig:
     """Where the rules come from.
 
@@ -234,6 +257,7 @@ class Settings:
     convert: ConvertConfig = field(default_factory=ConvertConfig)
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     rules: RulesConfig = field(default_factory=RulesConfig)
+    flags: FlagsConfig = field(default_factory=FlagsConfig)
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
     warnings: tuple[str, ...] = ()
 

@@ -10,6 +10,7 @@ from enum import Enum
 from typing import Any, cast
 
 from otel_posthog.config.environment import Variable
+from otel_posthog.config.settings import Secret
 from otel_posthog.errors import ConfigError
 
 TRUE = frozenset({"true", "1", "yes", "on"})
@@ -176,8 +177,11 @@ def _path(_row: Variable, raw: object) -> str:
     return os.path.expanduser(text)  # noqa: PTH111 - pathlib costs an import in every process
 
 
-def _text(_row: Variable, raw: object) -> str:
-    return str(raw).strip()
+def _text(row: Variable, raw: object) -> str | Secret:
+    if isinstance(raw, Secret):
+        return raw
+    text = str(raw).strip()
+    return Secret(text) if row.secret else text
 
 
 _PARSERS = {

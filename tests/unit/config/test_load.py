@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otel_posthog.config.environment import OURS, VARIABLES, Variable, variable
+from otel_posthog.config.flags import flags_target
 from otel_posthog.config.load import load_settings
-from otel_posthog.config.settings import RulesConfig, Settings
+from otel_posthog.config.settings import RulesConfig, Secret, Settings
 from otel_posthog.errors import ConfigError
 
 ON = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:8765/i", "OTEL_EXPORTER_OTLP_TOKEN": "phc_load"}
@@ -44,7 +45,7 @@ def written(row: Variable, value: object) -> str:
 def test_every_field_of_the_settings_has_a_variable() -> None:
     """No setting can be reached by code alone, and no variable fills nothing."""
     fields: set[str] = {"record_unsampled"}
-    for section in ("delivery", "convert", "identity", "rules"):
+    for section in ("delivery", "convert", "identity", "rules", "flags"):
         fields |= {f"{section}.{each.name}" for each in dataclasses.fields(getattr(Settings(enabled=False), section))}
 
     assert fields - NOT_VARIABLES == {row.setting for row in OURS} - NOT_FIELDS
@@ -58,7 +59,7 @@ def test_the_tables_defaults_are_the_codes_defaults() -> None:
         if row.setting in NOT_FIELDS:
             continue
         value = field(settings, row.setting)
-        assert row.default == ("" if value in ("", (), {}) else written(row, value)), row.name
+        assert row.default == ("" if value in ("", (), {}, Secret("")) else written(row, value)), row.name
 
 
 def test_names_are_unique_and_described() -> None:
@@ -89,6 +90,9 @@ def test_argument_beats_environment_beats_default(row: Variable) -> None:
         text, value = "1000000", 1_000_000
     if row.name == "OTEL_POSTHOG_RETRY_INITIAL":
         text, value = "1.5", 1.5
+    if row.kind == "text":
+        text = "https://flags.example"
+        value = Secret(text) if row.secret else text
     default = field(load_settings(ON, directory="/nowhere"), row.setting)
 
     environment = load_settings({**ON, row.name: text}, directory="/nowhere")
@@ -286,3 +290,64 @@ def test_the_import_is_light() -> None:
     )
 
     assert (result.stdout.strip(), result.stderr) == ("[]", "")
+
+
+COLLECTOR = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "http://otelcol:4318",
+    "OTEL_EXPORTER_OTLP_TOKEN": "of-the-collector",
+}
+
+
+@pytest.mark.parametrize(
+    ("environ", "host", "token", "why"),
+    [
+        (ON, "direct", "direct", ""),
+        ({}, "", "", "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({**ON, "OTEL_POSTHOG_FLAGS": "false"}, "", "", "OTEL_POSTHOG_FLAGS is false"),
+        (COLLECTOR, "", "", "set OTEL_POSTHOG_FLAGS_HOST and OTEL_POSTHOG_FLAGS_TOKEN"),
+        ({**COLLECTOR, "OTEL_POSTHOG_FLAGS_HOST": "https://eu.posthog.com/i/"}, "", "", "set OTEL_POSTHOG_FLAGS_TOKEN"),
+        (
+            {
+                **COLLECTOR,
+                "OTEL_POSTHOG_FLAGS_HOST": "https://eu.i.posthog.com/i/",
+                "OTEL_POSTHOG_FLAGS_TOKEN": "phc_flags",
+            },
+            "https://eu.i.posthog.com",
+            "phc_flags",
+            "",
+        ),
+        # The key of one host is never shown to another.
+        ({**ON, "OTEL_POSTHOG_FLAGS_HOST": "https://flags.example"}, "", "", "set OTEL_POSTHOG_FLAGS_TOKEN"),
+        ({**ON, "OTEL_POSTHOG_FLAGS_TOKEN": "phc_flags"}, "direct", "phc_flags", ""),
+    ],
+)
+def test_whom_to_ask_for_flags(environ: dict[str, str], host: str, token: str, why: str) -> None:
+    """The lane's PostHog in direct mode; in collector mode what the settings name, since a Collector knows no flags."""
+    settings = load_settings(environ, directory="/nowhere")
+    target, reason = flags_target(settings)
+
+    if target is None:
+        assert not host
+        assert why in reason
+    else:
+        assert settings.lane is not None
+        assert target.host == (settings.lane.url if host == "direct" else host)
+        assert target.token == (settings.lane.token if token == "direct" else Secret(token))
+        assert reason == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("OTEL_POSTHOG_FLAGS_HOST", "flags.example", "the scheme is missing"),
+        ("OTEL_POSTHOG_FLAGS_TOKEN", "phx_canary", "this is a personal or secret key"),
+        ("OTEL_POSTHOG_FLAGS_SECRET_KEY", "phc_canary", "this is a project API key"),
+    ],
+)
+def test_keys_of_flags_that_were_mixed_up(name: str, text: str, words: str) -> None:
+    """Said at load, with the variable and the way out, and never with the key."""
+    with pytest.raises(ConfigError, match=words) as raised:
+        load_settings({**ON, name: text}, directory="/nowhere")
+
+    assert raised.value.key == name
+    assert "canary" not in str(raised.value)
