@@ -178,16 +178,6 @@ class SegmentLog:
         """Whether every record is done."""
         return all(segment.is_done for segment in self._segments.values())
 
-    @property
-    def read_up(self) -> bool:
-        """Whether everything has been read that can be."""
-        number, at = self._read_at
-        return not any(
-            segment.number > number or (segment.number == number and at < segment.size)
-            for segment in self._segments.values()
-            if not segment.foreign
-        )
-
     def append(self, payloads: Sequence[bytes], *, kind: int = 0, time_ns: int = 0) -> list[Position]:
         """Writes records durably, all or none.
 

@@ -22,7 +22,6 @@ SERVER_ADDRESS: Final[Spellings] = ("server.address", "http.host", "http.server_
 SERVER_PORT: Final[Spellings] = ("server.port", "net.host.port")
 CLIENT_ADDRESS: Final[Spellings] = ("client.address", "http.client_ip", "net.sock.peer.addr", "net.peer.ip")
 USER_AGENT: Final[Spellings] = ("user_agent.original", "http.user_agent")
-SYNTHETIC: Final[Spellings] = ("user_agent.synthetic.type",)
 REFERRER: Final[Spellings] = ("http.request.header.referer", "http.request.header.referrer")
 
 ENVIRONMENT: Final[Spellings] = ("deployment.environment.name", "deployment.environment")

@@ -72,11 +72,6 @@ class Head:
         return int(value) if value is not None and value.isdigit() else 0
 
     @property
-    def has_body(self) -> bool:
-        """Whether a body follows."""
-        return self.length > 0 or b"transfer-encoding" in self.headers
-
-    @property
     def authorization(self) -> str | None:
         """The `Authorization` header; `None` where there is none or more than one."""
         value = self.only(b"authorization")
