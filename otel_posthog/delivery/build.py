@@ -19,7 +19,7 @@ from otel_posthog.delivery.engine import Engine
 from otel_posthog.delivery.fanout import FanOut
 from otel_posthog.delivery.lane import Exit, LaneDelivery
 from otel_posthog.delivery.parts import Parts
-from otel_posthog.delivery.protocols import Clock, Delivery, Transport
+from otel_posthog.delivery.protocols import Clock, Delivery, DeliveryStats, Transport
 from otel_posthog.delivery.sinks import ConsoleWriter, FileWriter, MemorySink, WriterSink
 from otel_posthog.delivery.spool import Spool, folder_name
 from otel_posthog.delivery.spool_files import OsFiles
@@ -143,8 +143,9 @@ def build_senders(
     send_guard: SendGuardFactory = nullcontext,
     guard: Guard,
     resource: Mapping[str, object] | None = None,
+    name: str = "",
 ) -> Delivery:
-    """One destination with `senders` lanes; arguments as in `build_delivery`.
+    """One destination with `senders` lanes; arguments as in `build_delivery`, `name` is said in log lines.
 
     Raises:
         ConfigError: `senders` is below 1.
@@ -159,6 +160,12 @@ def build_senders(
         spool_bytes=max(config.spool_bytes // senders, 1),
     )
     leaving = Exit(config.exit_timeout)
+    ticks = clock or SystemClock()
+    complaints = Complaints(f"{name}, {_name(lane)}" if name else _name(lane), ticks.monotonic)
+
+    def complain(note: str, _: DeliveryStats) -> None:
+        complaints(note, delivery.stats())  # of all lanes: what one of them meets they all meet, and say it once
+
     lanes = [
         build_lane(
             lane,
@@ -169,12 +176,14 @@ def build_senders(
             guard=guard,
             resource=resource,
             leaving=leaving,
+            complain=complain,
         )
         for _ in range(senders)
     ]
-    if len(lanes) == 1:
-        return lanes[0]
-    return Spread(lanes, queue_size=config.queue_size, queue_bytes=config.queue_bytes)
+    delivery = (
+        lanes[0] if len(lanes) == 1 else Spread(lanes, queue_size=config.queue_size, queue_bytes=config.queue_bytes)
+    )
+    return delivery
 
 
 def build_lane(
@@ -187,10 +196,13 @@ def build_lane(
     guard: Guard,
     resource: Mapping[str, object] | None = None,
     leaving: Exit | None = None,
+    complain: Callable[[str, DeliveryStats], None] | None = None,
 ) -> LaneDelivery:
-    """One lane with its own queue, thread and connection; arguments as in `build_delivery`, `leaving` as in `Exit`."""
-    host = urlsplit(lane.url).hostname or "?"
-    name = f"{lane.mode.value}@{host}"
+    """One lane with its own queue, thread and connection; arguments as in `build_delivery`, `leaving` as in `Exit`.
+
+    `complain` is told what goes wrong; by default that is a log line a minute.
+    """
+    name = _name(lane)
     if transport is None:
         # 58 bytes and a detail for each verdict of a full batch.
         transport = Urllib3Transport(
@@ -237,7 +249,7 @@ def build_lane(
             backoff=Backoff(config.retry_initial, config.retry_max, random.random),
             send_guard=send_guard,
             guard=guard,
-            complain=Complaints(name, ticks.monotonic),
+            complain=complain or Complaints(name, ticks.monotonic),
             new_id=lambda: str(uuid.uuid4()),
             journal=new_spool(),
         )
@@ -263,3 +275,7 @@ def build_lane(
         guard=guard,
         name=name,
     )
+
+
+def _name(lane: Lane) -> str:
+    return f"{lane.mode.value}@{urlsplit(lane.url).hostname or '?'}"

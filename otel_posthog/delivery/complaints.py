@@ -13,10 +13,10 @@ INTERVAL = 60.0
 
 
 class Complaints:
-    """Rate-limited reports of one lane; their texts are ours, never payload and never a secret.
+    """Rate-limited reports of one destination; their texts are ours, never payload and never a secret.
 
     Args:
-        lane: Name of the lane.
+        lane: Name of the destination.
         monotonic: Seconds that never go back.
     """
 
@@ -32,8 +32,8 @@ class Complaints:
         if now < self._silent_until:
             self._held_back += 1
             return
+        self._silent_until = now + INTERVAL  # at once, since several lanes share it
         held_back, self._held_back = self._held_back, 0
-        self._silent_until = now + INTERVAL
         logger.warning(
             "otel-posthog: delivery (%s): %s. Events waiting: %d, lost so far: %d%s",
             self._lane,

@@ -35,7 +35,8 @@ def classify(error: BaseException, url: str = "") -> RetryableError | PermanentE
         return RetryableError(f"{host} cannot be resolved to an address")
     if refused := next((link for link in chain if isinstance(link, ssl.SSLCertVerificationError)), None):
         why = getattr(refused, "verify_message", "") or "no reason given"
-        return RetryableError(f"the certificate of {host} cannot be verified ({why}): check the CA file and the clock")
+        mend = _MENDS.get(getattr(refused, "verify_code", 0), "check the CA file")
+        return RetryableError(f"the certificate of {host} cannot be verified ({why}): {mend}")
     if has(ssl.SSLError, exceptions.SSLError):
         return RetryableError(f"TLS with {host} failed{_alert(chain)}")
     if has(ConnectionRefusedError):
@@ -45,6 +46,13 @@ def classify(error: BaseException, url: str = "") -> RetryableError | PermanentE
     return RetryableError(f"the connection to {host} failed ({type(chain[-1]).__name__})")
 
 
+# By OpenSSL's codes: expired, not yet valid, and a name or an address that is not in it.
+_MENDS = {
+    10: "renew it there, or check the clock here",
+    9: "check the clocks here and there",
+    62: "check the host's name",
+    64: "check the host's address",
+}
 # What servers say of a client's certificate, in OpenSSL's words; TLS 1.2 has only the last for one that is missing.
 _CLIENT_ALERTS = ("CERTIFICATE_REQUIRED", "BAD_CERTIFICATE", "UNKNOWN_CA", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN")
 _MISSING_BY_TLS_1_2 = "HANDSHAKE_FAILURE"

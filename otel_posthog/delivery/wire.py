@@ -17,6 +17,10 @@ from otel_posthog.version import __version__
 
 USER_AGENT = f"otel-posthog/{__version__}"
 
+CHECK_KEY = "OTEL_EXPORTER_OTLP_TOKEN (in a gateway the project's `key`)"
+CHECK_HOST = "OTEL_EXPORTER_OTLP_ENDPOINT (in a gateway the project's `host`)"
+"""What an owner looks at first."""
+
 _CODE = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 
 

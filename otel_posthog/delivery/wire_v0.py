@@ -29,7 +29,7 @@ from otel_posthog.delivery import json_event
 from otel_posthog.delivery.encoding import Compress, Dumps, retry_after, rfc3339
 from otel_posthog.delivery.protocols import Request, Response
 from otel_posthog.delivery.transport import MAX_ANSWER_BYTES
-from otel_posthog.delivery.wire import USER_AGENT, Batch, Parcel, Verdicts, is_html, retryable
+from otel_posthog.delivery.wire import CHECK_HOST, CHECK_KEY, USER_AGENT, Batch, Parcel, Verdicts, is_html, retryable
 from otel_posthog.errors import BatchRefusedError, CredentialError, MisdirectedError, PermanentError
 from otel_posthog.model import CaptureEvent
 
@@ -83,15 +83,13 @@ class WireV0:
                 raise MisdirectedError(f"{self._host} answered without end: it is not PostHog's capture host")
             return Verdicts(delivered=batch.parcels)
         if 300 <= status < 400:
-            raise MisdirectedError(f"{self._host} redirects ({status}), which is never followed: check the endpoint")
+            raise MisdirectedError(f"{self._host} redirects ({status}), which is never followed: check {CHECK_HOST}")
         if status in (400, 413):
             raise BatchRefusedError(f"PostHog refused a batch ({status})")
         if status in (401, 403):
-            raise CredentialError(
-                f"PostHog refused the project API key ({status}): check OTEL_EXPORTER_OTLP_TOKEN and the region"
-            )
+            raise CredentialError(f"PostHog refused the project API key ({status}): check {CHECK_KEY} and the region")
         if status in (404, 405):
-            raise MisdirectedError(f"no capture API at {self._host} ({status}): check OTEL_EXPORTER_OTLP_ENDPOINT")
+            raise MisdirectedError(f"no capture API at {self._host} ({status}): check {CHECK_HOST}")
         if status in (408, 429) or status >= 500:
             pause = retry_after(response.headers.get("retry-after", ""), now)
             raise retryable(f"PostHog answered {status}", pause)

@@ -36,7 +36,7 @@ from typing import Any, cast
 from otel_posthog.delivery import json_event
 from otel_posthog.delivery.encoding import Compress, Dumps, retry_after, rfc3339
 from otel_posthog.delivery.protocols import Request, Response
-from otel_posthog.delivery.wire import USER_AGENT, Batch, Parcel, Verdicts, code_of, is_html, retryable
+from otel_posthog.delivery.wire import CHECK_KEY, USER_AGENT, Batch, Parcel, Verdicts, code_of, is_html, retryable
 from otel_posthog.errors import BatchRefusedError, CredentialError, PermanentError, ProtocolAbsentError
 from otel_posthog.model import CaptureEvent, LossReason
 
@@ -106,9 +106,7 @@ class WireV1:
         if status in (400, 413):
             raise BatchRefusedError(f"PostHog refused a batch ({status}{_error_code(response)})")
         if status in (401, 403):
-            raise CredentialError(
-                f"PostHog refused the project API key ({status}): check OTEL_EXPORTER_OTLP_TOKEN and the region"
-            )
+            raise CredentialError(f"PostHog refused the project API key ({status}): check {CHECK_KEY} and the region")
         if not 200 <= status < 300:
             raise PermanentError(f"PostHog refused a batch for good ({status}{_error_code(response)})")
         # An answer that is all "ok" is hardly ever anything else, and need not become a hundred dicts.

@@ -131,6 +131,8 @@ class TlsFront(RawServer):
             context.wrap_socket(connection, server_side=True) as outside,
             socket.create_connection(("127.0.0.1", self._behind)) as inside,
         ):
+            with self._lock:
+                self._open.add(outside)  # it has the connection's descriptor now
             back = threading.Thread(target=_pump, args=(inside, outside), daemon=True)
             back.start()
             _pump(outside, inside)

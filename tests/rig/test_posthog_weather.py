@@ -9,17 +9,19 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from otel_posthog.cli.main import main
 from otel_posthog.emulator import Emulator, Fault, Limits
 from tests.fixtures.gateway import GatewayProcess
 from tests.rig.oracle import Sender, check, delivered, metric, request, until
-from tests.rig.servers import UNNAMED, UPPER_CASE, Opinionated, RawServer, endless
+from tests.rig.servers import UNNAMED, UPPER_CASE, Opinionated, RawServer, TlsFront, black_hole, endless
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -357,6 +359,111 @@ def test_nobody_there(rig: Start) -> None:
     assert len(gateway.text.splitlines()) - lines < 10
     with Emulator(port=port) as back:
         check(back, sender.acknowledged)
+
+
+@pytest.mark.row(11)
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("expired", "(certificate has expired): renew it there, or check the clock here"),
+        ("another host", "certificate is not valid for 'localhost'.): check the host's name"),
+        ("another authority", "(unable to get local issuer certificate): check the CA file"),
+    ],
+)
+def test_a_certificate_that_proves_nothing(wrong: str, said: str, rig: Start, tmp_path: Path) -> None:
+    """Nothing is sent, the log says what is wrong with it, and with another certificate everything is delivered."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    a_year_ago = datetime.now(timezone.utc) - timedelta(days=365)
+    bad = {
+        "expired": lambda: authority.issue_cert("localhost", not_after=a_year_ago + timedelta(days=90)),
+        "another host": lambda: authority.issue_cert("posthog.example"),
+        "another authority": lambda: trustme.CA().issue_cert("localhost"),
+    }[wrong]()
+    with Emulator() as store, TlsFront(int(store.url.rpartition(":")[2]), bad.configure_cert) as front:
+        _, gateway, sender = rig(host=front.url, project=quick(ca=str(tmp_path / "ca.pem")))
+        sender.send_all(range(200))
+        assert set(sender.answers) == {200}
+        flat(gateway, lambda: front.connections, sender)
+        assert "delivery (shop, direct@localhost): the certificate of localhost cannot be verified" in gateway.text
+        assert said in gateway.text
+        assert store.stats()["received"] == 0
+        front.certificate = authority.issue_cert("localhost").configure_cert
+        check(store, sender.acknowledged)
+        assert until(gateway.ready)
+
+
+@pytest.mark.row(11)
+def test_a_black_hole(rig: Start) -> None:
+    """The address takes packets and gives none: each attempt ends by `delivery.timeout`; later all is delivered."""
+    with black_hole() as port:
+        _, gateway, sender = rig(host=f"http://127.0.0.1:{port}", project=quick(timeout=0.3))
+        sender.send_all(range(200))
+        assert set(sender.answers) == {200}
+        flat(gateway, lambda: int(metric(gateway, "otel_posthog_delivery_retries_total", project="shop")), sender)
+        assert "127.0.0.1 did not answer in time" in gateway.text
+    with Emulator(port=port) as posthog:
+        check(posthog, sender.acknowledged)
+
+
+RESOLVER = """
+import os, socket
+
+_resolve = socket.getaddrinfo
+
+def getaddrinfo(host, *args, **kwargs):
+    if host == "posthog.invalid":
+        if not os.path.exists(NAMES):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        host = "127.0.0.1"
+    return _resolve(host, *args, **kwargs)
+
+socket.getaddrinfo = getaddrinfo
+"""
+
+
+@pytest.mark.row(11)
+def test_a_name_that_nobody_knows(rig: Start, tmp_path: Path) -> None:
+    """NXDOMAIN (from a resolver put into the gateway's process: the real one asks the network), later an address."""
+    names = tmp_path / "names"
+    (tmp_path / "python").mkdir()
+    (tmp_path / "python" / "sitecustomize.py").write_text(f"NAMES = {str(names)!r}\n{RESOLVER}", encoding="utf-8")
+    with Emulator() as posthog:
+        port = posthog.url.rpartition(":")[2]
+        gateway = GatewayProcess(
+            tmp_path,
+            f"http://posthog.invalid:{port}",
+            project={**quick(), "allow_http": True},
+            env={"PYTHONPATH": str(tmp_path / "python")},
+        )
+        with gateway:
+            sender = Sender(gateway.http_url, gateway.token)
+            sender.send_all(range(200))
+            assert set(sender.answers) == {200}
+            flat(gateway, lambda: int(metric(gateway, "otel_posthog_delivery_retries_total", project="shop")), sender)
+            assert "posthog.invalid cannot be resolved to an address" in gateway.text
+            names.touch()
+            check(posthog, sender.acknowledged)
+
+
+def flat(gateway: GatewayProcess, attempts: Callable[[], int], sender: Sender) -> None:
+    """Many attempts later there are no more threads, files and log lines than after a few, and callers are served.
+
+    Raises:
+        AssertionError: There are.
+    """
+    assert gateway.process is not None
+    assert until(lambda: attempts() >= 8)
+    threads, files = threads_and_files(gateway.process.pid)
+    lines = len(gateway.text.splitlines())
+    begun = attempts()
+    sender.send_all(range(200, 600))
+    assert until(lambda: attempts() >= begun + 40)
+    more_threads, more_files = threads_and_files(gateway.process.pid)
+    assert more_threads <= threads + 2
+    assert more_files <= files + 8
+    # One line a minute, however many senders a project has.
+    assert len(gateway.text.splitlines()) <= lines + 5
 
 
 def threads_and_files(pid: int) -> tuple[int, int]:

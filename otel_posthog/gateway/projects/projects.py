@@ -301,6 +301,7 @@ class ProjectsFromSettings:
             transport=self._transport(settings),
             clock=self._clock,
             guard=self.guard.failed,
+            name=settings.name,
         )
 
     def _arrange(self, settings: GatewaySettings, live: Mapping[str, LiveProject]) -> _Routes:
