@@ -17,6 +17,9 @@ from otel_posthog.rules.schema import (
     GroupValues,
     Key,
     Many,
+    Reference,
+    References,
+    Sources,
     Sub,
     Table,
     Templates,
@@ -35,6 +38,11 @@ Schema = dict[str, Any]
 _TEXT: Final[Schema] = {"type": "string", "pattern": "\\S"}
 # Braces in pairs: `{reference}`, and doubled ones for themselves.
 _TEMPLATE: Final[Schema] = {"type": "string", "pattern": "^([^{}]|\\{\\{|\\}\\}|\\{[^{}]+\\})+$"}
+_REFERENCE: Final[Schema] = {"type": "string", "pattern": "^[A-Za-z_][\\w-]*(\\.[\\w-]+)*$"}
+_SOURCE: Final[Schema] = {
+    "type": "string",
+    "pattern": "^((session|g|state|request|dependency)\\.[A-Za-z_][\\w-]*|[A-Za-z_][\\w.-]*:[A-Za-z_][\\w.-]*)$",
+}
 _SCALAR: Final[Schema] = {"type": ["string", "number", "boolean"]}
 _OPERANDS: Final[dict[str, Schema]] = {
     "scalar": _SCALAR,
@@ -60,6 +68,7 @@ def rules_json_schema() -> Schema:
         **_table(FILE),
         "anyOf": [
             {"required": ["rules"]},
+            {"required": ["users"]},
             {"required": ["default_rules"], "properties": {"default_rules": {"const": True}}},
         ],
         # Keys that begin with x- are the place for anchors.
@@ -164,4 +173,7 @@ _MAKERS: Final[dict[type, Callable[[Any], Schema]]] = {
     Templates: lambda _: _mapping(_TEMPLATE),
     GroupValues: lambda _: _mapping({"$ref": "#/$defs/values"}),
     Many: lambda kind: {"type": "array", "minItems": 1, "items": {"$ref": f"#/$defs/{kind.table}"}},
+    Reference: lambda _: dict(_REFERENCE),
+    References: lambda _: _mapping(dict(_REFERENCE)),
+    Sources: lambda _: {"anyOf": [dict(_SOURCE), {"type": "array", "items": dict(_SOURCE)}]},
 }

@@ -13,6 +13,7 @@ from otel_posthog.rules.engine import RuleSet
 if TYPE_CHECKING:
     from otel_posthog.rules.parse import ParsedFile
     from otel_posthog.rules.rule import Rule
+    from otel_posthog.rules.users import UsersConfig
 
 BUILTIN_PREFIX = "default: "
 """Begins the name of every rule of the default set; the user's rules may not."""
@@ -35,6 +36,17 @@ def load_rules(config: RulesConfig) -> RuleSet:
     if defaults:
         rules.extend(builtin_rules())
     return RuleSet(rules)
+
+
+def load_users(config: RulesConfig) -> UsersConfig:
+    """The section `users:` of the file that `config` names; what holds without one where there is none.
+
+    Raises:
+        RulesError: As `load_rules`.
+    """
+    from otel_posthog.rules.users import UsersConfig
+
+    return load_file(config.path).users if config.path else UsersConfig()
 
 
 def load_file(path: str) -> ParsedFile:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from otel_posthog.rules.at import At
@@ -16,12 +16,16 @@ from otel_posthog.rules.schema import (
     MATCH,
     RULE,
     TABLES,
+    USERS,
     Choice,
     Choices,
     Flag,
     GroupValues,
     Key,
     Many,
+    Reference,
+    References,
+    Sources,
     Sub,
     Table,
     Templates,
@@ -36,6 +40,7 @@ from otel_posthog.rules.schema import (
 from otel_posthog.rules.schema import Conditions as ConditionsType
 from otel_posthog.rules.schema import Test as TestType
 from otel_posthog.rules.template import Template
+from otel_posthog.rules.users import UsersConfig, read_groups, read_reference, read_sources
 from otel_posthog.semconv import posthog
 
 _RESERVED: Final = {
@@ -67,6 +72,7 @@ class ParsedFile:
 
     rules: tuple[Rule, ...]
     default_rules: bool = False
+    users: UsersConfig = field(default_factory=UsersConfig)
 
 
 def parse_file(root: Node, *, file: str, key: str = "", reserved: str = "") -> ParsedFile:
@@ -98,9 +104,9 @@ class _Parser(ValueReader):
             raise self.error("the file is a list", at, "Write `rules:` above it")
         fields = self.table(FILE, at, ignore="x-")
         defaults: bool = fields.get("default_rules", False)
-        if "rules" not in fields and not defaults:
+        if not defaults and fields.keys() <= {"version", "default_rules"}:
             raise self.error("`rules` is missing", at, "Add `rules:` with at least one rule, or `default_rules: true`")
-        return ParsedFile(fields.get("rules", ()), defaults)
+        return ParsedFile(fields.get("rules", ()), defaults, fields.get("users", UsersConfig()))
 
     def table(self, table: Table, at: At, *, ignore: str = "\0") -> dict[str, Any]:
         """The values of a mapping by its table; absent keys are absent."""
@@ -135,6 +141,8 @@ class _Parser(ValueReader):
                 f"{shown_node(at.node)} stands where text or a mapping belongs", at, f"Write `{kind.short}` in quotes"
             )
         fields = self.table(table, at)
+        if table is USERS:
+            return UsersConfig(**fields)
         return self.match(fields, at) if table is MATCH else fields
 
     def rules(self, at: At) -> tuple[Rule, ...]:
@@ -272,6 +280,13 @@ _READERS: Final[dict[type, Callable[[_Parser, Any, At], Any]]] = {
     Values: lambda parser, _, at: parser.values(at),
     Templates: lambda parser, _, at: parser.templates(at),
     GroupValues: lambda parser, _, at: parser.group_values(at),
+    Reference: lambda parser, _, at: read_reference(parser, at),
+    References: lambda parser, kind, at: (
+        read_groups(parser, at, posthog.MAX_GROUP_TYPES)
+        if kind.groups
+        else parser.named(at, lambda one: read_reference(parser, one))
+    ),
+    Sources: lambda parser, _, at: read_sources(parser, at),
 }
 
 

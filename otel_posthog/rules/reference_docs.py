@@ -13,6 +13,9 @@ from otel_posthog.rules.schema import (
     GroupValues,
     Key,
     Many,
+    Reference,
+    References,
+    Sources,
     Sub,
     Templates,
     TemplateText,
@@ -39,6 +42,9 @@ _TYPES = {
     Templates: "name: template",
     GroupValues: "type: name: value",
     Many: "list of rules",
+    Reference: "reference",
+    References: "name: reference",
+    Sources: "source or a list",
 }
 
 

@@ -108,6 +108,23 @@ class Many:
     table: str
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Where something of the logged-in user is found."""
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """A mapping from name to `Reference`; `groups` where the names are group types."""
+
+    groups: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """A place where logged-in users are found, or a list of them, maybe empty."""
+
+
 Type = (
     Text
     | TemplateText
@@ -124,6 +141,9 @@ Type = (
     | GroupValues
     | Sub
     | Many
+    | Reference
+    | References
+    | Sources
 )
 
 
@@ -212,7 +232,13 @@ FILE: Final = Table(
         Key(
             "rules",
             Many("rule"),
-            "The rules, in order: the first that matches an item decides. Optional beside `default_rules: true`.",
+            "The rules, in order: the first that matches an item decides. Optional beside the other keys.",
+        ),
+        Key(
+            "users",
+            Sub("users"),
+            "Who a logged-in user is, and what of them leaves; for the frameworks that are instrumented in the process "
+            "(`docs/frameworks.md`).",
         ),
     ),
 )
@@ -388,7 +414,50 @@ CAPTURE: Final = Table(
     ),
 )
 
-TABLES: Final = {table.name: table for table in (FILE, RULE, MATCH, CONDITION, CAPTURE)}
+USERS: Final = Table(
+    "users",
+    "`users`",
+    "How logged-in users become people. A reference is the path of an attribute or key of the user object "
+    "(`user.role`, or just `role`), `login.method`, `login.provider`, `login.backend`, `login.route` or `login.at` of "
+    "the login, or `session.<key>`. What is not named here does not leave the process; only the id does.",
+    (
+        Key(
+            "distinct_id",
+            Reference(),
+            "The person's id. By default the user's own: Django's primary key, else `id`.",
+            example="user.uuid",
+        ),
+        Key(
+            "set",
+            References(),
+            "Person properties, set at each login, and in a request after one of them changed.",
+            example="{role: user.role, is_admin: user.is_superuser, auth_method: login.method}",
+        ),
+        Key(
+            "set_once",
+            References(),
+            "Person properties that keep their first value.",
+            example="{first_seen: user.date_joined}",
+        ),
+        Key(
+            "groups",
+            References(groups=True),
+            "Group type to the key of the user's group, for everything that the request captures.",
+            example="{company: user.company_id}",
+        ),
+        Key(
+            "sources",
+            Sources(),
+            "Where users are found beside Flask-Login, Django's and Starlette's authentication: `session.<key>`, "
+            "`g.<name>` (Flask), `state.<name>` (Starlette), `request.<name>`, `dependency.<function>` (FastAPI) or "
+            "`package.module:function`, called with the request. An empty list: nowhere else.",
+            default="g.user, state.user, dependency.get_current_user",
+            example="[session.user_id, dependency.get_current_account]",
+        ),
+    ),
+)
+
+TABLES: Final = {table.name: table for table in (FILE, RULE, MATCH, CONDITION, CAPTURE, USERS)}
 
 REFERENCES: Final = (
     ("<key>", "the item's own attribute of that key"),
