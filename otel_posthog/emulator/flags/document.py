@@ -1,25 +1,27 @@
 """A flags file -> `FlagSet`. Everything that is wrong is said at once, each with file, line, key and the way out.
 
-group_types: [company]
-cohorts:
-team: {any: [{email: {ends_with: "@example.com"}}]}
-testers: {distinct_ids: [ada, grace]}
-flags:
-new-checkout: {rollout_percentage: 25, payload: {steps: 2}, owner: payments, expires: 2027-01-31}
-dark-mode: true
-button-colour:
-variants: {control: 50, green: 50}
-payloads: {green: {hex: "#0a0"}}
-experiment: Button colour
-conditions:
-- cohorts: [team]
-variant: green
-- properties: {plan: [pro, team], seats: {gte: 5}}
-flags: {new-checkout: true}
-rollout_percentage: 50
-seats-v2:
-group: company
-conditions: [{properties: {plan: enterprise}}]
+For example:
+
+    group_types: [company]
+    cohorts:
+      team: {any: [{email: {ends_with: "@example.com"}}]}
+      testers: {distinct_ids: [ada, grace]}
+    flags:
+      new-checkout: {rollout_percentage: 25, payload: {steps: 2}, owner: payments, expires: 2027-01-31}
+      dark-mode: true
+      button-colour:
+        variants: {control: 50, green: 50}
+        payloads: {green: {hex: "#0a0"}}
+        experiment: Button colour
+        conditions:
+          - cohorts: [team]
+            variant: green
+          - properties: {plan: [pro, team], seats: {gte: 5}}
+            flags: {new-checkout: true}
+            rollout_percentage: 50
+      seats-v2:
+        group: company
+        conditions: [{properties: {plan: enterprise}}]
 """
 
 from __future__ import annotations
@@ -260,9 +262,7 @@ class _Reader:
         made: dict[str, Any] = {}
         if "payloads" in entries:
             if not names:
-                self._wrong(
-                    "this flag has no variants", entries["payloads"], "Write `payload:` for the one that it has"
-                )
+                self._wrong("this flag has no variants", entries["payloads"], "Write `payload:`, which is for true")
                 return {}
             for name, at in self._entries(entries["payloads"], "Write the payload of each variant").items():
                 if name not in names:
@@ -274,7 +274,7 @@ class _Reader:
         given = self._switch(entries, "ensure_experience_continuity", default=False)
         if given and group is not None:
             at = entries["ensure_experience_continuity"]
-            self._wrong("a flag about groups has no log-in to outlast", at, "Remove it, or remove `group`")
+            self._wrong("groups do not log in", at, "Remove it, or remove `group`")
         return given
 
     # --- conditions ------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class _Reader:
             self._wrong("stands beside `conditions`", entries["rollout_percentage"], hint)
         at = entries["conditions"]
         members = self._members(at, "Write a list of conditions, each with a `-`")
-        if not members:
+        if at.node.sequence == []:
             self._wrong("there is none, so that nobody would get the flag", at, "Remove the key for everybody")
         return tuple(self._condition(member, variants, group) for member in members)
 
@@ -305,7 +305,7 @@ class _Reader:
             if key not in entries:
                 continue
             if group or flag_group:
-                self._wrong("a cohort is of people, and this condition is about groups", entries[key], "Remove it")
+                self._wrong("a cohort is of people, this condition about groups", entries[key], "Remove it")
             for member in self._members(entries[key], "Write a list of cohorts"):
                 name: object = member.node.value
                 if isinstance(name, str) and name in self._cohorts:
@@ -508,7 +508,7 @@ def _operand_problem(operator: str, value: Any) -> tuple[str, str] | None:
 
 def _no_date(value: Any) -> bool:
     # PostHog reads a year alone as that year's today: nobody means that in a file.
-    return not isinstance(value, str) or len(value.strip()) == 4 or instant_of(value, _SOME_DAY) is None
+    return not isinstance(value, str) or value.strip().isdecimal() or instant_of(value, _SOME_DAY) is None
 
 
 def _pattern_problem(pattern: str) -> tuple[str, str] | None:

@@ -1,12 +1,14 @@
 """The requests of flag clients: evaluation (`/flags`, `/decide`), definitions for local evaluation, remote config.
 
-POST /flags/?v=2                                             what posthog-js and older SDKs read
-POST /flags/?v=4                                             typed records: what the Python SDK reads
-POST /decide/?v=3                                            old SDKs; v=1 and v=2 older ones
-GET  /flags/definitions?token=…                              definitions, with an ETag
-GET  /api/feature_flag/local_evaluation?token=…&send_cohorts     the same, its former address
-GET  /api/projects/@current/feature_flags/<key>/remote_config    one payload
-GET  /array/<token>/config                                   what posthog-js loads first
+What each address is for:
+
+    POST /flags/?v=2                           what posthog-js and older SDKs read
+    POST /flags/?v=4                           typed records: what the Python SDK reads
+    POST /decide/?v=3                          old SDKs; v=1 and v=2 older ones
+    GET  /flags/definitions?token=…            definitions, with an ETag
+    GET  /api/feature_flag/local_evaluation    the same, its former address
+    GET  /api/projects/@current/feature_flags/<key>/remote_config
+    GET  /array/<token>/config                 what posthog-js loads first
 """
 
 from __future__ import annotations

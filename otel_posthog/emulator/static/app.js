@@ -1,4 +1,5 @@
-// Routing, loading and the live connection. Routes: #/<tab>?filters, #/event/<uuid>, #/people/<id>, #/errors/<id>, #/trace/<id>.
+// Routing, loading and the live connection.
+// Routes: #/<tab>?filters, #/event/<uuid>, #/people/<id>, #/flags/<key>, #/errors/<id>, #/trace/<id>.
 
 import { h, number, plural, refreshTimes, toast } from "./dom.js";
 import * as views from "./views.js";
@@ -6,6 +7,7 @@ import * as views from "./views.js";
 const PAGE = 100;
 const TABS = [
   ["events", "Events", "stored"], ["people", "People", "persons"], ["groups", "Groups", "groups"],
+  ["flags", "Flags", "flags"],
   ["errors", "Errors", "issues"], ["traces", "Traces", "spans"], ["logs", "Logs", "logs"], ["refused", "Refused", null],
 ];
 const SOURCES = { events: "events", people: "persons", traces: "spans", logs: "logs" };
@@ -73,6 +75,14 @@ async function load({ tab, id, query }, stats) {
   if (tab === "trace") {
     const [spans, logs] = await Promise.all([get("spans", { trace_id: id, limit: 1000 }), get("logs", { trace_id: id, limit: 200 })]);
     return { data: [spans, logs], draw: () => [views.back("#/traces", "Traces"), views.trace(id, spans, logs)] };
+  }
+  if (tab === "flags") {
+    const answer = await get("flags");
+    if (!id) return { data: answer, draw: () => (answer.results.length || answer.unknown.length || answer.problem ? views.flags(answer) : views.empty(tab)) };
+    const flag = answer.results.find((row) => row.key === id);
+    if (!flag) return { data: null, draw: () => [views.back("#/flags", "Flags"), missing("flag", "It is not in the file.")] };
+    const events = await get("events", { event: "$feature_flag_called", q: JSON.stringify(id), limit: PAGE });
+    return { data: [flag, events], draw: () => [views.back("#/flags", "Flags"), views.flag(flag, events)] };
   }
   if (tab === "groups" || tab === "errors" || tab === "refused") {
     const source = { groups: "groups", errors: "issues", refused: "refusals" }[tab];

@@ -105,6 +105,7 @@ export function summary({ event, properties }) {
   const first = Array.isArray(properties.$exception_list) ? properties.$exception_list[0] : null;
   if (event === "$exception" && first && typeof first === "object") return `${first.type ?? "Error"}: ${first.value ?? ""}`;
   if (event === "$groupidentify") return `${properties.$group_type}: ${properties.$group_key}  ${preview(properties.$group_set)}`;
+  if (event === "$feature_flag_called") return `${properties.$feature_flag} → ${properties.$feature_flag_response}`;
   if (event === "$create_alias") return `${properties.alias}`;
   if (event === "$identify" && properties.$anon_distinct_id) return `was ${properties.$anon_distinct_id}`;
   const changed = event === "$set" || event === "$identify" ? preview(properties.$set) : "";

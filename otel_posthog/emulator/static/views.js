@@ -116,6 +116,97 @@ export function groups(answer) {
       h("span", { class: "end time" }, number(group.events)))));
 }
 
+const percent = (share) => `${Number(share.toFixed(2))}\u202f%`;
+const told = (value) => (value === true ? "on" : value === false ? "off" : value === null ? "no answer" : value);
+
+// What code was told, each value with its share of the calls.
+function calls(rows) {
+  const all = rows.reduce((sum, row) => sum + row.count, 0);
+  return rows.map((row) => h("span", { class: "call", title: `${plural(row.count, "call")} of ${number(all)}, ${plural(row.users, "person", "people")}` },
+    h("span", { class: row.value === null ? "tag first warn" : row.value === false ? "tag first" : "tag first good" }, told(row.value)),
+    h("span", { class: "count" }, number(row.count))));
+}
+
+function rollout(flag) {
+  if (flag.conditions.length > 1) return `${flag.conditions.length} conditions`;
+  const [condition] = flag.conditions;
+  const whom = demands(condition).length ? "those who match" : flag.group || condition.group ? "groups" : "people";
+  return `${percent(condition.rollout_percentage)} of ${whom}`;
+}
+
+function variants(flag) {
+  return Object.entries(flag.variants).map(([key, share]) => h("span", { class: "call" },
+    h("span", { class: "tag first" }, key), h("span", { class: "count" }, percent(share))));
+}
+
+const expired = (flag) => flag.expires && new Date(flag.expires) < new Date();
+
+function flagTags(flag) {
+  return [
+    !flag.active && h("span", { class: "tag warn", title: "left out of every answer" }, "inactive"),
+    flag.experiment && h("span", { class: "tag good", title: flag.experiment }, "experiment"),
+    flag.group && h("span", { class: "tag" }, `by ${flag.group}`),
+    expired(flag) && h("span", { class: "tag bad", title: `should have been gone by ${flag.expires}` }, "expired"),
+  ];
+}
+
+export function flags(answer) {
+  return [
+    answer.problem && problem("The changed file is not in force", answer.problem.split("\n")),
+    answer.results.length > 0 && list("flags", heads("Flag", "Rollout", "Variants", "Called"), answer.results.map((flag) =>
+      h("li", { class: "row", dataset: { key: `flag-${flag.key}` } },
+        h("span", null, h("a", { class: "main", href: link("flags", flag.key), title: flag.name || flag.key }, flag.key), flagTags(flag)),
+        h("span", { class: "muted wide" }, rollout(flag)),
+        h("span", { class: "optional many" }, variants(flag)),
+        h("span", { class: "wide many" }, flag.calls.length ? calls(flag.calls) : h("span", { class: "muted" }, "never called"))))),
+    answer.unknown.length > 0 && h("div", { class: "card flags" }, title("Called, and not defined", h("span", { class: "muted" }, "a typo, or a flag that is gone")),
+      h("ul", { class: "rows" }, answer.unknown.map((flag) => h("li", { class: "row" },
+        h("a", { class: "main", href: `#/events?event=${encodeURIComponent("$feature_flag_called")}&q=${encodeURIComponent(JSON.stringify(flag.key))}` }, flag.key),
+        h("span", { class: "optional" }), h("span", { class: "optional" }), h("span", { class: "wide many" }, calls(flag.calls)))))),
+  ];
+}
+
+function demands(condition) {
+  const text = (value) => (typeof value === "string" ? value : Array.isArray(value) ? value.map(text).join(" or ") : JSON.stringify(value));
+  return [
+    ...condition.properties.map(({ key, operator, value }) => (operator.endsWith("_set") ? `${key} ${words(operator)}`
+      : `${key} ${words(operator)} ${text(value)}`)),
+    ...condition.cohorts.map((name) => `in cohort ${name}`),
+    ...condition.not_cohorts.map((name) => `not in cohort ${name}`),
+    ...Object.entries(condition.flags).map(([key, value]) => `flag ${key} is ${told(value)}`),
+  ];
+}
+
+const WORDS = { exact: "is", gt: ">", gte: "≥", lt: "<", lte: "≤", icontains: "contains", not_icontains: "does not contain" };
+const words = (operator) => WORDS[operator] || operator.replaceAll("_", " ");
+
+export function flag(flag, answer) {
+  const payloads = Object.keys(flag.payloads);
+  return [
+    h("div", { class: "head-line" }, h("div", null, h("h1", null, flag.key, flagTags(flag)), flag.name && h("div", { class: "muted" }, flag.name)),
+      copyButton(() => pretty(flag), "Copy flag")),
+    h("div", { class: "card pad" }, facts([
+      ["Rollout", rollout(flag)],
+      Object.keys(flag.variants).length > 0 && ["Variants", h("div", { class: "calls" }, variants(flag))],
+      ["Called", flag.calls.length ? h("div", { class: "calls" }, calls(flag.calls)) : h("span", { class: "muted" }, "never")],
+      flag.experiment && ["Experiment", flag.experiment],
+      flag.owner && ["Owner", flag.owner],
+      flag.expires && ["Expires", flag.expires],
+      flag.evaluation_runtime !== "all" && ["Evaluated", `by ${flag.evaluation_runtime}s only`],
+      flag.ensure_experience_continuity && ["Continuity", "the value stays after the log-in"],
+    ])),
+    h("div", { class: "card" }, title("Conditions", h("span", { class: "muted" }, "the first that is met decides")),
+      h("ul", { class: "rows" }, flag.conditions.map((condition) => h("li", { class: "row condition" },
+        h("span", null, demands(condition).length ? demands(condition).map((text) => h("div", null, text))
+          : condition.group || flag.group ? `every ${condition.group || flag.group}` : "everybody",
+          condition.group && demands(condition).length > 0 && h("span", { class: "tag first" }, `by ${condition.group}`)),
+        h("span", { class: "end" }, percent(condition.rollout_percentage), condition.variant && h("span", { class: "tag" }, condition.variant)))))),
+    payloads.length > 0 && h("div", { class: "card" }, title(payloads.length > 1 ? "Payloads" : "Payload"), table(flag.payloads)),
+    answer.results.length > 0 && h("div", { class: "card events" }, title("Calls"), h("ul", { class: "rows" },
+      eventRows(answer.results.filter((event) => event.properties.$feature_flag === flag.key)))),
+  ];
+}
+
 export function issues(answer) {
   return list("issues", heads("Error", "Events", "Users", "Last seen"), answer.results.map((issue) =>
     h("li", { class: "row", dataset: { key: `issue-${issue.id}-${issue.count}` } },
@@ -272,12 +363,19 @@ export function empty(kind) {
     events: ["Nothing has arrived yet", "Send something here; this page shows it at once."],
     people: ["No people yet", "Each identified event makes or finds a person. Personless events make none."],
     groups: ["No groups yet", "Put $groups on an event, or send a $groupidentify."],
+    flags: ["No feature flags", "Start with --flags FILE. The file is read again when it changes."],
     errors: ["No errors", "An $exception event with a valid $exception_list makes an issue here."],
     traces: ["No spans yet", "OTLP traces sent to this address show up here."],
     logs: ["No log records yet", "OTLP logs sent to this address show up here."],
     refused: ["Nothing was refused", "What PostHog would refuse or drop is listed here with the reason."],
   };
   const [head, text] = texts[kind];
+  if (kind === "flags") {
+    return h("div", { class: "card empty" }, h("h1", null, head), h("p", null, text), h("div", { class: "recipes" },
+      recipe("flags.yaml", "flags:\n  new-checkout:\n    rollout_percentage: 25\n  button-colour:\n    variants: {control: 50, green: 50}\n    payloads: {green: {hex: \"#0a0\"}}"),
+      recipe("The emulator", "otel-posthog emulator --flags flags.yaml"),
+      recipe("The PostHog SDK", `from posthog import Posthog\n\nclient = Posthog("phc_local", host="${origin}")\nflags = client.evaluate_flags("ada")\nflags.is_enabled("new-checkout")`)));
+  }
   return h("div", { class: "card empty" }, h("h1", null, head), h("p", null, text),
     kind === "refused" ? null : h("div", { class: "recipes" },
       recipe("Any Python service",

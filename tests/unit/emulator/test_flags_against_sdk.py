@@ -17,6 +17,7 @@ from otel_posthog.emulator import Emulator, FlagsError
 from otel_posthog.emulator.flags.document import flags_of
 from otel_posthog.emulator.flags.model import Filter
 from otel_posthog.emulator.flags.operators import OPERATORS, meets
+from otel_posthog.emulator.flags.rules import Subject, evaluate
 
 FLAGS: dict[str, Any] = {
     "group_types": ["company", "project"],
@@ -85,25 +86,31 @@ def remote(emulator: Emulator) -> Iterator[Posthog]:
     sdk.shutdown()
 
 
-def test_a_thousand_people(local: Posthog, remote: Posthog, emulator: Emulator) -> None:
-    """Every flag has one value for each of 1,000 people, asked remotely or evaluated by the SDK, payloads included."""
-    chance = random.Random(11)
-    before = emulator.stats()["flag_requests"]["evaluations"]
+def somebody(number: int, chance: random.Random) -> tuple[str, dict[str, Any]]:
+    """A distinct id, and what is said about them."""
+    person = {"plan": chance.choice(["pro", "team", "free"]), "beta": chance.choice([True, False, "true"])}
+    person |= {"email": chance.choice(["a@example.com", "b@elsewhere.org"]), "seats": chance.randrange(8)}
+    return f"id-{number}" if number % 2 else f"{chance.getrandbits(128):x}ü", {
+        "person_properties": person,
+        "groups": {"company": f"c-{chance.randrange(50)}"},
+        "group_properties": {"company": {"mrr": chance.choice([5, 500, 5000])}},
+    }
+
+
+def test_a_thousand_people(local: Posthog) -> None:
+    """Every flag has for each of 1,000 people the value and the payload that the SDK finds by itself."""
+    flags, chance = flags_of(FLAGS), random.Random(11)
     seen: dict[str, set[Any]] = {key: set() for key in KEYS}
     for number in range(1000):
-        distinct_id = f"id-{number}" if number % 2 else f"{chance.getrandbits(128):x}ü"
-        person = {"plan": chance.choice(["pro", "team", "free"]), "beta": chance.choice([True, False, "true"])}
-        person |= {"email": chance.choice(["a@example.com", "b@elsewhere.org"]), "seats": chance.randrange(8)}
-        asked: dict[str, Any] = {
-            "person_properties": person,
-            "groups": {"company": f"c-{chance.randrange(50)}"},
-            "group_properties": {"company": {"mrr": chance.choice([5, 500, 5000])}},
-        }
-        there = remote.evaluate_flags(distinct_id, **asked)
-        here = local.evaluate_flags(distinct_id, only_evaluate_locally=True, **asked)
-        got = {key: (there.get_flag(key), there.get_flag_payload(key)) for key in KEYS}
-        assert got == {key: (here.get_flag(key), here.get_flag_payload(key)) for key in KEYS}, distinct_id
-        assert (here.unresolved_flags, sorted(there.keys)) == ({}, sorted(KEYS))
+        distinct_id, asked = somebody(number, chance)
+        groups = asked["groups"]
+        of_groups = {kind: {"$group_key": groups[kind], **asked["group_properties"][kind]} for kind in groups}
+        subject = Subject(distinct_id, {"distinct_id": distinct_id, **asked["person_properties"]}, groups, of_groups)
+        ours = evaluate(flags, flags.flags, subject, datetime.now(timezone.utc))
+        theirs = local.evaluate_flags(distinct_id, only_evaluate_locally=True, **asked)
+        got = {key: (outcome.value, outcome.payload) for key, outcome in ours.items()}
+        assert got == {key: (theirs.get_flag(key), theirs.get_flag_payload(key)) for key in KEYS}, distinct_id
+        assert theirs.unresolved_flags == {}
         for key in KEYS:
             seen[key].add(got[key][0])
 
@@ -113,7 +120,22 @@ def test_a_thousand_people(local: Posthog, remote: Posthog, emulator: Emulator) 
         "not-team": {True, False}, "after-third": {True, False}, "without-third": {True, False},
         "by-company": {True, False}, "rich-companies": {"x", "y", False}, "mixed": {True, False}, "after-gone": {True},
     }  # fmt: skip
-    assert emulator.stats()["flag_requests"]["evaluations"] - before == 1000
+
+
+def test_asked_and_evaluated(local: Posthog, remote: Posthog, emulator: Emulator) -> None:
+    """The same over the wire: what the SDK is told is what it finds, with one request for each person."""
+    chance = random.Random(12)
+    before = emulator.stats()["flag_requests"]["evaluations"]
+    for number in range(100):
+        distinct_id, asked = somebody(number, chance)
+        there = remote.evaluate_flags(distinct_id, **asked)
+        here = local.evaluate_flags(distinct_id, only_evaluate_locally=True, **asked)
+        assert {key: (there.get_flag(key), there.get_flag_payload(key)) for key in KEYS} == {
+            key: (here.get_flag(key), here.get_flag_payload(key)) for key in KEYS
+        }, distinct_id
+        assert sorted(there.keys) == sorted(KEYS)
+
+    assert emulator.stats()["flag_requests"]["evaluations"] - before == 100
 
 
 def test_no_definition_is_beyond_the_sdk(local: Posthog) -> None:

@@ -47,6 +47,10 @@ def filled() -> Iterator[Emulator]:
                         "$groups": {"company": "acme"}, "$set": {"email": "ada@example.com"}}},
         {"event": HOSTILE, "distinct_id": HOSTILE, "uuid": "0190a0b0-0000-7000-8000-000000000002",
          "properties": {HOSTILE: HOSTILE, "nested": {"deep": [HOSTILE]}, "$set": {HOSTILE: HOSTILE}}},
+        {"event": "$feature_flag_called", "distinct_id": "ada", "uuid": "0190a0b0-0000-7000-8000-000000000004",
+         "properties": {"$feature_flag": "colour", "$feature_flag_response": "green"}},
+        {"event": "$feature_flag_called", "distinct_id": "bob", "uuid": "0190a0b0-0000-7000-8000-000000000005",
+         "properties": {"$feature_flag": HOSTILE, "$feature_flag_response": HOSTILE}},
         {"event": "$exception", "distinct_id": "ada", "uuid": "0190a0b0-0000-7000-8000-000000000003",
          "properties": {"$exception_list": [
              {"type": "ValueError", "value": HOSTILE, "stacktrace": {"type": "raw", "frames": [library, frame]}}]}},
@@ -54,7 +58,9 @@ def filled() -> Iterator[Emulator]:
     span = {"traceId": TRACE_ID, "spanId": "b7ad6b7169203331", "name": HOSTILE, "startTimeUnixNano": "1000",
             "endTimeUnixNano": "5000000"}  # fmt: skip
     traces = {"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]}
-    with Emulator() as emulator:
+    colour = {"variants": {"green": 30, HOSTILE: 70}, "payloads": {"green": HOSTILE}, "name": HOSTILE, "owner": "shop"}
+    colour["conditions"] = [{"properties": {"plan": ["pro", HOSTILE], "seats": {"gte": 5}}, "rollout_percentage": 12.5}]
+    with Emulator(flags={"flags": {"colour": colour, "off": {"active": False, "expires": "2020-01-01"}}}) as emulator:
         pool = urllib3.PoolManager(retries=False)
         for _ in range(2):
             body = json.dumps({"api_key": "phc_never_shown_in_full", "batch": events}).encode()
@@ -86,7 +92,7 @@ def text_of(document: str) -> str:
 
 
 PAGES = {
-    "events": ("#/events", ["3 events", "3 duplicates", "order paid", "received 2 times", "total=12.5", "Reset"]),
+    "events": ("#/events", ["5 events", "5 duplicates", "order paid", "received 2 times", "total=12.5", "Reset"]),
     "event": (
         "#/event/0190a0b0-0000-7000-8000-000000000001",
         ["order paid", "2 times, stored once", "company: acme", "total 12.5", "As it was sent"],
@@ -94,6 +100,21 @@ PAGES = {
     "people": ("#/people", ["ada@example.com", "2"]),
     "person": ("#/people/ada", ["ada@example.com", "Distinct ids", "order paid", "$exception"]),
     "groups": ("#/groups", ["company acme", "no properties"]),
+    "flags": (
+        "#/flags",
+        [
+            "colour 12.5 % of those who match green 30 %",
+            "green 1",
+            "inactive",
+            "expired",
+            "never called",
+            "Called, and not defined",
+        ],
+    ),
+    "flag": (
+        "#/flags/colour",
+        ["seats ≥ 5", "plan is pro or", "12.5 %", "shop", "Payload", "colour → green"],
+    ),
     "errors": ("#/errors", ["ValueError"]),
     "error": (None, ["ValueError", "pay in shop/cart.py :7 in app", "raise ValueError(total)", "wsgi in flask/app.py"]),
     "traces": ("#/traces", ["5.0 ms"]),
@@ -121,7 +142,7 @@ def test_page(filled: Emulator, tmp_path: Path, name: str) -> None:
     if name == "events":
         assert "environment" not in seen
         assert "http_route" not in seen
-    if name in {"events", "hostile event", "error"}:
+    if name in {"events", "hostile event", "error", "flags", "flag"}:
         assert HOSTILE in html.unescape(document)
 
 
@@ -143,5 +164,5 @@ def test_no_page_is_forgotten() -> None:
     source = (Path(__file__).parents[3] / "otel_posthog/emulator/static/app.js").read_text(encoding="utf-8")
     tabs = re.findall(r'\["(\w+)", "[A-Z]', source)
 
-    assert len(tabs) == 7
+    assert len(tabs) == 8
     assert set(tabs) <= set(PAGES)
