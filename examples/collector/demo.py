@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -32,53 +31,6 @@ import demo as shop_demo  # noqa: E402 - the shop's own driver, found by path
 CONFIGURATIONS = ("collector/otelcol-gateway.yaml", "examples/collector/traces-to-posthog.yaml")
 SENDERS = "token-of-the-services"
 GATEWAYS = "token-of-the-collectors"
-
-
-class Program:
-    """One program in a process of its own, its log in a file."""
-
-    def __init__(self, name: str, command: list[str], variables: dict[str, str], folder: Path) -> None:
-        self.name = name
-        print(f"{name}:\n")
-        for key, value in variables.items():
-            print(f"    export {key}={value}")
-        print(f"    {' '.join([Path(command[0]).name, *command[1:]])}\n")
-        clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "POSTHOG_"))}
-        self._log = (folder / f"{name}.log").open("w+")
-        self.process = subprocess.Popen(command, env={**clean, **variables}, stdout=self._log, stderr=subprocess.STDOUT)
-
-    def __enter__(self) -> Program:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-        self._log.close()
-
-    def log(self) -> str:
-        """What it printed so far."""
-        self._log.seek(0)
-        return self._log.read()
-
-    def wait_for(self, url: str) -> None:
-        """Returns when `url` answers 200.
-
-        Raises:
-            SystemExit: The program ended, or took too long.
-        """
-        deadline = time.monotonic() + shop_demo.WAIT
-        while time.monotonic() < deadline and self.process.poll() is None:
-            try:
-                urllib.request.urlopen(url, timeout=1).close()
-            except OSError:  # noqa: PERF203 - that is what it waits for
-                time.sleep(0.1)
-            else:
-                return
-        sys.exit(f"{self.name} did not start:\n{self.log()}")
 
 
 def send(url: str) -> None:
@@ -137,8 +89,8 @@ def main() -> int:
         }
         collector_command = [str(arguments.collector), *(f"--config={each}" for each in CONFIGURATIONS)]
         with (
-            Program("The gateway", gateway_command, gateway_variables, Path(folder)) as gateway,
-            Program("The Collector", collector_command, collector_variables, Path(folder)) as collector,
+            shop_demo.Program("The gateway", gateway_command, gateway_variables) as gateway,
+            shop_demo.Program("The Collector", collector_command, collector_variables) as collector,
         ):
             gateway.wait_for(f"http://127.0.0.1:{admin}/readyz")
             collector.wait_for(f"http://127.0.0.1:{health}/")

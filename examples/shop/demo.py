@@ -56,45 +56,78 @@ def main() -> int:
     return 0
 
 
-class Shop:
-    """The shop in a process of its own, started as its owner would start it."""
+class Program:
+    """One program in a process of its own; its commands are printed, and its log is kept."""
 
-    def __init__(self, endpoint: str, token: str = TOKEN) -> None:
-        port = free_port(5001)
-        self.url = f"http://127.0.0.1:{port}"
-        variables = {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TOKEN": token}
-        command = ["opentelemetry-instrument", "flask", "--app", "shop", "run", "--port", str(port)]
-        print("Starting the shop:\n")
-        for name, value in variables.items():
-            print(f"    export {name}={value}")
-        print(f"    {' '.join(command)}\n")
+    def __init__(
+        self, name: str, command: list[str], variables: dict[str, str], folder: Path | None = None, title: str = ""
+    ) -> None:
+        self.name = name
+        print(f"{title or name}:\n")
+        for key, value in variables.items():
+            print(f"    export {key}={value}")
+        print(f"    {' '.join([Path(command[0]).name, *command[1:]])}\n")
         scripts = Path(sys.executable).parent
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("OTEL_", "POSTHOG_"))}
-        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the shop
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the program
         self.process = subprocess.Popen(
-            [str(scripts / command[0]), str(scripts / command[1]), *command[2:]],
-            cwd=HERE,
+            command,
+            cwd=folder,
             stdout=self._log,
             stderr=subprocess.STDOUT,
             env={**clean, **variables, "PATH": f"{scripts}{os.pathsep}{clean.get('PATH', '')}"},
         )
 
-    def __enter__(self) -> Shop:
+    def __enter__(self) -> Any:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.terminate()
         try:
-            self.process.wait(timeout=10)
+            self.process.wait(timeout=20)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         self._log.close()
 
     def log(self) -> str:
-        """What the shop printed so far."""
+        """What it printed so far."""
         self._log.seek(0)
         return self._log.read()
+
+    def wait_for(self, url: str) -> None:
+        """Returns when `url` answers 200.
+
+        Raises:
+            SystemExit: The program ended, or did not answer in time.
+        """
+        deadline = time.monotonic() + WAIT
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                sys.exit(f"{self.name} ended with exit code {self.process.returncode}:\n{self.log()}")
+            try:
+                urllib.request.urlopen(url, timeout=1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        sys.exit(f"{self.name} did not start:\n{self.log()}")
+
+
+class Shop(Program):
+    """The shop, started as its owner would start it."""
+
+    def __init__(self, endpoint: str, token: str = TOKEN) -> None:
+        port = free_port(5001)
+        self.url = f"http://127.0.0.1:{port}"
+        scripts = Path(sys.executable).parent
+        super().__init__(
+            "The shop",
+            [str(scripts / "opentelemetry-instrument"), "flask", "--app", "shop", "run", "--port", str(port)],
+            {"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "OTEL_EXPORTER_OTLP_TOKEN": token},
+            HERE,
+            title="Starting the shop",
+        )
 
     def wait_until_up(self) -> None:
         """Returns when the shop answers.
@@ -102,17 +135,7 @@ class Shop:
         Raises:
             SystemExit: It ended, or did not answer in time.
         """
-        deadline = time.monotonic() + WAIT
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                sys.exit(f"The shop ended with exit code {self.process.returncode}:\n{self.log()}")
-            try:
-                urllib.request.urlopen(f"{self.url}/healthz", timeout=1).close()
-            except OSError:
-                time.sleep(0.1)
-            else:
-                return
-        sys.exit(f"The shop did not start:\n{self.log()}")
+        self.wait_for(f"{self.url}/healthz")
 
 
 class Browser:
