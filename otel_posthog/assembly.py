@@ -113,6 +113,7 @@ class ProcessRuntime:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._runtime: Runtime | None = None
+        self._reload: Callable[[], bool] | None = None
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
@@ -194,6 +195,14 @@ class ProcessRuntime:
             ).start()
         return self._runtime
 
+    def reload_by(self, again: Callable[[], bool]) -> None:
+        """Whoever started the runtime with arguments of its own reads the settings again with the same ones."""
+        self._reload = again
+
+    def reloading(self) -> Callable[[], bool] | None:
+        """What reads the settings again; `None` where the environment says it all."""
+        return self._reload
+
     def stop(self, timeout: float) -> bool:
         """Closes and forgets the runtime within `timeout` seconds; True if nothing was lost. Idempotent."""
         with self._lock:
@@ -224,6 +233,8 @@ _process = ProcessRuntime()
 current = _process.current
 start = _process.start
 reload = _process.reload
+reload_by = _process.reload_by
+reloading = _process.reloading
 stop = _process.stop
 
-__all__ = ["ProcessRuntime", "Runtime", "build_runtime", "current", "reload", "start", "stop"]
+__all__ = ["ProcessRuntime", "Runtime", "build_runtime", "current", "reload", "reload_by", "reloading", "start", "stop"]

@@ -41,13 +41,26 @@ class ProcessEmitter:
         self.complaints.after_fork()
 
     def get(self) -> Emitter | None:
-        """The emitter; `None` where the gate is shut, or the runtime has been stopped."""
+        """The emitter; `None` where the gate is shut, or the runtime has been stopped. Never raises."""
         runtime = assembly.current()
         if runtime is None:
             return None if self._asked else self._start()
         if runtime is not self._runtime:
             return self._follow(runtime)
         return self._emitter
+
+    def off(self, call: str) -> None:
+        """There is no emitter for a call: after the end it is counted, and complained about once.
+
+        Args:
+            call: Its name.
+        """
+        if self._runtime is not None:
+            self.guard.misused(
+                "after_shutdown",
+                "otel-posthog: %s() was called after the shutdown, so nothing is captured any more",
+                call,
+            )
 
     @property
     def ended(self) -> bool:
@@ -58,6 +71,7 @@ class ProcessEmitter:
         """The next call reads the environment again."""
         with self._lock:
             self._asked = False
+            self._runtime = self._emitter = None
 
     def _follow(self, runtime: Runtime) -> Emitter:
         from otel_posthog.lane.edge import edge_of
@@ -72,23 +86,25 @@ class ProcessEmitter:
             return self._emitter
 
     def _start(self) -> Emitter | None:
-        from otel_posthog.config.load import load_settings
-        from otel_posthog.lane.edge import suppressed
+        try:
+            from otel_posthog.config.load import load_settings
+            from otel_posthog.lane.edge import suppressed
 
-        with self._lock:
-            if self._asked:
-                return None
-            self._asked = True
-            quiet_logger()
-            try:
+            with self._lock:
+                if self._asked:
+                    return None
+                self._asked = True
+                quiet_logger()
                 settings = load_settings()
                 if not settings.enabled:
                     logger.info("otel-posthog is off: %s", settings.reason)
                     return None
                 return self._follow(assembly.start(settings, send_guard=suppressed))
-            except ConfigError as error:
-                logger.error("otel-posthog stays off: %s", error)
-                return None
+        except ConfigError as error:
+            logger.error("otel-posthog stays off: %s", error)
+        except Exception as error:  # noqa: BLE001 - an edge: the app goes on
+            self.guard.failed("api.start", error)
+        return None
 
 
 # The calls are module-level functions: they have no other place to keep it.

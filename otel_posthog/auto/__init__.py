@@ -86,6 +86,9 @@ def _install(tracer_provider: Any, logger_provider: Any, arguments: dict[str, An
             _complain(error)
             return False
         _process.hook = hook
+        from otel_posthog import assembly
+
+        assembly.reload_by(reload)
         _process.arguments = dict(arguments)
         for warning in loaded.warnings:
             logger.warning("otel-posthog: %s", warning)

@@ -165,6 +165,7 @@ class Accepting:
             self.delivery_stats(),
             removed=self.policy.removed(),
             errors=self._guard.counts(),
+            misused=self._guard.misuses(),
             edge=edge,
         )
 

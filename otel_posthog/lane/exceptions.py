@@ -126,6 +126,15 @@ def see(error: BaseException, *, deliberate: bool = False) -> LiveException:
     return LiveException(token, before, tuple(_walk(error)))
 
 
+def captured_elsewhere(error: BaseException) -> str | None:
+    """The uuid under which the `posthog` SDK captured `error`, "" where it does not say; `None` where it did not."""
+    marks = _marks(error)
+    if CAPTURED_MARK not in marks or RAISED_MARK in marks:
+        return None
+    uuid = marks.get(UUID_MARK)
+    return uuid if isinstance(uuid, str) else ""
+
+
 def _times_raised(traceback: TracebackType | None) -> int:
     """How often an exception was raised where it was born, told from its traceback.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import random
+from random import getrandbits
+from typing import Final
 
-_VERSION = 0x7 << 76
-_VARIANT = 0x2 << 62
+_FIXED: Final = 0x7000_8000_0000_0000_0000
+"""Version and variant; the other 74 of the lower 80 bits are random."""
+_RANDOM: Final = 0x0FFF_3FFF_FFFF_FFFF_FFFF
 
 
 def uuid7(time_ns: int) -> str:
@@ -15,9 +17,5 @@ def uuid7(time_ns: int) -> str:
         time_ns: Nanoseconds since the Unix epoch.
     """
     # `random` seeds itself anew in the child of a fork. It is no secret: it only has to be another one each time.
-    bits = random.getrandbits(74)
-    number = (
-        (time_ns // 1_000_000 & 0xFFFFFFFFFFFF) << 80 | _VERSION | bits >> 62 << 64 | _VARIANT | bits & (1 << 62) - 1
-    )
-    h = f"{number:032x}"
+    h = "%032x" % ((time_ns // 1_000_000 & 0xFFFFFFFFFFFF) << 80 | getrandbits(76) & _RANDOM | _FIXED)
     return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"

@@ -420,6 +420,11 @@ class Worker:
         except Exception:  # noqa: BLE001 - the guard re-raises under pytest, where a dead thread would only hide it
             self.failures.append(error)
 
+    @property
+    def exit_timeout(self) -> float:
+        """Seconds that a shutdown may take altogether."""
+        return self._exit_timeout
+
     # --- ends --------------------------------------------------------------------------------------------------------
 
     def attach(self, *, hosted: bool = False) -> None:

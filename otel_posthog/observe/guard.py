@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from otel_posthog.observe.log import Complaints, logger
 
@@ -33,7 +34,9 @@ class Guard:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
+        self._misuses: dict[str, int] = {}
         self._complaints = Complaints(monotonic=monotonic)
+        self._misuse_complaints = Complaints(interval=float("inf"), monotonic=monotonic)
 
     def failed(self, where: str, error: BaseException) -> None:
         """To be called in an `except Exception` block at an edge.
@@ -57,6 +60,24 @@ class Guard:
             _text(error),
         )
 
+    def misused(self, what: str, message: str, *args: object) -> None:
+        """Counts something that the app did wrong when it called us, and says so once in a process. Never raises.
+
+        Args:
+            what: The kind of mistake, from a small fixed set: it is a metric attribute.
+            message: A `%`-format with the way out; never with a payload or a secret in it.
+            args: For the format; never trusted to have a text.
+        """
+        with self._lock:
+            self._misuses[what] = self._misuses.get(what, 0) + 1
+        with suppress(Exception):  # a handler or a `__repr__` of the app's
+            self._misuse_complaints.say(what, message, *args)
+
+    def misuses(self) -> dict[str, int]:
+        """Wrong calls by kind."""
+        with self._lock:
+            return dict(self._misuses)
+
     def counts(self) -> dict[str, int]:
         """Swallowed failures by place."""
         with self._lock:
@@ -66,7 +87,9 @@ class Guard:
         """To be called in the child of a fork: a fresh lock, and books of its own."""
         self._lock = threading.Lock()
         self._counts = {}
+        self._misuses = {}
         self._complaints.after_fork()
+        self._misuse_complaints.after_fork()
 
 
 def _text(error: BaseException) -> str:

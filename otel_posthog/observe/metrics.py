@@ -93,6 +93,9 @@ DELIVERY_BATCHES: Final = Metric("otel_posthog.delivery.batches", "{request}", "
 INTERNAL_ERRORS: Final = Metric(
     "otel_posthog.internal.errors", "{error}", "Failures of ours that were swallowed.", ("place",)
 )
+API_MISUSED: Final = Metric(
+    "otel_posthog.api.misused", "{call}", "Calls of ours with something wrong in them, see docs/annotate.md.", ("what",)
+)
 EDGE: Final = Metric("otel_posthog.edge", "{item}", "What the edge in front of the bridge counted.", ("counter",))
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -113,6 +116,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     DELIVERY_RETRIES,
     DELIVERY_BATCHES,
     INTERNAL_ERRORS,
+    API_MISUSED,
     EDGE,
 )
 """Every metric of ours; docs/observability.md lists the same, and a test compares the two."""
@@ -168,6 +172,7 @@ def snapshot(
     *,
     removed: Mapping[DropReason, int] | None = None,
     errors: Mapping[str, int] | None = None,
+    misused: Mapping[str, int] | None = None,
     edge: Mapping[str, int] | None = None,
 ) -> dict[str, Value]:
     """Every metric's value, by name, ready for JSON.
@@ -180,6 +185,7 @@ def snapshot(
         delivery: Delivery's books.
         removed: Events that policy removed, by reason.
         errors: `Guard.counts()`.
+        misused: `Guard.misuses()`.
         edge: Counters of the edge in front of the bridge (processors' own queue, the gateway's receivers), by name.
     """
     values: dict[Metric, Value] = {
@@ -200,6 +206,7 @@ def snapshot(
         DELIVERY_RETRIES: delivery.retries,
         DELIVERY_BATCHES: delivery.batches,
         INTERNAL_ERRORS: _plain(errors or {}),
+        API_MISUSED: _plain(misused or {}),
         EDGE: _plain(edge or {}),
     }
     return {metric.name: values[metric] for metric in METRICS}

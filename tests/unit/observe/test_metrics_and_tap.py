@@ -58,6 +58,7 @@ def test_a_snapshot_of_everything() -> None:
         delivery,
         removed={DropReason.DUPLICATE: 3},
         errors={"tap": 1},
+        misused={"distinct_id": 2},
         edge={"queue_full": 2},
     )
 
@@ -79,6 +80,7 @@ def test_a_snapshot_of_everything() -> None:
         "otel_posthog.delivery.retries": 6,
         "otel_posthog.delivery.batches": 7,
         "otel_posthog.internal.errors": {"tap": 1},
+        "otel_posthog.api.misused": {"distinct_id": 2},
         "otel_posthog.edge": {"queue_full": 2},
     }
     assert counters.stats().balanced

@@ -1,0 +1,141 @@
+"""`super_properties` and `scope`: what the OpenTelemetry context holds for a block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from otel_posthog.api.around import Around, Block
+from otel_posthog.api.process import process
+from otel_posthog.api.values import id_value, plain
+
+
+class Held(Block):
+    """A context that holds while a piece of work runs.
+
+    Args:
+        build: Makes the context from the current one; `None` for nothing to hold.
+    """
+
+    def __init__(self, build: Callable[[Any], Any] | None) -> None:
+        self._build = build
+        self._context: Any = None
+        self._token: Any = None
+
+    def resume(self) -> None:
+        """Attaches it: as it was left, where the work goes on."""
+        if self._build is None:
+            return
+        from opentelemetry import context
+
+        if self._context is None:
+            self._context = self._build(context.get_current())
+        self._token = context.attach(self._context)
+
+    def suspend(self) -> None:
+        """Gives the caller its own context back."""
+        token, self._token = self._token, None
+        if token is None:
+            return
+        from opentelemetry import context
+
+        self._context = context.get_current()
+        runtime: Any = getattr(context, "_RUNTIME_CONTEXT", None)
+        # Not by `context.detach`, which logs an error where the block is left in another task than it was entered in.
+        # There is nothing to give back there.
+        with suppress(Exception):
+            (runtime or context).detach(token)
+
+
+class SuperProperties(Around[Held]):
+    """See `super_properties`."""
+
+    def __init__(self, properties: Any, named: dict[str, Any]) -> None:
+        self._properties = properties
+        self._named = named
+
+    @property
+    def off(self) -> bool:
+        """The gate is shut."""
+        return process.get() is None
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Held:  # noqa: ARG002 - of no interest here
+        """A context with the properties as they are now."""
+        emitter = process.get()
+        if emitter is None:
+            return Held(None)
+        from otel_posthog.context import with_properties
+
+        guard = emitter.edge.guard
+        values = {**(plain(self._properties, guard) or {}), **(plain(self._named, guard) or {})}
+        return Held(lambda here: with_properties(values, here))
+
+
+def super_properties(properties: Mapping[str, Any] | None = None, /, **named: Any) -> SuperProperties:
+    """Stamps properties on every event below a block: captured ones, annotated spans, exceptions, log records.
+
+    `with super_properties(area="billing"):`, `async with …`, or `@super_properties(area="billing")` on a function,
+    coroutine function, generator or async generator. Nested blocks add to the outer ones, and win over them; what an
+    event says itself wins over both. They follow the work wherever OpenTelemetry's context goes: into tasks by itself,
+    into threads with `opentelemetry-instrumentation-threading`. Never raises.
+
+    Args:
+        properties: Name -> value, for names that are no Python names.
+        named: The same.
+    """
+    return SuperProperties(properties, named)
+
+
+class Scope(Around[Held]):
+    """See `scope`."""
+
+    def __init__(self, distinct_id: Any, groups: Any) -> None:
+        self._distinct_id = distinct_id
+        self._groups = groups
+
+    @property
+    def off(self) -> bool:
+        """The gate is shut."""
+        return process.get() is None
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Held:  # noqa: ARG002 - of no interest here
+        """A context with a new unit of work."""
+        emitter = process.get()
+        if emitter is None:
+            return Held(None)
+        from otel_posthog.api.capture import add_groups, bad_id
+        from otel_posthog.context import Ambient, new_work
+        from otel_posthog.convert.person import person_id
+        from otel_posthog.semconv import posthog
+
+        person = ""
+        if self._distinct_id is not None:
+            person = person_id(id_value(self._distinct_id))
+            if not person:
+                bad_id(self._distinct_id, emitter)
+        found: dict[str, Any] = {}
+        if self._groups is not None:
+            add_groups(found, self._groups, emitter)
+        groups = {name[len(posthog.GROUPS) :]: key for name, key in found.items()}
+        return Held(lambda here: new_work(Ambient(distinct_id=person, groups=groups), here))
+
+
+def scope(
+    *,
+    distinct_id: str | int | UUID | None = None,
+    groups: Mapping[str, str | int | UUID] | None = None,
+) -> Scope:
+    """A unit of work of its own: a job, a message, one turn of a loop. Never raises.
+
+    What `identify`, `group` and `reset` say inside holds inside, and ends with it; of the work around it nothing is
+    known in it. Requests and jobs of the frameworks that are instrumented have one already; scripts and loops of one's
+    own need it, or each turn is counted for the person of the one before. `with scope():`, `async with …`, or
+    `@scope()` on a function of any kind.
+
+    Args:
+        distinct_id: Who it is for, where that is known from the start.
+        groups: Group type -> key, likewise.
+    """
+    return Scope(distinct_id, groups)
