@@ -29,7 +29,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timezone
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
@@ -62,6 +61,7 @@ from otel_posthog.emulator.flags.operators import (
     version_of,
 )
 from otel_posthog.errors import ConfigError, RulesError
+from otel_posthog.rules.at import At
 from otel_posthog.rules.document import Entry, Node, parse_document, read_document
 from otel_posthog.rules.pattern import slow_part
 
@@ -109,7 +109,7 @@ def load_flags(path: str) -> FlagSet:
         root, _ = read_document(path, what=_WHAT, hint="Mend the path")
     except ConfigError as error:
         raise FlagsError([error]) from None
-    return _Reader(path).flags(_At(root, "", root.line))
+    return _Reader(path).flags(At(root, "", root.line))
 
 
 def parse_flags(text: bytes, name: str) -> FlagSet:
@@ -126,7 +126,7 @@ def parse_flags(text: bytes, name: str) -> FlagSet:
         root, _ = parse_document(text, name, what=_WHAT)
     except ConfigError as error:
         raise FlagsError([error]) from None
-    return _Reader(name).flags(_At(root, "", root.line))
+    return _Reader(name).flags(At(root, "", root.line))
 
 
 def flags_of(document: Mapping[str, Any]) -> FlagSet:
@@ -135,7 +135,7 @@ def flags_of(document: Mapping[str, Any]) -> FlagSet:
     Raises:
         FlagsError: It cannot be used.
     """
-    return _Reader("flags").flags(_At(_node(document), "", 0))
+    return _Reader("flags").flags(At(_node(document), "", 0))
 
 
 def _node(value: Any) -> Node:
@@ -145,29 +145,6 @@ def _node(value: Any) -> Node:
     if isinstance(value, (list, tuple)):
         return Node([_node(item) for item in cast("list[Any]", value)])
     return Node(value.isoformat() if isinstance(value, date) else value)
-
-
-@dataclass(frozen=True, slots=True)
-class _At:
-    """A node, its key path, and the line to name."""
-
-    node: Node
-    path: str
-    line: int
-
-    def child(self, name: str, entry: Entry) -> _At:
-        shown_name = f'["{name}"]' if not name or "." in name or " " in name else f".{name}" if self.path else name
-        return _At(entry.node, self.path + shown_name, entry.line or entry.node.line)
-
-    def members(self) -> list[_At]:
-        return [
-            _At(member, f"{self.path}[{index}]", member.line) for index, member in enumerate(self.node.sequence or [])
-        ]
-
-    @property
-    def plain(self) -> Any:
-        """The value as JSON has it."""
-        return _plain(self.node)
 
 
 def _plain(node: Node) -> Any:
@@ -187,7 +164,7 @@ class _Reader:
         self._group_types: tuple[str, ...] = ()
         self._cohorts: dict[str, Cohort] = {}
 
-    def flags(self, root: _At) -> FlagSet:
+    def flags(self, root: At) -> FlagSet:
         entries = {} if root.node.value is None else self._table(root, ROOT_KEYS, "Write `flags:` with a key for each")
         if "group_types" in entries:
             self._group_types = self._names(entries["group_types"])
@@ -206,7 +183,7 @@ class _Reader:
 
     # --- one flag --------------------------------------------------------------------------------------------------
 
-    def _flag(self, key: str, index: int, at: _At) -> Flag:
+    def _flag(self, key: str, index: int, at: At) -> Flag:
         if not _KEY.match(key):
             self._wrong("a flag's key has letters, digits, `-` and `_` alone", at, f"Rename {shown(key)}")
         short: object = at.node.value
@@ -241,7 +218,7 @@ class _Reader:
             version=self._whole(entries, "version", 1),
         )
 
-    def _variants(self, at: _At) -> tuple[Variant, ...]:
+    def _variants(self, at: At) -> tuple[Variant, ...]:
         made: list[Variant] = []
         for key, share in self._entries(at, "Write each variant with its share: `{control: 50, test: 50}`").items():
             if not key.strip():
@@ -252,13 +229,13 @@ class _Reader:
             self._wrong(f"the shares of the variants make {total:g} %", at, "Make them 100 % together")
         return tuple(made)
 
-    def _payloads(self, entries: dict[str, _At], variants: tuple[Variant, ...]) -> dict[str, Any]:
+    def _payloads(self, entries: dict[str, At], variants: tuple[Variant, ...]) -> dict[str, Any]:
         names = [variant.key for variant in variants]
         if "payload" in entries:
             if names:
                 hint = f"Write `payloads:` with {', '.join(names)}"
                 self._wrong("this flag has variants, and each has its own payload", entries["payload"], hint)
-            return {"true": entries["payload"].plain}
+            return {"true": _plain(entries["payload"].node)}
         made: dict[str, Any] = {}
         if "payloads" in entries:
             if not names:
@@ -267,10 +244,10 @@ class _Reader:
             for name, at in self._entries(entries["payloads"], "Write the payload of each variant").items():
                 if name not in names:
                     self._unknown("variant", name, names, at)
-                made[name] = at.plain
+                made[name] = _plain(at.node)
         return made
 
-    def _continuity(self, entries: dict[str, _At], group: str | None) -> bool:
+    def _continuity(self, entries: dict[str, At], group: str | None) -> bool:
         given = self._switch(entries, "ensure_experience_continuity", default=False)
         if given and group is not None:
             at = entries["ensure_experience_continuity"]
@@ -279,7 +256,7 @@ class _Reader:
 
     # --- conditions ------------------------------------------------------------------------------------------------
 
-    def _conditions(self, entries: dict[str, _At], variants: list[str], group: str | None) -> tuple[Condition, ...]:
+    def _conditions(self, entries: dict[str, At], variants: list[str], group: str | None) -> tuple[Condition, ...]:
         if "conditions" not in entries:
             everybody = entries.get("rollout_percentage")
             return (Condition(rollout_percentage=self._percentage(everybody)),) if everybody else _EVERYBODY
@@ -292,7 +269,7 @@ class _Reader:
             self._wrong("there is none, so that nobody would get the flag", at, "Remove the key for everybody")
         return tuple(self._condition(member, variants, group) for member in members)
 
-    def _condition(self, at: _At, variants: list[str], flag_group: str | None) -> Condition:
+    def _condition(self, at: At, variants: list[str], flag_group: str | None) -> Condition:
         entries = self._table(at, CONDITION_KEYS, "Write a mapping such as `{properties: {plan: pro}}`")
         group = self._group(entries["group"]) if "group" in entries else None
         if group is not None and flag_group is not None:
@@ -329,7 +306,7 @@ class _Reader:
             group,
         )
 
-    def _cohort(self, name: str, number: int, at: _At) -> Cohort:
+    def _cohort(self, name: str, number: int, at: At) -> Cohort:
         entries = self._table(at, COHORT_KEYS, "Write `any:` with properties, or `distinct_ids:`")
         if len(entries) != 1:
             self._wrong("needs exactly one of `any` and `distinct_ids`", at, "Write people by property, or by id")
@@ -338,7 +315,7 @@ class _Reader:
         alternatives = self._members(entries["any"], "Write a list of property maps") if "any" in entries else []
         return Cohort(name, number, tuple(self._properties(member) for member in alternatives))
 
-    def _properties(self, at: _At) -> tuple[Filter, ...]:
+    def _properties(self, at: At) -> tuple[Filter, ...]:
         hint = "Write `{plan: pro}`, `{plan: [pro, team]}` or `{seats: {gte: 5}}`"
         return tuple(
             demand
@@ -346,12 +323,12 @@ class _Reader:
             for demand in (self._demands(key, value) if value.node.mapping is not None else [self._equal(key, value)])
         )
 
-    def _equal(self, key: str, at: _At) -> Filter:
+    def _equal(self, key: str, at: At) -> Filter:
         if at.node.value is None:
             self._wrong("has no value", at, "Write the value, or `{is_set: true}`")
-        return Filter(key, "exact", at.plain)
+        return Filter(key, "exact", _plain(at.node))
 
-    def _demands(self, key: str, at: _At) -> list[Filter]:
+    def _demands(self, key: str, at: At) -> list[Filter]:
         made: list[Filter] = []
         for operator, value in self._entries(at, "Write an operator").items():
             if operator not in OPERATORS:
@@ -362,17 +339,17 @@ class _Reader:
                     self._wrong("takes `true`", value, f"Write `{operator}: true`, or `{other}: true`")
                 made.append(Filter(key, operator, operator))
             else:
-                problem = _operand_problem(operator, value.plain)
+                problem = _operand_problem(operator, _plain(value.node))
                 if problem:
                     self._wrong(problem[0], value, problem[1])
-                made.append(Filter(key, operator, value.plain))
+                made.append(Filter(key, operator, _plain(value.node)))
         if not made and not self._found:
             self._wrong("has no operator", at, f"One of {', '.join(OPERATORS)}")
         return made
 
     # --- the whole -------------------------------------------------------------------------------------------------
 
-    def _check_dependencies(self, flags: dict[str, Flag], listed: dict[str, _At]) -> None:
+    def _check_dependencies(self, flags: dict[str, Flag], listed: dict[str, At]) -> None:
         needs: dict[str, list[str]] = {}
         for key, flag in flags.items():
             needs[key] = []
@@ -392,7 +369,7 @@ class _Reader:
         elif chain:
             self._wrong(f"rests on more than {_MAX_CHAIN} flags in a row", listed[chain[0]], "Shorten the chain")
 
-    def _check_ids(self, flags: dict[str, Flag], listed: dict[str, _At]) -> None:
+    def _check_ids(self, flags: dict[str, Flag], listed: dict[str, At]) -> None:
         seen: dict[int, str] = {}
         for key, flag in flags.items():
             if flag.id in seen:
@@ -402,22 +379,22 @@ class _Reader:
 
     # --- values ----------------------------------------------------------------------------------------------------
 
-    def _wrong(self, message: str, at: _At, hint: str) -> None:
+    def _wrong(self, message: str, at: At, hint: str) -> None:
         self._found.append(RulesError(message, file=self._file, line=at.line, key=at.path, hint=hint))
 
-    def _unknown(self, what: str, name: str, known: list[str], at: _At) -> None:
+    def _unknown(self, what: str, name: str, known: list[str], at: At) -> None:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         meant = f"Did you mean `{close[0]}`? " if close else ""
         listed = f"Known here: {', '.join(known)}" if known else f"There is no {what} here"
         self._wrong(f"unknown {what} `{name}`", at, f"{meant}{listed}")
 
-    def _entries(self, at: _At, hint: str) -> dict[str, _At]:
+    def _entries(self, at: At, hint: str) -> dict[str, At]:
         if at.node.mapping is None:
             self._wrong(f"{_described(at.node)} stands where a mapping belongs", at, hint)
             return {}
         return {name: at.child(name, entry) for name, entry in at.node.mapping.items()}
 
-    def _table(self, at: _At, known: tuple[str, ...], hint: str) -> dict[str, _At]:
+    def _table(self, at: At, known: tuple[str, ...], hint: str) -> dict[str, At]:
         entries = self._entries(at, hint)
         for name, child in entries.items():
             # Keys of the owner's own, for anchors.
@@ -425,12 +402,12 @@ class _Reader:
                 self._unknown("key", name, list(known), child)
         return {name: child for name, child in entries.items() if name in known}
 
-    def _members(self, at: _At, hint: str) -> list[_At]:
+    def _members(self, at: At, hint: str) -> list[At]:
         if at.node.sequence is None:
             self._wrong(f"{_described(at.node)} stands where a list belongs", at, hint)
-        return at.members()
+        return list(at.members())
 
-    def _names(self, at: _At) -> tuple[str, ...]:
+    def _names(self, at: At) -> tuple[str, ...]:
         made: list[str] = []
         for member in self._members(at, "Write a list of names"):
             name: object = member.node.value
@@ -440,7 +417,7 @@ class _Reader:
                 self._wrong(f"{_described(member.node)} stands where a name belongs", member, "Put it in quotes")
         return tuple(dict.fromkeys(made))
 
-    def _group(self, at: _At) -> str | None:
+    def _group(self, at: At) -> str | None:
         name: object = at.node.value
         if isinstance(name, str) and name in self._group_types:
             return name
@@ -448,27 +425,27 @@ class _Reader:
         self._wrong(f"unknown group type {shown(name)}", at, f"{close}Add it to `group_types:` at the top of the file")
         return None
 
-    def _percentage(self, at: _At) -> float:
+    def _percentage(self, at: At) -> float:
         number: object = at.node.value
         if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= 100:
             return float(number)
         self._wrong(f"{_described(at.node)} is no percentage", at, "Write a number from 0 to 100")
         return 0.0
 
-    def _text(self, entries: dict[str, _At], key: str) -> str:
+    def _text(self, entries: dict[str, At], key: str) -> str:
         return self._scalar(entries, key, str, "", "text", "Put it in quotes")
 
-    def _switch(self, entries: dict[str, _At], key: str, *, default: bool) -> bool:
+    def _switch(self, entries: dict[str, At], key: str, *, default: bool) -> bool:
         return self._scalar(entries, key, bool, default, "`true` or `false`", "Write `true` or `false`")
 
-    def _whole(self, entries: dict[str, _At], key: str, default: int) -> int:
+    def _whole(self, entries: dict[str, At], key: str, default: int) -> int:
         number = self._scalar(entries, key, int, default, "a whole number", "Write 1 or more")
         if number < 1:
             self._wrong("must be 1 or more", entries[key], "Write a larger number")
         return number
 
     def _scalar(
-        self, entries: dict[str, _At], key: str, kind: type[ItemT], default: ItemT, what: str, hint: str
+        self, entries: dict[str, At], key: str, kind: type[ItemT], default: ItemT, what: str, hint: str
     ) -> ItemT:
         if key not in entries:
             return default
