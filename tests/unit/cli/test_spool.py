@@ -137,7 +137,7 @@ def test_replay_beside_a_running_gateway(rig: Rig, sick: HeldDelivery, capsys: p
     assert until(lambda: intake.status().dead_letters == {"unrouted": 1})
     assert until(lambda: intake.status().orphans == 0)
     assert [each["reason"] for each in listed(rig, capsys)["dead_letters"]] == ["unrouted"]
-    assert intake.stop(5)
+    assert intake.stop(60)
     assert sorted(path.name for path in Path(rig.folder).iterdir()) == ["dead"]
 
 

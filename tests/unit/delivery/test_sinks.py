@@ -31,7 +31,7 @@ def test_sinks_see_what_the_lane_took(server: Server, deliver: Workshop, tmp_pat
     delivery = deliver.build(settings_of(server, "memory", f"file:{tmp_path / 'sub' / 'events.jsonl'}"))
     events = [event(number, properties={"text": "line\nbreak é"}) for number in range(3)]
     assert delivery.submit(events)
-    assert delivery.flush(10)
+    assert delivery.flush(60)
     sink = memory_sink(delivery)
     assert sink is not None
     assert sink.events == events
@@ -59,13 +59,13 @@ def test_both_lanes(server: Server, deliver: Workshop) -> None:
         also = Lane(Mode.COLLECTOR, f"{other.url}/v1/logs", Secret("bearer"))
         delivery = deliver.build(settings_of(server, also=also))
         delivery.submit([event(1)])
-        assert delivery.flush(10)
+        assert delivery.flush(60)
         assert until(lambda: len(other.seen) == 1)
         assert other.seen[0].headers["authorization"] == "Bearer bearer"
         other.default = loopback.hang
         delivery.submit([event(2)])
         assert isinstance(delivery, FanOut)
-        assert delivery.primary.flush(10)
+        assert delivery.primary.flush(60)
         assert len(server.store) == 2
         other.over.set()
         delivery.shutdown(0.5)
@@ -100,7 +100,7 @@ def test_an_onlooker_cannot_refuse_or_raise() -> None:
     primary = MemorySink()
     fan = FanOut(primary, {"broken": Broken(), "memory": MemorySink()}, guard=lambda where, _: told.append(where))
     assert fan.submit([event(1)])
-    assert fan.flush(1)
+    assert fan.flush(60)
     assert primary.events == [event(1)]
     assert told == ["sink.broken", "sink.broken"]
 
@@ -130,7 +130,7 @@ def test_the_console_shows_one_safe_line_for_an_event() -> None:
     sink = WriterSink(ConsoleWriter(stream), guard=raise_it, name="console")
     nasty = "a\nposthog forged \x1b[31mred\u202eturned"
     assert sink.submit([event(1, event=nasty, distinct_id=nasty, properties={"k": nasty})])
-    assert sink.flush(10)
+    assert sink.flush(60)
     sink.shutdown(1)
     (line,) = stream.getvalue().splitlines()
     assert line.startswith("posthog 2025-11-20T00:53:20.001000Z a")
@@ -143,7 +143,7 @@ def test_a_console_that_knows_no_unicode() -> None:
     raw = io.BytesIO()
     sink = WriterSink(ConsoleWriter(io.TextIOWrapper(raw, encoding="ascii")), guard=raise_it, name="console")
     sink.submit([event(1, event="größe 🦔")])
-    assert sink.flush(10)
+    assert sink.flush(60)
     assert b"gr\\xf6" in raw.getvalue()
     sink.shutdown(1)
 
@@ -155,7 +155,7 @@ def test_a_file_is_opened_again(tmp_path: Path) -> None:
 
     def write(number: int) -> None:
         assert sink.submit([event(number)])
-        assert sink.flush(10)
+        assert sink.flush(60)
 
     write(1)
     os.rename(path, path.with_suffix(".1"))

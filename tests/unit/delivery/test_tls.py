@@ -170,5 +170,5 @@ def test_certificates_are_renewed_in_place(
     assert not delivery.flush(0.5)
     assert delivery.stats().lost == {}
     client_files(clients, tmp_path)
-    assert delivery.flush(20)
+    assert delivery.flush(60)
     assert set(server.store) == {key(event(1))}

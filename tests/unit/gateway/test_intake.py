@@ -29,7 +29,7 @@ def test_a_request_is_acknowledged_and_delivered(rig: Rig, compress: bool) -> No
     assert until(lambda: len(rig.delivery.delivered) == 5)
     assert sorted(people(rig.delivery.delivered)) == [0, 1, 2, 3, 4]
     assert until(lambda: intake.status().waiting_records == 0)
-    assert intake.stop(5)
+    assert intake.stop(60)
     assert list(Path(rig.folder).rglob("*.log")) == []
 
 
@@ -49,7 +49,7 @@ def test_what_is_acknowledged_is_on_disk(rig: Rig) -> None:
     assert until(lambda: len(rig.delivery.delivered) == 50)
     assert {event.uuid for event in rig.delivery.delivered} == first
     assert rig.books.count("recovered_records") == 5
-    assert again.stop(5)
+    assert again.stop(60)
     rig.projects.projects[0].bridge.shutdown(0)
 
 
@@ -89,6 +89,6 @@ def test_too_large_before_and_after_inflation(rig: Rig) -> None:
 def test_after_the_end_everything_is_to_come_again(rig: Rig) -> None:
     """A stopped intake answers RETRY with a pause, and admits nothing."""
     intake = rig.start()
-    assert intake.stop(5)
+    assert intake.stop(60)
     assert send(intake, spans(0)).answer() == Answer(AnswerKind.RETRY, message="it is shutting down", retry_after=2)
     assert not intake.admits(1)

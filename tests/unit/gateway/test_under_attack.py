@@ -116,7 +116,7 @@ def test_a_decision_larger_than_the_queue_holds_up_nobody(rig: Rig, senders: int
             assert send(intake, tagged([f"name {number}" for number in range(5)])).answer() == OK
             assert send(intake, spans(10, 3, event="behind")).answer() == OK
             assert until(lambda: intake.status().waiting_records == 0), intake.status()
-            assert intake.stop(5)
+            assert intake.stop(60)
         finally:
             delivery.shutdown(5)
         names = Counter(event["event"] for event in posthog.events())

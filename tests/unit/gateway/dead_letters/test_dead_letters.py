@@ -159,7 +159,7 @@ def test_a_letter_that_cannot_be_written_keeps_its_record(tmp_path: Path, monkey
     assert until(lambda: intake.status().dead_letters == {"rejected": 2})
     found = [kept.letter for kept in read_letters(rig.folder, OsFiles()) if kept.letter is not None]
     assert people([each.event for each in found if each.event is not None]) == [0, 1]
-    assert intake.stop(5)
+    assert intake.stop(60)
     assert list((Path(rig.folder) / "0").glob("*.log")) == []
 
 

@@ -153,7 +153,7 @@ def test_a_disk_that_is_sick_while_records_end_costs_nothing(rig: Rig) -> None:
     files.sick = {}
     assert send(intake, spans(20)).answer() == OK
     assert until(lambda: len(rig.delivery.delivered) == 21)
-    assert intake.stop(5)
+    assert intake.stop(60)
     assert list(Path(rig.folder).rglob("*.log")) == []
 
 
@@ -258,7 +258,7 @@ def test_the_spool_of_a_dead_worker_is_adopted(rig: Rig) -> None:
     intake = rig.start(worker=0, workers=2)
     assert until(lambda: sorted(people(rig.delivery.delivered)) == [0, 1, 2, 20, 21, 22])
     assert until(lambda: intake.status().orphans == 0)
-    assert intake.stop(5)
+    assert intake.stop(60)
     assert sorted(path.name for path in Path(rig.folder).iterdir()) == ["1", "dead"]
 
 

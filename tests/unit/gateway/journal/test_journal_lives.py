@@ -92,7 +92,7 @@ def test_many_lives(tmp_path: Path, seed: int) -> None:
             intake.stop(0.0)
         else:
             assert until(partial(idle, intake))
-            assert intake.stop(5)
+            assert intake.stop(60)
         take("shop", shop)
         take("blog", blog)
         if not last:

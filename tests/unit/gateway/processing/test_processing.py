@@ -74,7 +74,7 @@ def test_a_project_that_takes_nothing_holds_up_nobody_else(rig: Rig) -> None:
     assert until(lambda: len(sick.delivered) == 1_000)
     assert people(sick.delivered) == [20 * number + each for number in range(100) for each in range(10)]
     assert idle(intake)
-    assert intake.stop(5)
+    assert intake.stop(60)
     assert list(Path(rig.folder).rglob("*.log")) == []
 
 
@@ -91,7 +91,7 @@ def test_more_than_memory_holds_waits_on_disk(rig: Rig) -> None:
     assert until(lambda: len(rig.delivery.delivered) == 300)
     assert sorted(people(rig.delivery.delivered)) == list(range(300))
     assert idle(intake)
-    assert intake.stop(5)
+    assert intake.stop(60)
 
 
 def test_what_posthog_refuses_is_kept_with_its_reason_and_its_source(rig: Rig) -> None:
@@ -191,7 +191,7 @@ def test_a_record_that_always_makes_us_fail_is_a_dead_letter(
     assert letter.source is not None
     assert "ada@example.com" not in letter.note
     assert idle(intake)
-    assert intake.stop(5)
+    assert intake.stop(60)
 
 
 def test_a_record_that_kills_us_is_put_aside_after_a_few_lives(rig: Rig) -> None:
@@ -257,7 +257,7 @@ def test_a_replaced_delivery_loses_nothing(rig: Rig) -> None:
     }
     assert idle(intake)
     old.settle()  # too late: nobody waits for it
-    assert intake.stop(5)
+    assert intake.stop(60)
 
 
 def test_a_stop_leaves_in_the_spool_what_has_not_ended(rig: Rig) -> None:
@@ -270,7 +270,7 @@ def test_a_stop_leaves_in_the_spool_what_has_not_ended(rig: Rig) -> None:
     rig.delivery.capacity = 1_000_000
     again = rig.start()
     assert until(lambda: len(rig.delivery.delivered) == 30)
-    assert again.stop(5)
+    assert again.stop(60)
     assert sorted(people(rig.delivery.delivered)) == list(range(30))
 
 
@@ -384,7 +384,7 @@ def test_forward_needs_no_disk() -> None:
     assert send(intake, spans(2, 1, event="bad")).answer().kind is AnswerKind.OK
     assert rig.books.count("dead_letters_not_kept", reason="rejected") == 1
     assert intake.status().mode == "forward"
-    assert intake.stop(5)
+    assert intake.stop(60)
 
 
 def test_rubbish_within_a_request_is_told_and_kept(rig: Rig) -> None:

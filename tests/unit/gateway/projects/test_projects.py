@@ -186,7 +186,7 @@ def test_telemetry_names_no_project_host_or_key(world: World) -> None:
     assert name(chosen) == "b"
     assert chosen is not None
     chosen.bridge.accept([signal(event="seen", resource=hostile, **hostile)])
-    assert chosen.bridge.flush(10)
+    assert chosen.bridge.flush(60)
     assert {(each.url, key_of(each)) for each in world.wire.requests} == {
         (f"{US}/i/v1/analytics/events", "phc_world_key_one"),
         (f"{US}/batch/", "phc_world_key_one"),
@@ -293,7 +293,7 @@ def test_a_new_key_takes_over_what_was_waiting(world: World) -> None:
     assert (named, ends.open, ends.ends) == (["a"], 1, []), "still in its keeper's hands"
     world.wire.away = False
     live.bridge.accept([signal(event="seen")], receipt=ends)
-    assert live.bridge.flush(10)
+    assert live.bridge.flush(60)
     assert ends.ends == [("seen", None)]
     assert {key_of(each) for each in world.wire.requests} == {"phc_world_key_two"}
 
