@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
+from typing import Any
 
 from otel_posthog.model.frozen import frozen
 
@@ -19,6 +20,9 @@ class Ambient:
         window_id: Browser window; "" where none is known.
         groups: Group type -> key.
         flags: Feature flag -> the value that it had for this work (a variant's key, or whether it is on).
+        properties: Super properties that came from another service; those of a block win over them.
+        nobody: Nobody on purpose: the person who was there has left (`reset`). What spans and baggage say of them
+            does not count any more; events are the `anonymous_id`'s, which is a new one then.
     """
 
     distinct_id: str = ""
@@ -27,6 +31,8 @@ class Ambient:
     window_id: str = ""
     groups: Mapping[str, str] = field(default_factory=dict[str, str])
     flags: Mapping[str, str | bool] = field(default_factory=dict["str", "str | bool"])
+    properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    nobody: bool = False
 
 
 NOTHING = Ambient()

@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, Final
 
 from opentelemetry import context, trace
 
 from otel_posthog.context.ambient import NOTHING, Ambient
+from otel_posthog.context.traces import traces
 
 KEY: Final = context.create_key("otel-posthog-work")
 _PATIENCE: Final = 1.0
 """Seconds until a change is made without the lock."""
+_MERGED: Final = ("groups", "flags", "properties")
 
 
 class Work:
@@ -22,7 +24,7 @@ class Work:
 
     Args:
         ambient: What is known at the start.
-        trace_id: The trace that it began in; 0 for none, or where somebody looks after its end (`managed`).
+        trace_id: The trace that it began in; 0 for none.
         managed: It ends with the block that began it, see `working`. One that `identify` made in the middle of nowhere
             has no end of its own: in another trace it counts as over, so that the next job on the same thread is not
             counted for the person of the one before.
@@ -40,26 +42,31 @@ class Work:
         """Replaces fields of the ambient.
 
         Args:
-            **values: By field of `Ambient`; `groups` and `flags` are merged into those that are there.
+            **values: By field of `Ambient`; `groups`, `flags` and `properties` are merged into those that are there.
 
         Returns:
             What holds now.
         """
         with self._changing():
-            for name in ("groups", "flags"):
+            for name in _MERGED:
                 if name in values:
                     values[name] = {**getattr(self.ambient, name), **values[name]}
             self.ambient = replace(self.ambient, **values)
             return self.ambient
 
     def reset(self, ambient: Ambient = NOTHING) -> None:
-        """Forgets everything, as at a logout.
+        """Forgets everything, as at a logout: the rest of the request is an anonymous visitor's, one and the same.
 
         Args:
-            ambient: What is known from now on.
+            ambient: What is known from now on; with an `anonymous_id` of its own where it has none.
         """
+        anonymous_id = ambient.anonymous_id
+        if not (ambient.distinct_id or anonymous_id):
+            from uuid import uuid4  # a logout is rare, and this loads more than all the rest here
+
+            anonymous_id = str(uuid4())
         with self._changing():
-            self.ambient = ambient
+            self.ambient = replace(ambient, anonymous_id=anonymous_id, nobody=not ambient.distinct_id)
 
     @contextmanager
     def _changing(self) -> Generator[None]:
@@ -73,7 +80,7 @@ class Work:
 
 
 def work_in(ctx: Any, trace_id: int) -> Work | None:
-    """The unit of work that `ctx` is part of.
+    """The unit of work that a call in `ctx` is part of.
 
     Args:
         ctx: An OpenTelemetry context.
@@ -83,9 +90,40 @@ def work_in(ctx: Any, trace_id: int) -> Work | None:
         `None` where there is none, or only one that is over.
     """
     found = ctx.get(KEY)
-    if found is None or found.managed or not found.trace_id or not trace_id or found.trace_id == trace_id:
+    if found is not None and (found.managed or not found.trace_id or not trace_id or found.trace_id == trace_id):
         return found
-    return None
+    return traces.of(trace_id) if trace_id else None
+
+
+def work_of(trace_id: int, ctx: Any) -> Work | None:
+    """The unit of work of a span that ends.
+
+    Args:
+        trace_id: Its trace.
+        ctx: The context that it ends in, which may be another request's.
+    """
+    found = traces.of(trace_id)
+    if found is None:
+        near = ctx.get(KEY)
+        if near is not None and (near.trace_id == trace_id or (near.managed and not near.trace_id)):
+            return near
+    return found
+
+
+def root_started(trace_id: int, ctx: Any, arriving: Ambient = NOTHING) -> None:
+    """A local root span started: whatever its trace was about before, in an earlier visit, is over.
+
+    Args:
+        trace_id: Its trace.
+        ctx: The context that it started in.
+        arriving: What another service sent along.
+    """
+    traces.forget(trace_id)
+    work = ctx.get(KEY)
+    if work is not None and (work.managed or not work.trace_id):
+        traces.began(trace_id, work)
+    elif arriving is not NOTHING:
+        traces.began(trace_id, Work(arriving, trace_id=trace_id))
 
 
 def current_work() -> Work:
@@ -96,19 +134,60 @@ def current_work() -> Work:
     if found is None:
         found = Work(trace_id=trace_id)
         context.attach(context.set_value(KEY, found, here))
+        if local := _local_trace(here):
+            traces.began(local, found)
     return found
+
+
+def new_work(ambient: Ambient, ctx: Any) -> Any:
+    """A context in which a unit of work of its own begins.
+
+    Args:
+        ambient: What is known at its start.
+        ctx: The context to build on.
+    """
+    return context.set_value(KEY, Work(ambient, managed=True), ctx)
 
 
 @contextmanager
 def working(ambient: Ambient = NOTHING) -> Generator[Work]:
     """A unit of work that ends with the block: what is learnt inside holds inside.
 
+    What is known of its trace already holds inside, too: another service may have sent groups along.
+
     Args:
         ambient: What is known at its start.
     """
-    work = Work(ambient, managed=True)
+    trace_id = _local_trace(context.get_current())
+    before = traces.of(trace_id) if trace_id else None
+    if before is not None and not before.managed:
+        work = Work(_above(ambient, before.ambient), trace_id=trace_id, managed=True)
+        traces.replaced(trace_id, before, work)
+    else:
+        work = Work(ambient, trace_id=trace_id, managed=True)
+        if trace_id:
+            traces.began(trace_id, work)
     token = context.attach(context.set_value(KEY, work))
     try:
         yield work
     finally:
         context.detach(token)
+
+
+def _local_trace(ctx: Any) -> int:
+    """Trace id of the span at work in `ctx`; 0 where there is none, or only one of another service.
+
+    Nobody tells when a trace whose spans are not recorded visits again, so such a trace remembers nothing.
+    """
+    found = trace.get_current_span(ctx)
+    return found.get_span_context().trace_id if found.is_recording() else 0
+
+
+def _above(ambient: Ambient, below: Ambient) -> Ambient:
+    """What `ambient` says, and `below` where it says nothing."""
+    if ambient.nobody or below == NOTHING:
+        return ambient
+    values = {one.name: getattr(ambient, one.name) or getattr(below, one.name) for one in fields(Ambient)}
+    for name in _MERGED:
+        values[name] = {**getattr(below, name), **getattr(ambient, name)}
+    return Ambient(**values)

@@ -13,12 +13,13 @@ from typing import Any, Final
 from opentelemetry import trace
 
 from otel_posthog.assembly import resource_of_environment
-from otel_posthog.context.ambient import Ambient
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.work import work_in
+from otel_posthog.convert.person import person_id
+from otel_posthog.lane.completing import add_properties, complete
 from otel_posthog.lane.edge import OWN_SCOPE, Edge
 from otel_posthog.lane.exceptions import LiveException
-from otel_posthog.lane.identity import InheritedId
+from otel_posthog.lane.identity import LINKING, InheritedId
 from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key, current_context_reader, span_key
 from otel_posthog.lane.waiting import Item
 from otel_posthog.lane.worker import RootEnded
@@ -26,7 +27,12 @@ from otel_posthog.model import AttributeValue, Resource, Scope, Signal, SignalKi
 from otel_posthog.semconv import posthog
 from otel_posthog.version import __version__
 
+BAD_ID: Final = (
+    "otel-posthog: %s is no distinct id that PostHog takes, so it counts as absent. An id is text or a number that "
+    "is this person's alone; leave it out for visitors who are not known"
+)
 _SCOPE: Final = Scope(OWN_SCOPE, __version__)
+_NO_RESOURCE: Final = Resource()
 
 
 class Emitter:
@@ -106,16 +112,32 @@ class Emitter:
         if properties:
             for key, value in properties.items():
                 attributes[posthog.PROPERTIES + key] = value
-        _complete(attributes, ambient, properties_in(here))
+        said = attributes.get(posthog.DISTINCT_ID)
+        if said is not None and not person_id(said):
+            # As if it had not been said, in every place: "anonymous" is nobody, whoever else is there.
+            del attributes[posthog.DISTINCT_ID]
+            self.edge.guard.misused("distinct_id", BAD_ID, repr(said))
+        add_properties(attributes, properties_in(here))
+        if ambient is not None:
+            if ambient.distinct_id:
+                attributes.setdefault(posthog.DISTINCT_ID, ambient.distinct_id)
+            complete(attributes, ambient)
+        states = person_id(attributes.get(posthog.DISTINCT_ID))
+        owner = self.edge.reader.span(root) if root is not None else None
         inherited = False
-        if posthog.DISTINCT_ID not in attributes:
+        if ambient is not None and ambient.nobody and not states:
+            # Whoever was there before has left: what spans say of them holds for what came before.
+            attributes[posthog.DISTINCT_ID] = ambient.anonymous_id
+            attributes[posthog.PROCESS_PERSON_PROFILE] = False
+            owner = None if owner is None else _of_nobody(owner)
+        else:
             stamps = self.edge.stamper.missing(
                 attributes,
                 attributes_of(span) if span is not None else None,
                 baggage_in(here, self._baggage_key),
             )
             attributes.update(stamps)
-            inherited = type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
+            inherited = not states and type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
         signal = Signal(
             kind=SignalKind.LOG,
             name=name,
@@ -128,16 +150,26 @@ class Emitter:
             observed_time_ns=moment,
             severity_number=severity[0],
             severity_text=severity[1],
-            span=self.edge.reader.span(root) if root is not None else None,
+            span=owner,
         )
-        yield Item(
-            signal,
-            inherited=inherited,
-            sampled=bool(traced.trace_flags & 1) if traced else None,
-            live=live,
-            unhandled=None if live is None else False,
-            mechanism="" if live is None else "generic",
-        )
+        sampled = bool(traced.trace_flags & 1) if traced else None
+        if live is not None:
+            # With the other carriers of the same exception: only together they tell how far it went.
+            yield Item(signal, inherited, True, sampled, live, False, "generic", asked=True)
+        elif posthog.DISTINCT_ID in attributes:
+            yield Item(signal, sampled=sampled, at_once=True, states=states)
+        else:
+            yield Item(signal, inherited=inherited, sampled=sampled)
+
+    def witness(self, distinct_id: str, trace_id: int) -> None:
+        """What waits in this trace belongs to this person; nothing of its own is emitted.
+
+        Args:
+            distinct_id: A legal one.
+            trace_id: 0 where there is no trace, and so nothing that waits.
+        """
+        if trace_id and self.edge.worker.hand_over(_expand_witness, (distinct_id, trace_id)):
+            self.edge.worker.open_traces.add(trace_id)
 
     def _resource_now(self) -> Resource:
         """Who this process is: what its provider says, else what the environment says."""
@@ -161,44 +193,23 @@ class _Described:
         self.attributes = attributes
 
 
-def _complete(attributes: dict[str, AttributeValue], ambient: Ambient | None, supers: Mapping[str, Any]) -> None:
-    """Adds what the context says where `attributes` do not say it."""
-    for name, value in supers.items():
-        attributes.setdefault(posthog.PROPERTIES + name, value)
-    if ambient is None:
-        return
-    if ambient.distinct_id:
-        attributes.setdefault(posthog.DISTINCT_ID, ambient.distinct_id)
-    elif ambient.anonymous_id:
-        attributes.setdefault("enduser.pseudo.id", ambient.anonymous_id)
-    if ambient.session_id:
-        attributes.setdefault(posthog.SESSION_ID, ambient.session_id)
-    if ambient.window_id:
-        attributes.setdefault(posthog.WINDOW_ID, ambient.window_id)
-    for group_type, key in ambient.groups.items():
-        attributes.setdefault(posthog.GROUPS + group_type, key)
-    if ambient.flags:
-        attributes.update(flag_properties(ambient.flags, attributes))
+def _expand_witness(payload: tuple[str, int]) -> tuple[Item]:
+    distinct_id, trace_id = payload
+    signal = Signal(
+        kind=SignalKind.LOG,
+        name="",
+        attributes={},
+        resource=_NO_RESOURCE,
+        scope=_SCOPE,
+        trace_id=format(trace_id, "032x"),
+    )
+    return (Item(signal, convert=False, at_once=True, states=distinct_id),)
 
 
-def flag_properties(
-    flags: Mapping[str, str | bool], attributes: Mapping[str, AttributeValue]
-) -> dict[str, AttributeValue]:
-    """What flags put on an event, as PostHog's own SDKs do: `$feature/<key>` and `$active_feature_flags`.
-
-    Args:
-        flags: Flag -> its value.
-        attributes: What the event says itself, which wins.
-    """
-    said: dict[str, AttributeValue] = {}
-    for key, value in flags.items():
-        name = f"{posthog.PROPERTIES}$feature/{key}"
-        if name not in attributes:
-            said[name] = value
-    active = posthog.PROPERTIES + "$active_feature_flags"
-    if active not in attributes:
-        said[active] = sorted(key for key, value in flags.items() if value)
-    return said
+def _of_nobody(owner: Signal) -> Signal:
+    """The span as a request, without what it says of persons and groups."""
+    kept = {k: v for k, v in owner.attributes.items() if k not in LINKING and not k.startswith(posthog.PREFIX)}
+    return owner.with_attributes(kept, None)
 
 
-__all__ = ["Emitter", "flag_properties"]
+__all__ = ["Emitter"]

@@ -143,3 +143,10 @@ class IdentityStamper:
 def inherited(attributes: Attributes) -> bool:
     """Whether the item's `posthogDistinctId` is a stamp of ours."""
     return type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
+
+
+def states(attributes: Attributes) -> bool:
+    """Whether the item itself states who it belongs to, stamps and claims of clients aside."""
+    return any(
+        key in attributes and type(attributes[key]) is not InheritedId and person_id(attributes[key]) for key in _OWN
+    )

@@ -104,6 +104,20 @@ def put_attributes(span: Any, values: Mapping[str, str]) -> None:
         holder.update(values)
 
 
+def keep_beside(span: Any, key: str, value: Any) -> None:
+    """Keeps `value` for whoever gets the ended span, which is another object: they share the map of attributes."""
+    holder: Any = getattr(span, "_attributes", None)
+    kept: Any = getattr(holder, "__dict__", None)
+    if kept is not None:
+        kept[key] = value
+
+
+def kept_beside(span: Any, key: str) -> Any:
+    """What was kept for this span, `None` for nothing."""
+    kept: Any = getattr(getattr(span, "_attributes", None), "__dict__", None)
+    return None if kept is None else kept.get(key)
+
+
 def events_of(span: Any) -> Sequence[Any]:
     """The span events, oldest first."""
     events = getattr(span, "_events", None)
@@ -119,6 +133,8 @@ __all__ = [
     "baggage_key",
     "current_context_reader",
     "events_of",
+    "keep_beside",
+    "kept_beside",
     "put_attributes",
     "span_in",
     "span_key",

@@ -41,6 +41,10 @@ class Item:
         mechanism: PostHog mechanism of the exception.
         ends: It is a local root itself, without an exception, and with its end the trace has nothing to wait for:
             whether the trace began in this process. `None` for all others.
+        asked: The app itself asked for it by a call: it speaks for its exception, whoever saw that first.
+        at_once: It waits for nobody; whom it states counts for the others of its trace all the same.
+        person: Who was identified in its unit of work before it ended; what it states itself wins.
+        apart: It came after a logout: it says nothing about the rest of its trace, nor they about it.
     """
 
     signal: Signal
@@ -51,6 +55,10 @@ class Item:
     unhandled: bool | None = None
     mechanism: str = ""
     ends: bool | None = None
+    asked: bool = False
+    at_once: bool = False
+    person: str = ""
+    apart: bool = False
     # Found out once: who waits is asked for when the trace is settled, and again for each item of it.
     own: Signal | None = None
     states: str | None = None
@@ -96,6 +104,10 @@ class Waiting:
         trace_id = item.signal.trace_id
         if item.ends is not None:
             return self._add_root(item, trace_id, now, only_root=item.ends)
+        if item.at_once:
+            if trace_id and self._wait > 0 and trace_id not in self._known:
+                self._remember(trace_id, [item])
+            return self._settle([item])
         if not trace_id or self._wait <= 0:
             return self._settle([item])
         trace = self._traces.get(trace_id)
@@ -129,12 +141,14 @@ class Waiting:
             item.ends = None
             return [*self.add(item, now), *self.root_ended(trace_id, only_root=only_root)]
         shared = self._shared(trace_id)
-        if item.inherited:
+        if item.apart:
+            return (signal,)
+        if item.inherited or item.person:
             # A stamp gives way to what the item states; where it states nothing, the stamp is who it says it is.
             person = self._stated(item)
             if person:
                 signal = _own(item)
-            elif not shared and (person := self._identify(signal)):
+            elif person := item.person or ("" if shared else self._identify(signal)):
                 signal = _own(item).with_local(plain_local(item.sampled).with_distinct_id(person))
             if only_root:
                 self._keep(trace_id, "" if shared else person)
@@ -214,7 +228,7 @@ class Waiting:
 
     def _strong(self, trace_id: str, items: list[Item]) -> frozenset[str]:
         """The persons that the trace's items state; at most two, since two are too many."""
-        found = {person for item in items if (person := self._stated(item))}
+        found = {person for item in items if (person := self._stated(item) or item.person) and not item.apart}
         if self._said:
             found.update(self._said.get(trace_id, ()))
         return frozenset(found if len(found) < 2 else sorted(found)[:2])
@@ -226,7 +240,7 @@ class Waiting:
         strong = self._strong(trace_id, items)
         if strong:
             return next(iter(strong)) if len(strong) == 1 else ""
-        claimed = {person for item in items if (person := self._identify(item.signal))}
+        claimed = {person for item in items if not item.apart and (person := self._identify(item.signal))}
         return claimed.pop() if len(claimed) == 1 else ""
 
     def _settle(self, items: list[Item], person: str = "", *, root_ended: bool = False) -> list[Signal]:
@@ -249,7 +263,8 @@ class Waiting:
 
     def _attribute(self, item: Item, person: str) -> tuple[Signal, str]:
         """The signal with the identity that holds for it, and the late identity where that is the one."""
-        if not item.inherited and not person:
+        person = item.person or person
+        if item.apart or not (item.inherited or person):
             return item.signal, ""
         own = _own(item)
         if self._stated(item):
@@ -326,13 +341,18 @@ def _settle_exceptions(items: list[Item], *, root_ended: bool) -> list[LocalCont
 
 
 def _speaker(items: list[Item], indexes: list[int]) -> int | None:
-    """Which carrier becomes the event: the first seen; of one span the span event before the log record.
+    """Which carrier becomes the event: the one that the app asked for; else the first seen.
+
+    Of one span the span event comes before the log record.
 
     `None` where the exception was captured before any of them.
     """
     first = next((i for i in indexes if (live := items[i].live) is not None and not live.captured_before), None)
     if first is None:
         return None
+    for index in indexes:
+        if items[index].asked:
+            return index
     chosen = items[first].signal
     if chosen.kind is SignalKind.LOG and posthog.EVENT not in chosen.attributes:
         # The framework logs the error just before its server span ends with it: same span, but the span event also

@@ -13,6 +13,10 @@ from typing import Any, Final
 from opentelemetry.sdk._logs import LogRecordProcessor
 
 from otel_posthog.assembly import Runtime
+from otel_posthog.context.ambient import Ambient
+from otel_posthog.context.properties import properties_in
+from otel_posthog.context.work import work_in
+from otel_posthog.lane.completing import complete_item
 from otel_posthog.lane.edge import OWN_SCOPE, runtime_from_arguments
 from otel_posthog.lane.exceptions import LiveException, matches, see
 from otel_posthog.lane.identity import inherited
@@ -129,7 +133,7 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
             shape = self._edge.shapes.of(attributes)
             name = getattr(log, "event_name", None)
             if shape & (ACTS | EXCEPTION) or self._rules or (name and is_event_for_us(name)):
-                self._take(log_record, log, attributes, shape, name or "")
+                self._take(log_record, log, attributes, shape, name or "", context)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_emit", error)
 
@@ -154,7 +158,9 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
         if known[1]:
             log.attributes[posthog.CARRIER] = self._edge.carrier
 
-    def _take(self, record: Any, log: Any, attributes: Mapping[str, Any], shape: int, name: str) -> None:
+    def _take(
+        self, record: Any, log: Any, attributes: Mapping[str, Any], shape: int, name: str, context: Context
+    ) -> None:
         if self._edge.claimed(log):
             return
         signal = self._edge.moments.numbered(self._edge.reader.log_record(record))
@@ -175,7 +181,9 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
             unhandled=unhandled,
             mechanism=mechanism,
         )
-        if self._worker.hand_over(_expand_item, item):
+        work = work_in(context, log.trace_id or 0)
+        payload = (item, attributes, work.ambient if work is not None else None, properties_in(context))
+        if self._worker.hand_over(_expand_item, payload):
             self._edge.claim(log)
             if signal.trace_id:
                 self._worker.open_traces.add(log.trace_id)
@@ -227,8 +235,10 @@ def _is_last_resort(signal: Signal) -> bool:
     return isinstance(signal.body, str) and signal.body.startswith(_FLASK_LAST_RESORT) and signal.severity_number >= 17
 
 
-def _expand_item(item: Item) -> Iterator[Item | RootEnded]:
-    yield item
+def _expand_item(
+    payload: tuple[Item, Mapping[str, Any], Ambient | None, Mapping[str, Any]],
+) -> Iterator[Item | RootEnded]:
+    yield complete_item(*payload)
 
 
 def _nothing(log_record: Any) -> None:

@@ -16,6 +16,11 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from otel_posthog.assembly import Runtime
+from otel_posthog.context.ambient import Ambient
+from otel_posthog.context.properties import KEY as SUPERS
+from otel_posthog.context.traces import traces
+from otel_posthog.context.work import root_started
+from otel_posthog.lane.completing import ambient_of, complete_event, complete_item
 from otel_posthog.lane.edge import runtime_from_arguments
 from otel_posthog.lane.exceptions import LiveException
 from otel_posthog.lane.identity import LINKING, InheritedId, inherited
@@ -26,6 +31,8 @@ from otel_posthog.lane.internals import (
     baggage_key,
     current_context_reader,
     events_of,
+    keep_beside,
+    kept_beside,
     put_attributes,
     span_in,
     span_key,
@@ -54,6 +61,13 @@ _CONSUMER: Final = SpanKind.CONSUMER
 
 _NO_RESOURCE: Final = Resource()
 _NO_SCOPE: Final = Scope()
+
+_KEPT: Final = "_otel_posthog_properties"
+"""Where the super properties wait that held at a span's start."""
+_NONE: Final[Mapping[str, Any]] = {}
+
+Ended = tuple[Any, "tuple[LiveException, tuple[int, ...]] | None", bool, "Ambient | None"]
+"""A span, the live exception that it saw, whether it was handed over at its start, and what held at its end."""
 
 
 class PostHogSpanProcessor(SpanProcessor):
@@ -159,9 +173,13 @@ class PostHogSpanProcessor(SpanProcessor):
                 stamps = self._edge.stamper.missing(attributes, above, baggage)
                 if stamps:
                     put_attributes(span, stamps)
+            if SUPERS in context:
+                keep_beside(span, _KEPT, context[SUPERS])
             parent = span.parent
             if parent is None or parent.is_remote:
-                self._edge.roots.started(span.get_span_context().trace_id, span)
+                trace_id = span.get_span_context().trace_id
+                self._edge.roots.started(trace_id, span)
+                root_started(trace_id, context)
                 if parent is not None:
                     self._root_started(span)
             if self._starts or posthog.ON in attributes:
@@ -176,6 +194,7 @@ class PostHogSpanProcessor(SpanProcessor):
             roots.pop(next(iter(roots)), None)
         if roots.setdefault(context.trace_id, context.span_id) != context.span_id:
             self._worker.share(format(context.trace_id, "032x"))
+            traces.several(context.trace_id)
 
     def _started(self, span: Any) -> None:
         attributes = attributes_of(span)
@@ -192,7 +211,8 @@ class PostHogSpanProcessor(SpanProcessor):
         if edge.claimed(span, "start"):
             return
         context = span.get_span_context()
-        payload = (signal, inherited(attributes), bool(context.trace_flags & 1))
+        ambient, supers = ambient_of(context.trace_id, self._current()), kept_beside(span, _KEPT)
+        payload = (signal, dict(attributes), bool(context.trace_flags & 1), ambient, supers or _NONE)
         if self._worker.hand_over(_expand_start, payload):
             edge.claim(span, "start")
             self._worker.open_traces.add(context.trace_id)
@@ -236,9 +256,10 @@ class PostHogSpanProcessor(SpanProcessor):
                 or self._ends.admit(span)
             ):
                 return
-            if self._suppressed and self._current().get(self._suppressed):
+            here = self._current()
+            if self._suppressed and here.get(self._suppressed):
                 return
-            if self._worker.hand_over(self._expand_end, (span, seen, begun)):
+            if self._worker.hand_over(self._expand_end, (span, seen, begun, ambient_of(trace_id, here))):
                 self._edge.claim(span)
                 self._worker.open_traces.add(trace_id)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
@@ -247,10 +268,11 @@ class PostHogSpanProcessor(SpanProcessor):
     def _tagged_ending(self, span: Any) -> None:
         """As `_ending`, for a span that names an event and has nothing else that concerns us (see `quick.py`)."""
         kept, claim = span.__dict__, self._edge.claim_key
-        if claim in kept or (self._suppressed and self._current().get(self._suppressed)):
+        here = self._current()
+        if claim in kept or (self._suppressed and here.get(self._suppressed)):
             return
         trace_id = span._context.trace_id
-        if self._worker.hand_over(self._expand_end, (span, None, False)):
+        if self._worker.hand_over(self._expand_end, (span, None, False, ambient_of(trace_id, here))):
             kept[claim] = True
             self._worker.open_traces.add(trace_id)
 
@@ -262,10 +284,8 @@ class PostHogSpanProcessor(SpanProcessor):
 
     # --- on the worker's thread --------------------------------------------------------------------------------------
 
-    def _expand_end(
-        self, payload: tuple[Any, tuple[LiveException, tuple[int, ...]] | None, bool]
-    ) -> Iterable[Item | RootEnded]:
-        span, _, begun = payload
+    def _expand_end(self, payload: Ended) -> Iterable[Item | RootEnded]:
+        span, _, begun, ambient = payload
         try:
             attributes = span._attributes._dict
             if posthog.EVENT in attributes and not begun and not span._events._dq:
@@ -275,15 +295,16 @@ class PostHogSpanProcessor(SpanProcessor):
                 item = Item(signal, type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId, True, sampled)
                 if parent is None or parent.is_remote:
                     item.ends = parent is None
+                supers = kept_beside(span, _KEPT)
+                if ambient is not None or supers:
+                    complete_item(item, attributes, ambient, supers or _NONE)
                 return (item,)
         except AttributeError:
             pass  # no span of the SDK's own class, see `internals.py`
         return self._expand_carefully(payload)
 
-    def _expand_carefully(
-        self, payload: tuple[Any, tuple[LiveException, tuple[int, ...]] | None, bool]
-    ) -> Iterator[Item | RootEnded]:
-        span, seen, begun = payload
+    def _expand_carefully(self, payload: Ended) -> Iterator[Item | RootEnded]:
+        span, seen, begun, ambient = payload
         edge = self._edge
         attributes, parent = attributes_of(span), span.parent
         context = span.get_span_context()
@@ -295,17 +316,21 @@ class PostHogSpanProcessor(SpanProcessor):
         if convert or with_events:
             stamped, sampled = inherited(attributes), bool(context.trace_flags & 1)
             owner = edge.reader.span(span, local=plain_local(sampled))
+            supers = kept_beside(span, _KEPT) or _NONE
             # Also where it is not converted: it may state who its events, and the rest of the trace, belong to.
-            yield Item(owner, inherited=stamped, convert=convert, sampled=sampled)
+            whole = complete_item(Item(owner, stamped, convert, sampled), attributes, ambient, supers)
+            yield whole
             if with_events:
                 for signal in edge.reader.span_events(span, owner):
                     live = seen[0] if seen is not None and signal.index in seen[1] else None
                     item = self._event_item(signal, live, span if root else None)
                     if item is not None:
                         item.inherited, item.sampled = stamped, sampled
+                        item.person, item.apart = whole.person, whole.apart
+                        complete_event(signal, ambient, supers)
                         yield item
-        elif shape & (STATES | LINKS):
-            yield _witness(attributes, context.trace_id, edge.stating)
+        elif shape & (STATES | LINKS) or (ambient is not None and ambient.distinct_id):
+            yield _witness(attributes, context.trace_id, edge.stating, ambient.distinct_id if ambient else "")
         if root:
             yield RootEnded(f"{context.trace_id:032x}", only_root=parent is None)
 
@@ -352,16 +377,18 @@ class PostHogSpanProcessor(SpanProcessor):
         self._life.shutdown()
 
 
-def _expand_start(payload: tuple[Signal, bool, bool]) -> Iterator[Item | RootEnded]:
-    signal, stamped, sampled = payload
-    yield Item(signal, inherited=stamped, sampled=sampled)
+def _expand_start(
+    payload: tuple[Signal, Mapping[str, Any], bool, Ambient | None, Mapping[str, Any]],
+) -> Iterator[Item | RootEnded]:
+    signal, attributes, sampled, ambient, supers = payload
+    yield complete_item(Item(signal, inherited=inherited(attributes), sampled=sampled), attributes, ambient, supers)
 
 
 def _has_local_parent(span: Any) -> bool:
     return span.parent is not None and not span.parent.is_remote
 
 
-def _witness(attributes: Mapping[str, Any], trace_id: int, keys: frozenset[str]) -> Item:
+def _witness(attributes: Mapping[str, Any], trace_id: int, keys: frozenset[str], person: str) -> Item:
     """Nothing of its own, but it knows who the others of its trace belong to."""
     stated = {key: attributes[key] for key in keys if key in attributes}
     signal = Signal(
@@ -372,7 +399,7 @@ def _witness(attributes: Mapping[str, Any], trace_id: int, keys: frozenset[str])
         scope=_NO_SCOPE,
         trace_id=format(trace_id, "032x"),
     )
-    return Item(signal, inherited=inherited(stated), convert=False)
+    return Item(signal, inherited=inherited(stated), convert=False, person=person)
 
 
 def _nothing_at_start(span: Any, parent_context: Any = None) -> None:

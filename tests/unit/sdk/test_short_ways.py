@@ -83,8 +83,8 @@ def test_a_tagged_span_is_expanded_alike(app: Any, attributes: dict[str, Any], p
     """Signal, stamp, sampling and the end of the root: the same by both ways."""
     span = sdk_span(attributes, parent)
     span._attributes._dict.update(attributes)  # type: ignore[union-attr]  # the stamp's type survives no setter
-    (short,) = app.spans._expand_end((span, None, False))
-    item, *ended = app.spans._expand_carefully((span, None, False))
+    (short,) = app.spans._expand_end((span, None, False, None))
+    item, *ended = app.spans._expand_carefully((span, None, False, None))
     said = (short.signal, short.inherited, short.convert, short.sampled)
     assert said == (item.signal, item.inherited, item.convert, item.sampled)
     roots = [] if short.ends is None else [RootEnded(short.signal.trace_id, only_root=short.ends)]
