@@ -63,7 +63,7 @@ def launch() -> Iterator[Launch]:
     for process in started:
         with suppress(ProcessLookupError):
             os.killpg(process.popen.pid, signal.SIGKILL)
-        process.popen.wait(10)
+        process.popen.wait(30)
         if process.popen.stdout is not None:
             process.popen.stdout.close()
         if process.socket is not None:

@@ -131,7 +131,7 @@ class Receiver:
             if not is_product(record)
         ]
 
-    def wait(self, enough: Callable[[Receiver], bool], timeout: float = 30.0) -> None:
+    def wait(self, enough: Callable[[Receiver], bool], timeout: float = 60.0) -> None:
         """Returns as soon as `enough(self)`; fails after `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while not enough(self):
@@ -173,7 +173,7 @@ class _Server(ThreadingHTTPServer):
 def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
-        timeout = 30
+        timeout = 100
 
         def log_message(self, *_: object) -> None:
             """Silence."""
@@ -182,7 +182,7 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             path, body = self.path.split("?")[0], self._body()
             fault = receiver.fault(path)
             if fault is not None and fault.wait is not None:
-                fault.wait.wait(30)
+                fault.wait.wait(100)
             arrival = _decode(path, {name.lower(): value for name, value in self.headers.items()}, body)
             if arrival is None:
                 receiver.unexpected.append(path)

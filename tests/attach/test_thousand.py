@@ -129,13 +129,13 @@ def test_a_killed_process_leaves_its_spool_to_the_next(
             first.output += line
         receiver.wait(lambda arrived: len(arrived.events()) >= 200 and len(on_disk(tmp_path / "spool")) == COUNT)
         first.popen.kill()
-        first.popen.wait(10)
+        first.popen.wait(30)
         receiver.script = None
         # The next process has nothing to say itself.
         second = launch(where.instrumented("python", "thousand.py", "0", "--stay"), env)
         receiver.wait(lambda arrived: len({event.key for event in arrived.events()}) == COUNT)
         second.popen.kill()
-        second.popen.wait(10)
+        second.popen.wait(30)
         check(receiver)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import urllib3
 
 from otel_posthog.emulator import Emulator
+from tests.fixtures.ports import free_port
 
 
 class RawServer:
@@ -152,9 +153,9 @@ def _pump(source: socket.socket, target: socket.socket) -> None:
 def black_hole() -> Iterator[int]:
     """A port that takes the first packets of a connection and never says anything: its queue of connections is full."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        port = free_port()
+        listener.bind(("127.0.0.1", port))
         listener.listen(0)
-        port: int = listener.getsockname()[1]
         waiting = [socket.socket() for _ in range(4)]
         try:
             for each in waiting:

@@ -20,6 +20,7 @@ import trustme
 from otel_posthog.cli.main import main
 from otel_posthog.emulator import Emulator, Fault, Limits
 from tests.fixtures.gateway import GatewayProcess
+from tests.fixtures.ports import free_port
 from tests.rig.oracle import Sender, check, delivered, metric, request, until
 from tests.rig.servers import UNNAMED, UPPER_CASE, Opinionated, RawServer, TlsFront, black_hole, endless
 
@@ -54,7 +55,8 @@ def rig(tmp_path: Path) -> Iterator[Start]:
     def start(
         *faults: Fault, seed: int = 0, limits: Limits | None = None, host: str = "", **options: Any
     ) -> tuple[Emulator, GatewayProcess, Sender]:
-        posthog = Emulator(limits=limits).__enter__()
+        # Its own port: while it is away nobody else takes it, nor does a connection of the gateway's.
+        posthog = Emulator(limits=limits, port=free_port()).__enter__()
         started.append(posthog)
         posthog.script(*faults, seed=seed)
         more = beside(posthog.url) if host else {}
@@ -241,7 +243,7 @@ GIB = 1 << 30
 )
 def test_an_answer_without_end(wire: str, start: bytes, again: bytes, rig: Start) -> None:
     """Memory stays where it was, other projects go on, and when PostHog is itself again everything arrives, once."""
-    with RawServer(endless(start, again)) as flood:
+    with RawServer(endless(start, again), port=free_port()) as flood:
         well, gateway, sender = rig(host=f"http://127.0.0.1:{flood.port}", project=quick(wire=wire))
         before = memory(gateway)
         sender.send_all(range(100))
