@@ -1,0 +1,157 @@
+"""The process's one flag client: follows the runtime, and says why there is none."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import field
+from typing import TYPE_CHECKING, Any, Final
+
+from otel_posthog import assembly
+from otel_posthog.api.process import process as api
+from otel_posthog.config.flags import flags_target
+from otel_posthog.config.settings import Settings
+from otel_posthog.model.frozen import frozen
+from otel_posthog.observe.log import Complaints
+
+if TYPE_CHECKING:
+    from otel_posthog.flags.asking import Asking
+    from otel_posthog.flags.overriding import Overrides
+    from otel_posthog.lane.emitter import Emitter
+
+INSTALL: Final = "pip install 'otel-posthog[flags]'"
+
+
+@frozen
+class FlagStats:
+    """What became of the questions so far.
+
+    Args:
+        answered: By who answered: `remote`, `local`, `override`.
+        unanswered: By reason, see `flags.answer.REASONS`; the caller's default counted.
+    """
+
+    answered: Mapping[str, int] = field(default_factory=dict[str, int])
+    unanswered: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+class FlagClient:
+    """Gives the `Asking` of the runtime that is there, and keeps the books."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._settings: Settings | None = None
+        self._asking: Asking | None = None
+        self._why = ""
+        self._counts: dict[tuple[str, str], int] = {}
+        self._complaints = Complaints(interval=float("inf"))
+        self.everywhere: list[Overrides] = []
+        """Overrides that hold for the whole process, the newest last."""
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        self._lock = threading.RLock()
+        self._counts = {}
+        self._complaints.after_fork()
+        if self._asking is not None:
+            self._asking.after_fork()
+
+    def get(self) -> tuple[Asking | None, Emitter | None, str]:
+        """(whom to ask, where to report, why there is nobody: a reason of `REASONS`). Never raises."""
+        emitter = api.get()
+        runtime = assembly.current()
+        if emitter is None or runtime is None:
+            if self._asking is not None:
+                self._follow(None)
+            self._say("off", "the gate is shut (`otel-posthog status` says why)")
+            return None, None, "off"
+        if runtime.settings is not self._settings:
+            self._follow(runtime.settings)
+        return self._asking, emitter, self._why
+
+    def count(self, kind: str, what: str) -> None:
+        """One question more."""
+        with self._lock:
+            self._counts[kind, what] = self._counts.get((kind, what), 0) + 1
+
+    def stats(self) -> FlagStats:
+        """The books."""
+        with self._lock:
+            counts = dict(self._counts)
+        return FlagStats(
+            {what: number for (kind, what), number in counts.items() if kind == "answered"},
+            {what: number for (kind, what), number in counts.items() if kind == "unanswered"},
+        )
+
+    def complain(self, what: str, message: str, *args: object) -> None:
+        """Says something about the use of flags, once in a process.
+
+        Args:
+            what: What is said once.
+            message: A `%`-format.
+            args: For the format.
+        """
+        self._complaints.say(what, message, *args)
+
+    def forget(self) -> None:
+        """The next question reads the settings anew; for tests."""
+        with self._lock:
+            self._follow(None)
+            self._counts = {}
+
+    def _follow(self, settings: Settings | None) -> None:
+        with self._lock:
+            if settings is self._settings:
+                return
+            before, self._asking = self._asking, None
+            if before is not None:
+                before.close()
+            self._why = "off"
+            if settings is not None:
+                self._start(settings)
+            self._settings = settings
+
+    def _start(self, settings: Settings) -> None:
+        target, why = flags_target(settings)
+        if target is None:
+            self._say("off", why)
+            return
+        try:
+            from otel_posthog.flags.asking import Asking
+
+            self._asking = Asking(target, settings.flags, _report, wanted=_running)
+            self._why = ""
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] != "posthog":
+                raise
+            self._why = "package"
+            self._say("package", f"they need the posthog package: {INSTALL}")
+
+    def _say(self, what: str, why: str) -> None:
+        self._complaints.say(what, "otel-posthog: feature flags are off, and every default counts: %s", why)
+
+
+def _running() -> bool:
+    return assembly.current() is not None
+
+
+def _report(message: dict[str, Any]) -> None:
+    emitter = api.get()
+    if emitter is not None:
+        from otel_posthog.flags.reporting import report
+
+        report(message, emitter)
+
+
+# As `api.process`: calls are module-level functions, and have no other place to keep it.
+client = FlagClient()
+
+
+def stats() -> FlagStats:
+    """What became of the questions of this process so far."""
+    return client.stats()
+
+
+__all__ = ["FlagClient", "FlagStats", "client", "stats"]

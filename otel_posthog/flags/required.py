@@ -1,0 +1,114 @@
+"""`@required`: a view that only those see for whom a flag is on, in Flask, Django, FastAPI and Starlette."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn, TypeVar, cast
+
+from otel_posthog.flags.calls import ask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FOUND: Final = 302
+
+
+class FlagRequiredError(PermissionError):
+    """A function was called that a flag guards, outside of any framework."""
+
+
+def required(
+    key: str,
+    redirect_to: str | None = None,
+    *,
+    variant: str | None = None,
+    default: bool = False,
+    status: int = 403,
+) -> Callable[[F], F]:
+    """Guards a view by a flag, for the person of its request.
+
+    Below the route's decorator: `@app.get("/beta")`, then `@flags.required("beta")`. Sync and async views, and methods
+    of class-based ones. In an async view the question is asked in a thread, so that the loop goes on.
+
+    Args:
+        key: The flag.
+        redirect_to: Where others go: a path or URL; in Flask and Django also the name of a view. They get `status`
+            where `None`.
+        variant: They need this variant, and not just any.
+        default: Whether they may pass where there is no answer; nobody who is known is no answer, too.
+        status: What the others get.
+
+    Raises:
+        FlagRequiredError: At a call, where no framework is at work that could answer.
+    """
+
+    def allowed() -> bool:
+        answer = ask(key)
+        if answer.value is None:
+            return default
+        return answer.value == variant if variant is not None else bool(answer.value)
+
+    def decorate(view: F) -> F:
+        if inspect.iscoroutinefunction(view):
+
+            @functools.wraps(view)
+            async def guarded_async(*args: Any, **kwargs: Any) -> Any:
+                import asyncio
+
+                from otel_posthog.context.work import current_work
+
+                current_work()  # here, and not in the thread: what is stamped there shall hold here
+                if await asyncio.to_thread(allowed):
+                    return await view(*args, **kwargs)
+                return _refuse(args, redirect_to, status)
+
+            return cast("F", guarded_async)
+
+        @functools.wraps(view)
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if allowed():
+                return view(*args, **kwargs)
+            return _refuse(args, redirect_to, status)
+
+        return cast("F", guarded)
+
+    return decorate
+
+
+def _refuse(args: tuple[Any, ...], redirect_to: str | None, status: int) -> Any:
+    """The answer for those who may not, as the framework at work gives it."""
+    # A framework that is at work is loaded.
+    http: Any = sys.modules.get("django.http")
+    if http is not None and any(isinstance(each, http.HttpRequest) for each in args[:2]):
+        if redirect_to is not None:
+            from django import shortcuts
+
+            return cast("Any", shortcuts).redirect(redirect_to)
+        return http.HttpResponse(_TEXT, status=status, content_type="text/plain")
+    flask: Any = sys.modules.get("flask")
+    if flask is not None and flask.has_request_context():
+        if redirect_to is not None:
+            address = redirect_to if _is_address(redirect_to) else flask.url_for(redirect_to)
+            return flask.redirect(address)
+        flask.abort(status)
+    if "starlette" in sys.modules:
+        _refuse_in_starlette(redirect_to, status)
+    raise FlagRequiredError(_TEXT)
+
+
+def _refuse_in_starlette(redirect_to: str | None, status: int) -> NoReturn:
+    from starlette.exceptions import HTTPException
+
+    if redirect_to is None:
+        raise HTTPException(status, _TEXT)
+    # An exception, since the view's signature need not have the request, nor its declared answer a redirect.
+    raise HTTPException(_FOUND, headers={"Location": redirect_to})
+
+
+_TEXT: Final = "This is not available to you."
+
+
+def _is_address(text: str) -> bool:
+    return text.startswith(("/", "#", "?")) or "://" in text

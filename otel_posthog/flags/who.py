@@ -1,0 +1,104 @@
+"""Whom a question about a flag is for: what was given, else what the context knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from typing import TYPE_CHECKING, Any
+
+from otel_posthog.api.values import id_value, plain
+from otel_posthog.context.ambient import NOTHING
+from otel_posthog.context.properties import properties_in
+from otel_posthog.context.work import Work, work_in
+from otel_posthog.convert.person import person_id
+from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key
+from otel_posthog.model.frozen import frozen
+from otel_posthog.semconv import otel, posthog
+
+if TYPE_CHECKING:
+    from otel_posthog.lane.emitter import Emitter
+
+
+@frozen
+class Who:
+    """Whom a question is for.
+
+    Args:
+        distinct_id: "" for nobody.
+        identified: It is a person's own id, not a visitor's.
+        groups: Group type -> key.
+        person_properties: What is known of the person here; PostHog adds what it knows.
+        group_properties: Group type -> what is known of the group here.
+        here: It is the person of the context: what comes out holds for what the context does from now on.
+        trace_id: Of the current span; 0 for none.
+    """
+
+    distinct_id: str
+    identified: bool = True
+    groups: Mapping[str, str] = field(default_factory=dict[str, str])
+    person_properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    group_properties: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Mapping[str, Any]])
+    here: bool = True
+    trace_id: int = 0
+
+
+def who(
+    emitter: Emitter,
+    distinct_id: object = None,
+    groups: Mapping[str, Any] | None = None,
+    person_properties: Mapping[str, Any] | None = None,
+    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Who:
+    """Whom a question of the calling context is for.
+
+    Args:
+        emitter: Knows where identity is read.
+        distinct_id: Who, in place of the context's person.
+        groups: Above those of the context.
+        person_properties: Above the super properties of the context.
+        group_properties: By group type.
+    """
+    from opentelemetry import context, trace
+
+    ctx = context.get_current()
+    span = trace.get_current_span(ctx)
+    trace_id = span.get_span_context().trace_id
+    work = work_in(ctx, trace_id)
+    ambient = work.ambient if work is not None else NOTHING
+    guard = emitter.edge.guard
+
+    found, identified = _person(emitter, work, span, ctx)
+    asked = found
+    if distinct_id is not None:
+        asked = person_id(id_value(distinct_id))
+        if not asked:
+            guard.misused("distinct_id", "otel-posthog: flags were asked for %r, which is no distinct id", distinct_id)
+    known: dict[str, Any] = {**ambient.properties, **properties_in(ctx)}
+    given = plain(person_properties, guard, "person_properties") if person_properties else None
+    own = {kind: text for kind, key in (groups or {}).items() if (text := person_id(id_value(key)))}
+    return Who(
+        asked,
+        identified=identified or (distinct_id is not None and asked != found),
+        groups={**ambient.groups, **own},
+        person_properties={**known, **(given or {})},
+        group_properties={
+            kind: plain(values, guard, "group_properties") or {} for kind, values in (group_properties or {}).items()
+        },
+        here=asked == found,
+        trace_id=trace_id,
+    )
+
+
+def _person(emitter: Emitter, work: Work | None, span: Any, ctx: Any) -> tuple[str, bool]:
+    """(the context's person or visitor, whether it is a person)."""
+    ambient = work.ambient if work is not None else NOTHING
+    if ambient.distinct_id:
+        return ambient.distinct_id, True
+    if not ambient.nobody:
+        attributes = attributes_of(span)
+        stamps = emitter.edge.stamper.missing({}, attributes, baggage_in(ctx, baggage_key()))
+        if stated := stamps.get(posthog.POSTHOG_DISTINCT_ID):
+            return str(stated), True
+        if not ambient.anonymous_id:
+            return person_id(attributes.get(otel.ENDUSER_PSEUDO_ID)), False
+    return ambient.anonymous_id, False
