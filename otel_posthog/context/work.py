@@ -134,7 +134,7 @@ def current_work() -> Work:
     if found is None:
         found = Work(trace_id=trace_id)
         context.attach(context.set_value(KEY, found, here))
-        if local := _local_trace(here):
+        if local := local_trace(here):
             traces.began(local, found)
     return found
 
@@ -158,10 +158,10 @@ def working(ambient: Ambient = NOTHING) -> Generator[Work]:
     Args:
         ambient: What is known at its start.
     """
-    trace_id = _local_trace(context.get_current())
+    trace_id = local_trace(context.get_current())
     before = traces.of(trace_id) if trace_id else None
     if before is not None and not before.managed:
-        work = Work(_above(ambient, before.ambient), trace_id=trace_id, managed=True)
+        work = Work(above(ambient, before.ambient), trace_id=trace_id, managed=True)
         traces.replaced(trace_id, before, work)
     else:
         work = Work(ambient, trace_id=trace_id, managed=True)
@@ -174,7 +174,7 @@ def working(ambient: Ambient = NOTHING) -> Generator[Work]:
         context.detach(token)
 
 
-def _local_trace(ctx: Any) -> int:
+def local_trace(ctx: Any) -> int:
     """Trace id of the span at work in `ctx`; 0 where there is none, or only one of another service.
 
     Nobody tells when a trace whose spans are not recorded visits again, so such a trace remembers nothing.
@@ -183,7 +183,7 @@ def _local_trace(ctx: Any) -> int:
     return found.get_span_context().trace_id if found.is_recording() else 0
 
 
-def _above(ambient: Ambient, below: Ambient) -> Ambient:
+def above(ambient: Ambient, below: Ambient) -> Ambient:
     """What `ambient` says, and `below` where it says nothing."""
     if ambient.nobody or below == NOTHING:
         return ambient
