@@ -99,7 +99,7 @@ def test_idle_connections_are_closed_after_a_while(start: Start) -> None:
 @pytest.mark.row(38)
 def test_whoever_reads_no_answers_is_closed(start: Start) -> None:
     """Requests without end whose responses nobody takes fill no memory."""
-    rig = start(body_timeout=0.3, idle_timeout=0.3)
+    rig = start(header_timeout=1.0, body_timeout=0.3, idle_timeout=0.3)
     with Raw(rig.http) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         client.socket.settimeout(60)
