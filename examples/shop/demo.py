@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("--once", action="store_true", help="print what arrived and leave")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with Emulator(port=free_port(PORT)) as posthog, Shop(posthog.endpoint) as shop:
+    with Emulator(port=free_port(PORT), flags=HERE / "flags.yaml") as posthog, Shop(posthog.endpoint) as shop:
         shop.wait_until_up()
         journey(shop.url)
         try:

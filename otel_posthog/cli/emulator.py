@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
         return 1
     emulator.script(*faults, seed=seed)
     if not args.quiet:
-        print(_banner(emulator.url, emulator.endpoint, args.db), flush=True)
+        print(_banner(emulator.url, emulator.endpoint, args.db, args.flags), flush=True)
     # uvicorn raises the signal again after a clean stop
     with contextlib.suppress(KeyboardInterrupt):
         emulator.serve()
@@ -76,14 +76,15 @@ def _script(path: str | None) -> tuple[list[Fault], int]:
     return parse_script(document, source=path)
 
 
-def _banner(url: str, endpoint: str, db: str) -> str:
+def _banner(url: str, endpoint: str, db: str, flags: str | None) -> str:
     kept = "in memory, gone when this stops" if db == ":memory:" else f"kept in {db}"
+    served = f"\n  Feature flags     {flags}, read again when it changes" if flags else ""
     return f"""\
 A local PostHog listens at {url} ({kept}).
 
   The page          {url}/
   The bridge        OTEL_EXPORTER_OTLP_ENDPOINT={endpoint}
                     OTEL_EXPORTER_OTLP_TOKEN=phc_local
-  The PostHog SDK   Posthog("phc_local", host="{url}")
+  The PostHog SDK   Posthog("phc_local", host="{url}"){served}
 
 Stop with Ctrl-C."""

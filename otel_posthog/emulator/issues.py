@@ -111,7 +111,8 @@ def _entry_faults(entry: Any) -> list[str]:
 
 
 def _stack_faults(stack: dict[str, Any]) -> list[str]:
-    if stack.get("type") not in {"raw", "resolved"}:
+    # A tuple: what was sent may not even be hashable.
+    if stack.get("type") not in ("raw", "resolved"):
         return [".stacktrace.type is neither `raw` nor `resolved`"]
     frames = stack.get("frames")
     if not isinstance(frames, list):
@@ -124,13 +125,11 @@ def _stack_faults(stack: dict[str, Any]) -> list[str]:
             continue
         frame = cast("dict[str, Any]", item)
         platform = frame.get("platform")
-        if platform not in PLATFORMS:
+        if not isinstance(platform, str) or platform not in PLATFORMS:
             found.append(f"{where}.platform `{platform}` is unknown")
             continue
         found += [
-            f"{where}.{key} is required"
-            for key in _REQUIRED.get(str(platform), ())
-            if not isinstance(frame.get(key), str)
+            f"{where}.{key} is required" for key in _REQUIRED.get(platform, ()) if not isinstance(frame.get(key), str)
         ]
     return found
 

@@ -226,11 +226,11 @@ def version_of(value: Any) -> Version | None:
 def range_of(operator: str, value: Any) -> tuple[Version, Version] | None:
     """From and below which versions are meant by `~1.2`, `^1.2` or `1.2.*`."""
     if operator == "semver_wildcard":
-        text = text_of(value).strip().replace("*", "").rstrip(".")
-        low = version_of(text) if text else None
+        parts = [part for part in text_of(value).replace("*", "").split(".") if part.strip()]
+        low = version_of(".".join(parts)) if parts else None
         if low is None:
             return None
-        places = len([part for part in text.split(".") if part])
+        places = len(parts)
     else:
         low = version_of(value)
         if low is None:

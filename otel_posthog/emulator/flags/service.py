@@ -103,7 +103,7 @@ class FlagService:
 
     def _keys(self, flags: FlagSet, asked: Mapping[str, Any], headers: Mapping[str, str]) -> list[str]:
         wanted = _first(asked, "flag_keys_to_evaluate", "flag_keys")
-        chosen = set(cast("list[Any]", wanted)) if isinstance(wanted, list) else None
+        chosen = cast("list[Any]", wanted) if isinstance(wanted, list) else None
         runtime = _runtime(asked.get("evaluation_runtime"), headers)
         return [
             key
@@ -115,7 +115,8 @@ class FlagService:
         groups = {kind: str(key) for kind, key in _object(asked, "groups").items() if _is_key(key)}
         given = _object(asked, "group_properties")
         kept = [key for key, flag in flags.flags.items() if flag.ensure_experience_continuity]
-        anonymous = _first(asked, "anon_distinct_id", "$anon_distinct_id")
+        said = _first(asked, "anon_distinct_id", "$anon_distinct_id")
+        anonymous = said if isinstance(said, str) else ""
         return Subject(
             distinct_id,
             {
@@ -132,7 +133,9 @@ class FlagService:
                 }
                 for kind, key in groups.items()
             },
-            self._store.hash_keys(token, distinct_id, str(anonymous or ""), kept) if kept else {},
+            self._store.hash_keys(token, distinct_id, anonymous if isinstance(anonymous, str) else "", kept)
+            if kept
+            else {},
         )
 
     # --- definitions -----------------------------------------------------------------------------------------------

@@ -12,7 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from otel_posthog.emulator import Limits, queries
-from otel_posthog.emulator.ingest import OTLP_PATHS, V0_PATHS, V1_PATH, Incoming, Ingest
+from otel_posthog.emulator.exchange import Incoming
+from otel_posthog.emulator.flags.operators import DATES, OPERATORS, PRESENCE
+from otel_posthog.emulator.flags.service import DECIDE_PATH, FLAGS_PATH
+from otel_posthog.emulator.flags.state import FlagState
+from otel_posthog.emulator.ingest import OTLP_PATHS, V0_PATHS, V1_PATH, Ingest
 from otel_posthog.emulator.store import Store
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
@@ -126,3 +130,37 @@ def test_any_bytes(store: Store, body: bytes, path: str, gzip: bool) -> None:
     incoming = Incoming("POST", path, {}, HEADERS, (b"\x1f\x8b\x08" if gzip else b"") + body)
 
     assert Ingest(store, Limits(), lambda: NOW).answer(incoming).status in {200, 400, 401, 413}
+
+
+KEYS = ("person_properties", "groups", "group_properties", "flag_keys_to_evaluate", "$anon_distinct_id",
+        "evaluation_runtime", "disable_flags", "distinct_id", "token")  # fmt: skip
+QUESTION = st.dictionaries(
+    st.sampled_from(KEYS), ANY | st.dictionaries(st.sampled_from(["p", "company", "a"]), ANY, max_size=2), max_size=5
+)
+ALL_OPERATORS = {operator: True if operator in PRESENCE else "1.2" for operator in OPERATORS if operator not in DATES}
+FLAGS = {
+    "group_types": ["company"],
+    "cohorts": {"c": {"any": [{"p": ALL_OPERATORS}]}},
+    "flags": {
+        "a": {"conditions": [{"properties": {"p": {name: operand}}} for name, operand in ALL_OPERATORS.items()]},
+        "b": {"group": "company", "conditions": [{"properties": {"p": {"is_date_before": "-3d"}}}]},
+        "c": {"ensure_experience_continuity": True, "conditions": [{"cohorts": ["c"], "flags": {"a": False}}]},
+    },
+}
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300, deadline=None)
+@given(
+    body=QUESTION | QUESTION.map(lambda asked: {"token": "phc_x", "distinct_id": "ada", **asked}) | ANY,
+    path=st.sampled_from([FLAGS_PATH, DECIDE_PATH]),
+    version=st.sampled_from(["", "1", "2", "4", "x", "²", "9" * 5000]),
+)
+def test_any_question_about_flags(store: Store, body: Any, path: str, version: str) -> None:
+    """Any question is answered or refused with a status of the protocol."""
+    ingest = Ingest(store, Limits(), lambda: NOW, FlagState(FLAGS))
+
+    answer = ingest.answer(Incoming("POST", path, {"v": version}, HEADERS, json.dumps(body).encode()))
+
+    assert answer.status in {200, 400, 401}
+    if answer.status == 200:
+        json.loads(answer.body)

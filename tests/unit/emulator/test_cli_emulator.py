@@ -34,8 +34,11 @@ def test_serves_until_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     """It prints where it listens, answers, applies the script, and leaves on a signal."""
     script = tmp_path / "faults.json"
     script.write_text(json.dumps([{"action": "status", "status": 503, "count": 1}]))
+    flags = tmp_path / "flags.yaml"
+    flags.write_text("flags: {new-checkout: true}")
+    files = ("--faults", str(script), "--flags", str(flags), "--db", str(tmp_path / "x.db"))
     process = subprocess.Popen(
-        [sys.executable, "-c", RUN, "--port", "0", "--faults", str(script), "--db", str(tmp_path / "x.db")],
+        [sys.executable, "-c", RUN, "--port", "0", *files],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
@@ -47,6 +50,8 @@ def test_serves_until_stopped(tmp_path: Path, stop: signal.Signals) -> None:
         pool = urllib3.PoolManager(retries=False, timeout=10)
         body = json.dumps({"api_key": "phc_secret_in_no_log", "batch": [{"event": "e", "distinct_id": "a"}]}).encode()
         statuses = [pool.request("POST", f"{url}/batch/", body=body).status for _ in range(2)]
+        asked = json.dumps({"token": "phc_secret_in_no_log", "distinct_id": "a"}).encode()
+        answer = pool.request("POST", f"{url}/flags/?v=2", body=asked).json()
         live = pool.request("GET", f"{url}/api/live", preload_content=False)
         next(live.stream(10))
         process.send_signal(stop)
@@ -57,7 +62,7 @@ def test_serves_until_stopped(tmp_path: Path, stop: signal.Signals) -> None:
         process.kill()
         process.wait()
 
-    assert statuses == [503, 200]
+    assert (statuses, answer["flags"]["new-checkout"]["enabled"]) == ([503, 200], True)
     assert process.returncode in {0, -stop}
     assert "phc_secret_in_no_log" not in out + err
     assert "Traceback" not in err
@@ -67,6 +72,10 @@ MISTAKES = [
     (["--host", "0.0.0.0"], "--allow-remote"),
     (["--db", "/nowhere/at/all/x.db"], "Create the folder first"),
     (["--faults", "/nowhere/faults.json"], "`--faults` (/nowhere/faults.json): No such file or directory"),
+    (
+        ["--flags", "/nowhere/flags.yaml"],
+        "/nowhere/flags.yaml: the flags file cannot be read: No such file",
+    ),
     (["--port", "99999"], "Choose another port"),
 ]
 

@@ -16,7 +16,7 @@ from posthog.feature_flags import InconclusiveMatchError, match_property
 from otel_posthog.emulator import Emulator, FlagsError
 from otel_posthog.emulator.flags.document import flags_of
 from otel_posthog.emulator.flags.model import Filter
-from otel_posthog.emulator.flags.operators import OPERATORS, meets
+from otel_posthog.emulator.flags.operators import DATES, NUMERIC, OPERATORS, PRESENCE, SEMVER, SEMVER_RANGES, meets
 from otel_posthog.emulator.flags.rules import Subject, evaluate
 
 FLAGS: dict[str, Any] = {
@@ -145,34 +145,70 @@ def test_no_definition_is_beyond_the_sdk(local: Posthog) -> None:
     assert local._classify_unresolvable_flags(snapshot) == {}
 
 
-scalars = st.one_of(
-    st.none(), st.booleans(), st.integers(-(10**20), 10**20), st.floats(allow_nan=False, allow_infinity=False),
-    st.text(max_size=6), st.sampled_from(["true", "False", "TRUE", "1", "1.0", "1e3", " 5", "Ab", "aB", "ß", "İ", "é"]),
-    st.sampled_from(["1.2.3", "v1.2", "1.2.3-rc1", "2", "0.0.3", "0.2.9", "1.2.*", "1.*", "10.0.0+b", "1..2", "x.1"]),
-    st.sampled_from(["2024-06-01", "2024-06-01T10:00:00Z", "2024-06-01 10:00:00 UTC", "2024-06-01T10:00:00 +02:00",
-                     "-3d", "40d", "-2w", "-1m", "-1y", "-5h", "2025-12-01", "99999d", "soon"]),
+numbers = st.one_of(
+    st.integers(-(10**20), 10**20), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from(["1", "1.0", "1e3", " 5", "+2", "-.5", "1_0", "inf", "nan", "0x1"]),
 )  # fmt: skip
+versions = st.sampled_from(
+    ["1.2.3", "v1.2", "1.2.3-rc1", "1.2.4", "1.3.0", "2", "0.0.3", "0.0.4", "0.2.9", "0.3.0", "1.2.*", "1.*", "V1.*.*",
+     "10.0.0+b", "1..2", "x.1", "", "1.2.3.4", 1, 1.2, "01.2"]
+)  # fmt: skip
+dates = st.one_of(
+    st.sampled_from(["2024-06-01", "2024-06-01T10:00:00Z", "2024-06-01 10:00:00 UTC", "2024-06-01T10:00:00 +02:00",
+                     "2024-06-01T12:00:00.5", "2025-12-01", "99999d", "soon", "2024"]),
+    st.builds("{}{}{}".format, st.sampled_from(["-", ""]), st.integers(1, 400), st.sampled_from("hdwmyx")),
+)  # fmt: skip
+texts = st.one_of(
+    st.text(max_size=4), st.sampled_from(["true", "False", "TRUE", "Ab", "aB", "ab", "b", "ß", "SS", "İ", "é", "É"])
+)
+scalars = st.one_of(st.none(), st.booleans(), numbers, versions, dates, texts)
 values = st.one_of(scalars, st.lists(scalars, max_size=3), st.dictionaries(st.text(max_size=3), scalars, max_size=2))
 PATTERNS = ["^a", "b$", "[0-9]+", "a|b", r"\d{2,}", "[$]", r"\$", "", "é", r"^\w+$", "(ab)?c"]
 
 
-@given(operator=st.sampled_from(OPERATORS), wanted=values, actual=values)
-@settings(max_examples=1500, deadline=None)
-def test_each_operator_compares_as_the_sdk_does(operator: str, wanted: Any, actual: Any) -> None:
+def compared(operator: str) -> st.SearchStrategy[tuple[str, Any, Any]]:
+    """An operator, what it compares with, and what with."""
+    kind = next(
+        (
+            strategy
+            for operators, strategy in ((NUMERIC, numbers), (DATES, dates), ((*SEMVER, *SEMVER_RANGES), versions))
+            if operator in operators
+        ),
+        texts,
+    )
+    either = st.one_of(kind, kind, kind, values)
+    # Two that were drawn apart are rarely equal.
+    return st.tuples(either, either, st.sampled_from([True, False, False])).map(
+        lambda drawn: (operator, drawn[0], drawn[0] if drawn[2] else drawn[1])
+    )
+
+
+@given(st.sampled_from([operator for operator in OPERATORS if operator not in PRESENCE]).flatmap(compared))
+@settings(max_examples=2000, deadline=None)
+def test_each_operator_compares_as_the_sdk_does(case: tuple[str, Any, Any]) -> None:
     """Whenever the SDK comes to an answer about one property, it is ours."""
+    operator, wanted, actual = case
     try:
         flags_of({"flags": {"f": {"conditions": [{"properties": {"p": {operator: wanted}}}]}}})
     except FlagsError:  # what a file cannot hold is never compared
         return
-    demand = Filter("p", operator, wanted)
-    now = datetime.now(timezone.utc)
-    for given_properties in ({"p": actual}, {}):
-        ours = meets(demand, given_properties, now)
-        try:
-            theirs = match_property({"key": "p", "operator": operator, "value": wanted}, given_properties)
-        except InconclusiveMatchError:
-            continue
-        assert ours == theirs
+    try:
+        theirs = match_property({"key": "p", "operator": operator, "value": wanted}, {"p": actual})
+    except InconclusiveMatchError:
+        return
+
+    assert meets(Filter("p", operator, wanted), {"p": actual}, datetime.now(timezone.utc)) == theirs
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_what_is_not_there(operator: str) -> None:
+    """A property that nobody knows meets only what asks for its absence, or for something else."""
+    wanted = {"is_not", "is_not_set", "not_icontains", "not_starts_with", "not_ends_with", "not_regex"}
+    demand = Filter("p", operator, "1")
+
+    assert meets(demand, {}, datetime.now(timezone.utc)) is (operator in wanted)
+    if operator in PRESENCE:
+        assert meets(demand, {"p": None}, datetime.now(timezone.utc)) is (operator == "is_set")
 
 
 @given(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date, datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from otel_posthog.emulator.flags.model import (
 from otel_posthog.emulator.flags.operators import instant_of, text_of, version_of
 from otel_posthog.emulator.flags.rules import Subject, bucket, evaluate, variant_of
 
+ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
 
 
@@ -128,6 +130,25 @@ def test_the_rest_of_the_keys() -> None:
             version=4,
         ),
     }
+
+
+def test_documented_files() -> None:
+    """The file in the documentation, and that of the shop, can be used; the table names every key of a flag."""
+    page = (ROOT / "docs/emulator.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    flags = parse_flags(block.encode(), "docs/emulator.md")
+    shop = load_flags(str(ROOT / "examples/shop/flags.yaml"))
+    table = page.split("| Key of a flag |", 1)[1].split("\n\n", 1)[0]
+
+    assert set(re.findall(r"`(\w+)`", "\n".join(row.split("|")[1] for row in table.splitlines()[2:]))) == set(
+        document.FLAG_KEYS
+    )
+    assert [key for key in document.CONDITION_KEYS if f"`{key}`" not in table] == []
+    assert set(flags.flags["button-colour"].payloads) == {"green"}
+    assert [[bool(flag.variants), flag.experiment, flag.owner] for flag in shop.flags.values()] == [
+        [False, "", "checkout"],
+        [True, "Wording of the order button", "growth"],
+    ]
 
 
 @pytest.mark.parametrize("text", ["", "flags:\n  {}\n", "{}"])

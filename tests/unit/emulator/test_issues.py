@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from otel_posthog.emulator.issues import PLATFORMS, group
@@ -185,6 +185,8 @@ JSON = st.recursive(
 
 
 @given(JSON)
+@example([{"type": None, "stacktrace": {"type": []}}])
+@example([{"stacktrace": {"type": "raw", "frames": [{"platform": []}]}}])
 def test_nothing_breaks_the_grouping(listed: Any) -> None:
     """Any JSON is either grouped or has named errors, never both, never neither."""
     found = group({"$exception_list": listed})
