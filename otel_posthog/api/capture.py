@@ -51,11 +51,11 @@ def capture(
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("capture")
+        return process.off("capture") if process.started else None
     try:
-        name = event if type(event) is str and event else event_name(event, emitter)
+        name = event.strip() if type(event) is str else event_name(event)
         if not name:
-            return None
+            return no_name(event, emitter)
         moment = time.time_ns()
         if timestamp is not None:
             moment = moment_ns(timestamp, moment, emitter.edge.guard)
@@ -76,18 +76,20 @@ def capture(
         return None
 
 
-def event_name(event: Any, emitter: Emitter) -> str:
-    """`event` as the name of an event; "" (and a complaint) where it is none."""
+def event_name(event: Any) -> str:
+    """The name in a member of an enum, or in some other kind of text; "" for anything else."""
     if isinstance(event, Enum):
         event = event.value
-    name = str.__str__(event).strip() if isinstance(event, str) else ""
-    if not name:
-        emitter.edge.guard.misused(
-            "event",
-            "otel-posthog: the name of an event is text, not %s; the event is not captured",
-            "''" if isinstance(event, str) else type(event).__name__,
-        )
-    return name
+    return str.__str__(event).strip() if isinstance(event, str) else ""
+
+
+def no_name(event: Any, emitter: Emitter) -> None:
+    """Complains about an event without a name."""
+    emitter.edge.guard.misused(
+        "event",
+        "otel-posthog: the name of an event is text, not %s; the event is not captured",
+        "''" if isinstance(event, str) else type(event).__name__,
+    )
 
 
 def state(attributes: dict[str, Any], distinct_id: Any, emitter: Emitter) -> None:

@@ -38,7 +38,7 @@ def capture_exception(
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("capture_exception")
+        return process.off("capture_exception") if process.started else None
     try:
         from otel_posthog.convert.ids import hashed_uuid
         from otel_posthog.lane.exceptions import captured_elsewhere, see

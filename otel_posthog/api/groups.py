@@ -34,7 +34,7 @@ def group(
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("group")
+        return process.off("group") if process.started else None
     try:
         from otel_posthog.context import current_work
 

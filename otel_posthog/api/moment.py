@@ -33,7 +33,7 @@ def moment_ns(value: Any, now_ns: int, guard: Guard) -> int:
             text = value.strip()
             return _of_datetime(_parsed(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text))
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < _LATEST_SECONDS:
-            return int(value * 1_000_000_000)
+            return round(value * 1_000_000) * 1_000
     except (ValueError, OverflowError):
         pass
     guard.misused(

@@ -45,7 +45,7 @@ def identify(
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("identify")
+        return process.off("identify") if process.started else None
     try:
         from otel_posthog.context import current_work
         from otel_posthog.convert.person import person_id
@@ -90,7 +90,7 @@ def set_person(
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("set_person")
+        return process.off("set_person") if process.started else None
     try:
         attributes: dict[str, Any] = {}
         add_person(attributes, set, set_once, emitter)
@@ -112,7 +112,7 @@ def unset_person(*names: str, distinct_id: _Id | None = None) -> str | None:
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("unset_person")
+        return process.off("unset_person") if process.started else None
     try:
         wanted: list[str] = []
         for name in names:
@@ -143,7 +143,7 @@ def alias(alias: _Id, *, distinct_id: _Id | None = None) -> str | None:
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("alias")
+        return process.off("alias") if process.started else None
     try:
         from otel_posthog.convert.person import person_id
 
@@ -164,7 +164,7 @@ def reset() -> None:
     """
     emitter = process.get()
     if emitter is None:
-        return process.off("reset")
+        return process.off("reset") if process.started else None
     try:
         from otel_posthog.context import current_work
 

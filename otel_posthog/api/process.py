@@ -29,14 +29,18 @@ class ProcessEmitter:
         self.complaints = Complaints(interval=float("inf"))
         """Of misuse: each kind once in a process."""
         self._lock = threading.RLock()
+        self.started = False
+        """There has been a runtime. Without one now it has been stopped, and a call is worth a complaint (`off`)."""
         self._runtime: Runtime | None = None
         self._emitter: Emitter | None = None
         self._asked = False
+        self._starting = False
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()
+        self._starting = False
         self.guard.after_fork()
         self.complaints.after_fork()
 
@@ -50,27 +54,24 @@ class ProcessEmitter:
         return self._emitter
 
     def off(self, call: str) -> None:
-        """There is no emitter for a call: after the end it is counted, and complained about once.
+        """Counts a call after the end, and complains about the first one.
 
         Args:
             call: Its name.
         """
-        if self._runtime is not None:
-            self.guard.misused(
-                "after_shutdown",
-                "otel-posthog: %s() was called after the shutdown, so nothing is captured any more",
-                call,
-            )
+        self.guard.misused(
+            "after_shutdown", "otel-posthog: %s() was called after the shutdown, so nothing is captured any more", call
+        )
 
     @property
     def ended(self) -> bool:
         """Whether there was a runtime, and it has been stopped."""
-        return self._runtime is not None and assembly.current() is None
+        return self.started and assembly.current() is None
 
     def forget(self) -> None:
         """The next call reads the environment again."""
         with self._lock:
-            self._asked = False
+            self._asked = self.started = False
             self._runtime = self._emitter = None
 
     def _follow(self, runtime: Runtime) -> Emitter:
@@ -82,7 +83,7 @@ class ProcessEmitter:
             if self._emitter is None or self._emitter.edge is not edge:
                 self._emitter = Emitter(edge)
             self._runtime = runtime
-            self._asked = True
+            self._asked = self.started = True
             return self._emitter
 
     def _start(self) -> Emitter | None:
@@ -91,15 +92,21 @@ class ProcessEmitter:
             from otel_posthog.lane.edge import suppressed
 
             with self._lock:
-                if self._asked:
-                    return None
-                self._asked = True
-                quiet_logger()
-                settings = load_settings()
-                if not settings.enabled:
-                    logger.info("otel-posthog is off: %s", settings.reason)
-                    return None
-                return self._follow(assembly.start(settings, send_guard=suppressed))
+                if self._asked or self._starting:
+                    # Another thread was first, and we waited for it; or we are called from within the start itself.
+                    runtime = assembly.current()
+                    return None if runtime is None else self._follow(runtime)
+                self._starting = True
+                try:
+                    quiet_logger()
+                    settings = load_settings()
+                    if not settings.enabled:
+                        logger.info("otel-posthog is off: %s", settings.reason)
+                        return None
+                    return self._follow(assembly.start(settings, send_guard=suppressed))
+                finally:
+                    # Not before: calls of other threads would find neither a runtime nor a reason to wait for it.
+                    self._starting, self._asked = False, True
         except ConfigError as error:
             logger.error("otel-posthog stays off: %s", error)
         except Exception as error:  # noqa: BLE001 - an edge: the app goes on
