@@ -2,6 +2,7 @@
 
 request         whole requests of either content type: the door, also of `otel-posthog explain`
 from_json       OTLP/JSON
+json_text       its text, piece by piece
 from_protobuf   protobuf, by the generated messages
 lean            the same Signals from protobuf, faster: for the items that `prepare` wants
 mended          protobuf messages whose strings are no UTF-8

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, cast
 
-from otel_posthog.errors import SignalError
 from otel_posthog.gateway.decode.decoded import MAX_DEPTH, SPAN_KINDS, STATUS_CODES, Complaints, Decoded, Ration, at
+from otel_posthog.gateway.decode.json_text import KEYS, TOO_LARGE, UNWANTED, read_request
 from otel_posthog.model import AttributeValue, Link, Resource, Scope, Signal, SignalKind
 
 Json = dict[str, Any]
@@ -37,9 +36,6 @@ _SEVERITY_NAMES: Final = {"SEVERITY_NUMBER_UNSPECIFIED": 0} | {
     for step in (0, 2, 3, 4)
 }
 _HEX: Final = re.compile(r"[0-9a-fA-F]*\Z")
-_BRACKETS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
-_MAX_JSON_DEPTH: Final = 400
-"""Brackets. One level of an attribute value takes four of them, so that everything up to `MAX_DEPTH` fits."""
 _INT64: Final = range(-(2**63), 2**63)
 _UINT64: Final = range(2**64)
 
@@ -86,25 +82,23 @@ def decode_some(
     Raises:
         SignalError: The body is not a JSON object.
     """
-    if kind == "traces":
-        resource_key, scope_key, item_key, append = "resourceSpans", "scopeSpans", "spans", _append_span
-    else:
-        resource_key, scope_key, item_key, append = "resourceLogs", "scopeLogs", "logRecords", _append_log
+    resource_key, scope_key, item_key = KEYS[kind]
+    append = _append_span if kind == "traces" else _append_log
     unwanted = 0
     complaints = Complaints()
     take = (ration or Ration(sys.maxsize)).take
-    request = _load(body, complaints)
+    request = read_request(kind, body, complaints, admits=admits, take=take)
     signals: list[Signal] = []
     for resource_items in _tolerant_objects(request, resource_key, complaints):
-        take()
         resource = Resource(_tolerant_attributes(resource_items.get("resource"), complaints, "resource"))
         for scope_items in _tolerant_objects(resource_items, scope_key, complaints):
-            take()
             scope = _scope(scope_items.get("scope"), complaints)
             for item in _list(scope_items.get(item_key), complaints, item_key):
-                take()
-                if admits is not None and not admits(item):
+                if item is UNWANTED:
                     unwanted += 1
+                    continue
+                if item is TOO_LARGE:
+                    complaints.reject(f"{item_key}: an item has more than 4 MiB of JSON; protobuf may be larger")
                     continue
                 kept = len(signals)
                 try:
@@ -377,70 +371,3 @@ def _tolerant_attribute(pair: Any, complaints: Complaints, where: str) -> dict[s
     except _ShapeError as error:
         complaints.note(f"an attribute of a {where} was left out: {error}")
         return {}
-
-
-# --- text to JSON --------------------------------------------------------------------------------------------------
-
-
-def _load(body: bytes, complaints: Complaints) -> Json:
-    if not body.strip():
-        return {}
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = body.decode("utf-8-sig", "replace")
-        complaints.note("invalid UTF-8 was replaced by U+FFFD")
-    try:
-        request = json.loads(text)
-    except RecursionError:
-        request = _load_deep(text)
-    except ValueError as error:
-        raise SignalError(f"the body is not JSON: {error}") from None
-    if not isinstance(request, dict):
-        raise SignalError("the body is not an OTLP/JSON request: it is not a JSON object")
-    if "\\ud" in text or "\\uD" in text:
-        request = _mend(request, complaints)
-    return cast(Json, request)
-
-
-def _load_deep(text: str) -> Any:
-    """Parses JSON that is nested deeper than Python's stack: what lies too deep becomes a string.
-
-    No value of OTLP is a bare string where an object belongs, so that the item around it is rejected and the others
-    survive.
-    """
-    kept: list[str] = []
-    depth = start = 0
-    for token in _BRACKETS.finditer(text):
-        bracket = token.group()
-        if bracket in "[{":
-            depth += 1
-            if depth == _MAX_JSON_DEPTH:
-                kept.append(text[start : token.start()])
-        elif bracket in "]}":
-            if depth == _MAX_JSON_DEPTH:
-                kept.append('"nested too deep"')
-                start = token.end()
-            depth -= 1
-    if depth < _MAX_JSON_DEPTH:
-        kept.append(text[start:])
-    try:
-        return json.loads("".join(kept))
-    except (ValueError, RecursionError) as error:
-        raise SignalError(f"the body is not JSON: {error}") from None
-
-
-def _mend(value: Any, complaints: Complaints) -> Any:
-    """Replaces lone surrogates; called only where an escape of the surrogate range is in the text."""
-    if isinstance(value, str):
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            complaints.note("a lone surrogate was replaced by U+FFFD")
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return value
-    if isinstance(value, list):
-        return [_mend(item, complaints) for item in cast("list[Any]", value)]
-    if isinstance(value, dict):
-        return {_mend(key, complaints): _mend(item, complaints) for key, item in cast(Json, value).items()}
-    return value

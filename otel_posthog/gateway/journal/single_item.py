@@ -11,6 +11,9 @@ import json
 from collections.abc import Iterator
 from typing import Any, cast
 
+from otel_posthog.errors import SignalError
+from otel_posthog.gateway.decode.decoded import Complaints
+from otel_posthog.gateway.decode.json_text import KEYS, read_request
 from otel_posthog.gateway.decode.wire import LEN, BrokenWireError, wire_fields
 from otel_posthog.gateway.inbound import JSON, Kind
 
@@ -71,12 +74,10 @@ def _varint(value: int) -> bytes:
 
 
 def _json_items(kind: Kind, body: bytes) -> Iterator[bytes]:
-    resources, scopes, items = (
-        ("resourceSpans", "scopeSpans", "spans") if kind == "traces" else ("resourceLogs", "scopeLogs", "logRecords")
-    )
+    resources, scopes, items = KEYS[kind]
     try:
-        request = json.loads(body)
-    except (ValueError, RecursionError):
+        request = read_request(kind, body, Complaints())
+    except SignalError:
         return
     for resource_items in _objects(request, resources):
         for scope_items in _objects(resource_items, scopes):
