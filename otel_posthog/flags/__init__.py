@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from otel_posthog.flags.answer import Answer
     from otel_posthog.flags.browser import Bootstrap, bootstrap
     from otel_posthog.flags.calls import all, config, details, enabled, experiments, interaction, payload, variant  # noqa: A004 - read as `flags.all`
+    from otel_posthog.flags.guarding import FlagRequiredError, required
     from otel_posthog.flags.openfeature import provider as openfeature_provider
     from otel_posthog.flags.overriding import override
     from otel_posthog.flags.process import FlagStats, stats
     from otel_posthog.flags.registry import Flag, Registry, UnknownFlagError, registered
-    from otel_posthog.flags.required import FlagRequiredError, required
-    from otel_posthog.flags.unused import Finding, unused
+    from otel_posthog.flags.tidying import Finding, unused
 else:
     __getattr__ = lazy_exports(
         __name__,
@@ -33,9 +33,9 @@ else:
             ),
             "Answer": "answer",
             "Bootstrap": "browser",
-            "Finding": "unused",
+            "Finding": "tidying",
             "Flag": "registry",
-            "FlagRequiredError": "required",
+            "FlagRequiredError": "guarding",
             "FlagStats": "process",
             "Registry": "registry",
             "UnknownFlagError": "registry",
@@ -43,9 +43,9 @@ else:
             "openfeature_provider": "openfeature",
             "override": "overriding",
             "registered": "registry",
-            "required": "required",
+            "required": "guarding",
             "stats": "process",
-            "unused": "unused",
+            "unused": "tidying",
         },
     )
 

@@ -17,14 +17,23 @@ _ESCAPES: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&'"}
 """Nothing that could end a `<script>` element, an attribute, or begin a comment."""
 
 
+class _Safe(str):
+    """Text that templates take as it is: Jinja and Django ask for `__html__`, and then escape no further."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return self
+
+
 class Bootstrap(dict[str, Any]):
     """The `bootstrap` of posthog-js's configuration; in a template it is JSON that is safe within `<script>`."""
 
     def json(self) -> str:
         """As JSON without `<`, `>`, `&`, `'` and characters beyond ASCII."""
-        return json.dumps(self, ensure_ascii=True, default=str).translate(_ESCAPES)
+        # Django makes text of it before it asks.
+        return _Safe(json.dumps(self, ensure_ascii=True, default=str).translate(_ESCAPES))
 
-    # Jinja and Django ask for it, and then escape no further.
     __html__ = json
     __str__ = json
 
