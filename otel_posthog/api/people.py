@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
-from otel_posthog.api.capture import add, bad_id, state
-from otel_posthog.api.marks import mark
+from otel_posthog.api.capture import add, bad_id
+from otel_posthog.api.marks import mark_person
 from otel_posthog.api.process import process
 from otel_posthog.api.values import id_value, plain
 from otel_posthog.lane.uuids import uuid7
@@ -58,7 +58,7 @@ def identify(
         merged = before.anonymous_id if before.anonymous_id != person else ""
         # The anonymous id goes with the merge: the next call, or the next login, has nothing to merge with it.
         work.change(distinct_id=person, anonymous_id="", nobody=False)
-        trace_id = mark({posthog.DISTINCT_ID: person, posthog.POSTHOG_DISTINCT_ID: person}, emitter)
+        trace_id = mark_person(person, emitter)
         attributes: dict[str, Any] = {posthog.DISTINCT_ID: person}
         add_person(attributes, set, set_once, emitter)
         if merged:
@@ -192,9 +192,12 @@ def _update_of(distinct_id: Any, attributes: dict[str, Any], emitter: Emitter) -
     if not attributes:
         return None
     if distinct_id is not None:
-        state(attributes, distinct_id, emitter)
-        if posthog.DISTINCT_ID not in attributes:
-            return None  # whose it is, nobody knows: an update must not become somebody else's
+        from otel_posthog.convert.person import person_id
+
+        person = person_id(id_value(distinct_id))
+        if not person:
+            return bad_id(distinct_id, emitter)  # not that of the person at hand: nobody knows whose it is
+        attributes[posthog.DISTINCT_ID] = person
     return update(attributes, emitter)
 
 

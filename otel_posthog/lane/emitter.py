@@ -20,10 +20,17 @@ from otel_posthog.lane.completing import add_properties, complete
 from otel_posthog.lane.edge import OWN_SCOPE, Edge
 from otel_posthog.lane.exceptions import LiveException
 from otel_posthog.lane.identity import LINKING, InheritedId
-from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key, current_context_reader, span_key
+from otel_posthog.lane.internals import (
+    attributes_of,
+    baggage_in,
+    baggage_key,
+    current_context_reader,
+    kept_beside,
+    span_key,
+)
 from otel_posthog.lane.waiting import Item
 from otel_posthog.lane.worker import RootEnded
-from otel_posthog.model import AttributeValue, Resource, Scope, Signal, SignalKind
+from otel_posthog.model import Attributes, AttributeValue, Resource, Scope, Signal, SignalKind
 from otel_posthog.semconv import posthog
 from otel_posthog.version import __version__
 
@@ -31,6 +38,9 @@ BAD_ID: Final = (
     "otel-posthog: %s is no distinct id that PostHog takes, so it counts as absent. An id is text or a number that "
     "is this person's alone; leave it out for visitors who are not known"
 )
+IDENTIFIED: Final = "_otel_posthog_identified"
+"""Kept beside a span that `identify` marked with its person. Whom it was called for is told by witnesses, and a call
+that came before must not depend on how far our thread has read when the mark is made."""
 _SCOPE: Final = Scope(OWN_SCOPE, __version__)
 _NO_RESOURCE: Final = Resource()
 
@@ -131,11 +141,12 @@ class Emitter:
             attributes[posthog.PROCESS_PERSON_PROFILE] = False
             owner = None if owner is None else _of_nobody(owner)
         else:
-            stamps = self.edge.stamper.missing(
-                attributes,
-                attributes_of(span) if span is not None else None,
-                baggage_in(here, self._baggage_key),
-            )
+            above = attributes_of(span) if span is not None else None
+            if not states and above and kept_beside(span, IDENTIFIED):
+                above = _unmarked(above)
+            if not states and owner is not None and kept_beside(root, IDENTIFIED):
+                owner = owner.with_attributes(_unmarked(owner.attributes), None)
+            stamps = self.edge.stamper.missing(attributes, above, baggage_in(here, self._baggage_key))
             attributes.update(stamps)
             inherited = not states and type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
         signal = Signal(
@@ -204,6 +215,10 @@ def _expand_witness(payload: tuple[str, int]) -> tuple[Item]:
         trace_id=format(trace_id, "032x"),
     )
     return (Item(signal, convert=False, at_once=True, states=distinct_id),)
+
+
+def _unmarked(attributes: Attributes) -> dict[str, AttributeValue]:
+    return {k: v for k, v in attributes.items() if k not in (posthog.DISTINCT_ID, posthog.POSTHOG_DISTINCT_ID)}
 
 
 def _of_nobody(owner: Signal) -> Signal:
