@@ -1,0 +1,203 @@
+"""Starlette, and what is built on it: two layers of ASGI in each app's own chain of middlewares.
+
+The outer one stands inside of OpenTelemetry's, which replaces the context, and around everything of the app: it begins
+and ends the visit. The inner one stands inside of the app's middlewares: there it sees whom they let in, and an error
+that an exception handler is just making an answer of.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final, cast
+
+from otel_posthog.instrumentation.instrumentor import PostHogInstrumentor
+from otel_posthog.instrumentation.swallowed import swallowed
+from otel_posthog.instrumentation.user import Login, unnoticed
+from otel_posthog.instrumentation.visit import Visit, visit_at_hand
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_FIRST_SERVER_ERROR: Final = 500
+_REQUESTS: Final = ("http", "websocket")
+
+
+class AsgiInstrumentor(PostHogInstrumentor):
+    """What Starlette and FastAPI have in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if "_keys" not in self.__dict__:
+            self._keys: tuple[str, ...] = ()
+            self._states: tuple[str, ...] = ()
+            self._attributes: tuple[str, ...] = ()
+            self._calls: tuple[Callable[[Any], Any], ...] = ()
+
+    def _wrap_app(self, app_class: Any) -> None:
+        self._keys = self.people.sources_of("session")
+        self._states = self.people.sources_of("state")
+        self._attributes = self.people.sources_of("request")
+        self._calls = self.people.calls()
+        self.patches.wrap(app_class, "build_middleware_stack", self._build)
+
+    def _build(self, wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
+        """Builds the chain with our two layers in it; the app's list of middlewares is left as it was."""
+        from starlette.middleware import Middleware
+
+        before = app.user_middleware
+        try:
+            listed = list(before)
+            places = [
+                index + 1
+                for index, one in enumerate(listed)
+                if str(getattr(one.cls, "__module__", "")).startswith("opentelemetry.")
+            ]
+            listed.insert(max(places, default=0), Middleware(cast("Any", Edge), instrumentor=self))
+            listed.append(Middleware(cast("Any", Inside), instrumentor=self))
+            app.user_middleware = listed
+        except Exception as error:  # noqa: BLE001 - an edge: the app starts without us
+            self.failed(error)
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            app.user_middleware = before
+
+    # --- the request -------------------------------------------------------------------------------------------------
+
+    def arrive(self, scope: Scope) -> Visit | None:
+        """Begins the visit of a request; `None` where it is off, or that failed."""
+        if not self.on:
+            return None
+        try:
+            # As Starlette reads them: the first of a name. Cookies may come in several.
+            headers: dict[bytes, bytes] = {}
+            for name, value in scope["headers"]:
+                if name == b"cookie" and name in headers:
+                    headers[name] += b"; " + value
+                else:
+                    headers.setdefault(name, value)
+            cookie = headers.get(b"cookie")
+            visit = self.people.arrive(
+                lambda name: found.decode("latin-1") if (found := headers.get(name.encode())) is not None else None,
+                cookie.decode("latin-1") if cookie is not None else None,
+            )
+            visit.begin()
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+            return None
+        return visit
+
+    def entered(self, scope: Scope) -> None:
+        """The app's middlewares have let the request in."""
+        try:
+            visit = visit_at_hand() if self.on else None
+            if visit is not None:
+                visit.before = self._session_user(scope)
+                if visit.before is not None:
+                    self.people.seen(visit, visit.before, _session(scope))
+                self._look(visit, scope)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+
+    def answering(self, scope: Scope, status: int) -> None:
+        """The app begins to answer."""
+        try:
+            visit = visit_at_hand() if self.on else None
+            if visit is None:
+                return
+            if self._keys:
+                after = self._session_user(scope)
+                if after is None and visit.before is not None:
+                    self.people.logged_out(visit)
+                elif after is not None and after != visit.before:
+                    self.people.logged_in(visit, after, _login(scope), _session(scope))
+                visit.before = after
+            self._look(visit, scope)
+            if self._calls:
+                from starlette.requests import HTTPConnection
+
+                for call in self._calls:
+                    self.people.seen(visit, call(HTTPConnection(scope)), _session(scope), silent=True)
+            error = sys.exc_info()[1] if status >= _FIRST_SERVER_ERROR else None
+            if error is not None:
+                swallowed(error)
+        except Exception as error:  # noqa: BLE001 - an edge: the answer goes on
+            self.failed(error)
+
+    # --- who ---------------------------------------------------------------------------------------------------------
+
+    def _look(self, visit: Visit, scope: Scope) -> None:
+        session = _session(scope)
+        if "user" in scope:
+            self.people.seen(visit, scope["user"], session, silent=True)
+        state: Any = scope.get("state")
+        for name in self._states:
+            # `request.state` is a view of this mapping.
+            if isinstance(state, Mapping) and name in state:
+                self.people.seen(visit, state[name], session, silent=True)
+        for name in self._attributes:
+            if name in scope:
+                self.people.seen(visit, scope[name], session, silent=True)
+
+    def _session_user(self, scope: Scope) -> Any:
+        session = _session(scope)
+        for key in self._keys if session is not None else ():
+            found = unnoticed(session, key)
+            if found is not None and found != "":
+                return found
+        return None
+
+
+class Edge:
+    """The outer layer: a visit."""
+
+    def __init__(self, app: App, instrumentor: AsgiInstrumentor) -> None:
+        self.app = app
+        self._instrumentor = instrumentor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the life of the app."""
+        visit = self._instrumentor.arrive(scope) if scope["type"] in _REQUESTS else None
+        if visit is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            visit.end()
+
+
+class Inside:
+    """The inner layer: who was let in, and what went wrong."""
+
+    def __init__(self, app: App, instrumentor: AsgiInstrumentor) -> None:
+        self.app = app
+        self._instrumentor = instrumentor
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request, or the life of the app."""
+        instrumentor = self._instrumentor
+        if scope["type"] not in _REQUESTS or not instrumentor.on:
+            await self.app(scope, receive, send)
+            return
+        instrumentor.entered(scope)
+
+        async def sending(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                instrumentor.answering(scope, message["status"])
+            await send(message)
+
+        await self.app(scope, receive, sending)
+
+
+def _session(scope: Scope) -> dict[str, Any] | None:
+    """The session, not through `request.session`: that notes that it was asked for."""
+    found = scope.get("session")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+def _login(scope: Scope) -> Login:
+    return Login(route=str(getattr(scope.get("route"), "path", None) or scope.get("path") or ""))

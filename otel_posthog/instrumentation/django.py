@@ -1,0 +1,257 @@
+"""Django: each request's visit, sync and async; logins and users of `django.contrib.auth`; errors answered by hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final, cast
+
+from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
+from otel_posthog.instrumentation.swallowed import swallowed
+from otel_posthog.instrumentation.user import Login
+from otel_posthog.instrumentation.visit import Visit, visit_at_hand
+
+_MIDDLEWARE: Final = "otel_posthog.instrumentation.django.PostHogMiddleware"
+_USER_KEY: Final = "_auth_user_id"
+_FIRST_SERVER_ERROR: Final = 500
+_UID: Final = "otel_posthog"
+
+
+class PostHogDjangoInstrumentor(PostHogInstrumentor):
+    """Finds the users of Django apps; of allauth, too."""
+
+    framework: ClassVar[str] = "django"
+    oldest: ClassVar[tuple[int, int]] = (4, 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        if "_attributes" not in self.__dict__:
+            self._attributes: tuple[str, ...] = ()
+            self._keys: tuple[str, ...] = ()
+            self._calls: tuple[Callable[[Any], Any], ...] = ()
+
+    def hooks(self) -> Mapping[str, Hook]:
+        """Django's handlers, its authentication, and allauth's signals."""
+        return {
+            "django.core.handlers.base": self._handlers,
+            "django.contrib.auth": self._auth,
+            "allauth.account.signals": self._allauth,
+        }
+
+    # --- what is wrapped ---------------------------------------------------------------------------------------------
+
+    def _handlers(self, module: Any) -> None:
+        self._attributes = self.people.sources_of("request")
+        self._keys = self.people.sources_of("session")
+        self._calls = self.people.calls()
+        self.patches.wrap(module.BaseHandler, "load_middleware", self._load_middleware)
+        self.patches.wrap(module.BaseHandler, "process_exception_by_middleware", self._process_exception)
+
+    def _auth(self, module: Any) -> None:
+        self.patches.wrap(module, "get_user", self._get_user)
+        self.patches.wrap(module, "aget_user", self._aget_user)
+        self._connect(module.user_logged_in, self._logged_in)
+        self._connect(module.user_logged_out, self._logged_out)
+
+    def _allauth(self, module: Any) -> None:
+        for name in ("user_logged_in", "user_signed_up"):
+            signal = getattr(module, name, None)
+            if signal is not None:
+                self._connect(signal, self._allauth_logged_in)
+
+    def _connect(self, signal: Any, receiver: Any) -> None:
+        signal.connect(receiver, weak=False, dispatch_uid=_UID)
+        self.patches.on_undo(lambda: signal.disconnect(dispatch_uid=_UID))
+
+    def _load_middleware(self, wrapped: Any, _handler: Any, args: Any, kwargs: Any) -> Any:
+        """Builds the chain with our middleware in it, inside of OpenTelemetry's; the setting is left as it was."""
+        from django.conf import settings  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+
+        held = cast("Any", settings)
+        listed: list[str] = list(held.MIDDLEWARE)
+        if _MIDDLEWARE in listed:
+            return wrapped(*args, **kwargs)
+        places = [index + 1 for index, path in enumerate(listed) if path.startswith("opentelemetry.")]
+        before = held.MIDDLEWARE
+        listed.insert(max(places, default=0), _MIDDLEWARE)
+        held.MIDDLEWARE = listed
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            held.MIDDLEWARE = before
+
+    # --- the request -------------------------------------------------------------------------------------------------
+
+    def arrive(self, request: Any) -> Visit | None:
+        """Begins the visit of a request; `None` where it is off, or that failed."""
+        if not self.on:
+            return None
+        try:
+            meta = request.META
+            visit = self.people.arrive(
+                lambda name: meta.get(f"HTTP_{name.upper().replace('-', '_')}"), meta.get("HTTP_COOKIE")
+            )
+            visit.begin()
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+            return None
+        return visit
+
+    def leave(self, visit: Visit, request: Any) -> None:
+        """Looks at who it was, as far as the app did, and ends the visit."""
+        try:
+            if self.on:
+                self._look(visit, request)
+        except Exception as error:  # noqa: BLE001 - an edge: the response is ready
+            self.failed(error)
+        finally:
+            visit.end()
+
+    def _look(self, visit: Visit, request: Any) -> None:
+        session = _loaded_session(request)
+        user = _evaluated(request.__dict__.get("user"))
+        if user is not None:
+            # Who was not seen while the session was read came with a token, in each request anew.
+            self.people.seen(visit, user, session, silent=True)
+        elif session is not None and not visit.ambient.distinct_id and self.people.by_own_id:
+            # The app has read its session, and no user: the key of one stands in it.
+            self.people.seen(visit, session.get(_USER_KEY), session)
+        for key in self._keys if session is not None else ():
+            self.people.seen(visit, cast("Any", session).get(key), session, silent=True)
+        for name in self._attributes:
+            self.people.seen(visit, _evaluated(request.__dict__.get(name)), session, silent=True)
+        for call in self._calls:
+            self.people.seen(visit, call(request), session, silent=True)
+
+    # --- who ---------------------------------------------------------------------------------------------------------
+
+    def _get_user(self, wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        user = wrapped(*args, **kwargs)
+        self._seen(user, args[0] if args else kwargs.get("request"))
+        return user
+
+    async def _aget_user(self, wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        user = await wrapped(*args, **kwargs)
+        self._seen(user, args[0] if args else kwargs.get("request"))
+        return user
+
+    def _seen(self, user: Any, request: Any) -> None:
+        try:
+            self.people.seen(visit_at_hand(), user, _loaded_session(request))
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+
+    def _logged_in(self, request: Any = None, user: Any = None, **_: Any) -> None:
+        try:
+            self._login(request, user, "")
+        except Exception as error:  # noqa: BLE001 - an edge: the login goes on
+            self.failed(error)
+
+    def _allauth_logged_in(self, request: Any = None, user: Any = None, sociallogin: Any = None, **_: Any) -> None:
+        try:
+            provider = str(getattr(getattr(sociallogin, "account", None), "provider", "") or "")
+            self._login(request, user, provider)
+        except Exception as error:  # noqa: BLE001 - an edge: the login goes on
+            self.failed(error)
+
+    def _login(self, request: Any, user: Any, provider: str) -> None:
+        if user is None:
+            return
+        session = _loaded_session(request)
+        backend = str(getattr(user, "__dict__", {}).get("backend") or (session or {}).get("_auth_user_backend") or "")
+        match = getattr(request, "resolver_match", None)
+        login = Login(
+            method=provider or _allauth_method(session) or backend.rpartition(".")[2],
+            provider=provider,
+            backend=backend,
+            route=str(getattr(match, "view_name", "") or ""),
+        )
+        self.people.logged_in(visit_at_hand() if request is not None else None, user, login, session)
+
+    def _logged_out(self, request: Any = None, **_: Any) -> None:
+        try:
+            if request is not None:
+                self.people.logged_out(visit_at_hand())
+        except Exception as error:  # noqa: BLE001 - an edge: the logout goes on
+            self.failed(error)
+
+    # --- errors ------------------------------------------------------------------------------------------------------
+
+    def _process_exception(self, wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        response = wrapped(*args, **kwargs)
+        try:
+            error = args[0] if args else kwargs.get("exception")
+            if getattr(response, "status_code", 0) >= _FIRST_SERVER_ERROR and isinstance(error, BaseException):
+                swallowed(error)
+        except Exception as error:  # noqa: BLE001 - an edge: the answer is ready
+            self.failed(error)
+        return response
+
+
+class PostHogMiddleware:
+    """What stands in the chain of a handler, for both of Django's worlds."""
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[Any], Any]) -> None:
+        from asgiref.sync import (  # pyright: ignore[reportMissingImports]
+            iscoroutinefunction,  # pyright: ignore[reportUnknownVariableType]
+            markcoroutinefunction,  # pyright: ignore[reportUnknownVariableType]
+        )
+
+        self.get_response = get_response
+        self._instrumentor = PostHogDjangoInstrumentor()
+        self._async = bool(iscoroutinefunction(get_response))
+        if self._async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: Any) -> Any:
+        """One request."""
+        if self._async:
+            return self._acall(request)
+        visit = self._instrumentor.arrive(request)
+        if visit is None:
+            return self.get_response(request)
+        try:
+            return self.get_response(request)
+        finally:
+            self._instrumentor.leave(visit, request)
+
+    async def _acall(self, request: Any) -> Any:
+        visit = self._instrumentor.arrive(request)
+        if visit is None:
+            return await self.get_response(request)
+        try:
+            return await self.get_response(request)
+        finally:
+            self._instrumentor.leave(visit, request)
+
+
+def _evaluated(user: Any) -> Any:
+    """The user behind a lazy object; `None` where it has not been looked at, since looking asks the database."""
+    from django.utils import functional  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+
+    lazy = cast("Any", functional)
+    if user is None or not issubclass(type(user), lazy.LazyObject):
+        return user
+    inner = object.__getattribute__(user, "_wrapped")
+    return None if inner is lazy.empty else inner
+
+
+def _loaded_session(request: Any) -> dict[str, Any] | None:
+    """What is in the session where it was loaded: loading it may ask the database."""
+    session = getattr(request, "__dict__", {}).get("session")
+    found = getattr(session, "__dict__", {}).get("_session_cache")
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+def _allauth_method(session: Mapping[str, Any] | None) -> str:
+    """How allauth remembers that somebody logged in last: `password`, `code`, or the name of a provider."""
+    records: Any = (session or {}).get("account_authentication_methods")
+    if not isinstance(records, list) or not records:
+        return ""
+    last: Any = cast("list[Any]", records)[-1]
+    if not isinstance(last, dict):
+        return ""
+    found = cast("dict[str, Any]", last)
+    return str(found.get("provider") or found.get("method") or "")

@@ -1,0 +1,48 @@
+"""FastAPI: what Starlette knows, and what dependencies such as `get_current_user` give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from otel_posthog.instrumentation.asgi import AsgiInstrumentor
+from otel_posthog.instrumentation.instrumentor import Hook
+from otel_posthog.instrumentation.visit import visit_at_hand
+
+
+class PostHogFastAPIInstrumentor(AsgiInstrumentor):
+    """Finds the users of FastAPI apps."""
+
+    framework: ClassVar[str] = "fastapi"
+    oldest: ClassVar[tuple[int, int]] = (0, 106)
+
+    def __init__(self) -> None:
+        super().__init__()
+        if "_dependencies" not in self.__dict__:
+            self._dependencies: frozenset[str] = frozenset()
+
+    def hooks(self) -> Mapping[str, Hook]:
+        """The class of apps, and the place where routes get what they depend on."""
+        return {"fastapi.applications": self._fastapi, "fastapi.routing": self._routing}
+
+    def _fastapi(self, module: Any) -> None:
+        self._wrap_app(module.FastAPI)
+
+    def _routing(self, module: Any) -> None:
+        self._dependencies = frozenset(self.people.sources_of("dependency"))
+        if self._dependencies:
+            self.patches.wrap(module, "solve_dependencies", self._solve)
+
+    async def _solve(self, wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        solved = await wrapped(*args, **kwargs)
+        try:
+            found: Any = getattr(solved, "dependency_cache", None)
+            for key, value in found.items() if found else ():
+                # A key begins with the function itself; the cache outlives no request.
+                if value is not None and getattr(key[0], "__name__", "") in self._dependencies:
+                    request = kwargs.get("request")
+                    session = getattr(request, "scope", {}).get("session")
+                    self.people.seen(visit_at_hand(), value, session, silent=True)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+        return solved

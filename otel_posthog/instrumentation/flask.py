@@ -1,0 +1,305 @@
+"""Flask: each request's visit; Flask-Login's users, `g.user` and sessions; errors that `@errorhandler` answered."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, ClassVar, Final, cast
+
+from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
+from otel_posthog.instrumentation.swallowed import swallowed
+from otel_posthog.instrumentation.user import Login, unnoticed
+from otel_posthog.instrumentation.visit import NOBODY, Visit, visit_at_hand
+
+_VISIT: Final = "_otel_posthog_visit"
+_USER_KEY: Final = "_user_id"
+"""Where Flask-Login keeps what `get_id()` of a user gave; no distinct id, since it may be a token."""
+_KEPT: Final = 10_000
+"""Such keys that are remembered."""
+_FIRST_SERVER_ERROR: Final = 500
+
+
+class PostHogFlaskInstrumentor(PostHogInstrumentor):
+    """Finds the users of Flask apps, with Flask-Login or without."""
+
+    framework: ClassVar[str] = "flask"
+    oldest: ClassVar[tuple[int, int]] = (2, 2)
+
+    def __init__(self) -> None:
+        super().__init__()
+        if "_apps" not in self.__dict__:
+            self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
+            self._lock = threading.Lock()
+            self._keys: tuple[str, ...] = ()
+            self._names: tuple[str, ...] = ()
+            self._attributes: tuple[str, ...] = ()
+            self._known: dict[str, str] = {}
+            self._calls: tuple[Callable[[Any], Any], ...] = ()
+
+    def hooks(self) -> Mapping[str, Hook]:
+        """Flask itself, and Flask-Login."""
+        return {"flask.app": self._flask, "flask_login.login_manager": self._flask_login}
+
+    # --- what is wrapped ---------------------------------------------------------------------------------------------
+
+    def _flask(self, module: Any) -> None:
+        self._keys = self.people.sources_of("session")
+        self._names = self.people.sources_of("g")
+        self._calls = self.people.calls()
+        self._attributes = self.people.sources_of("request")
+        flask = module.Flask
+        self.patches.on_undo(self._leave)
+        self.patches.wrap(flask, "full_dispatch_request", self._dispatch)
+        if self._names:
+            self.patches.wrap(flask, "dispatch_request", self._view)
+        self.patches.wrap(flask, "handle_user_exception", self._handle_user_exception)
+        self.patches.wrap(flask, "finalize_request", self._finalize)
+
+    def _flask_login(self, module: Any) -> None:
+        from flask_login import signals  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+
+        known = cast("Any", signals)
+        receivers: tuple[tuple[Any, Any], ...] = (
+            (known.user_logged_in, self._logged_in),
+            (known.user_loaded_from_cookie, self._remembered),
+            (known.user_logged_out, self._logged_out),
+        )
+        for signal, receiver in receivers:
+            signal.connect(receiver, weak=False)
+            self.patches.on_undo(lambda signal=signal, receiver=receiver: signal.disconnect(receiver))
+        self.patches.wrap(module.LoginManager, "_update_request_context_with_user", self._loaded)
+
+    # --- the request -------------------------------------------------------------------------------------------------
+
+    def _dispatch(self, wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
+        if app not in self._apps:
+            try:
+                self._enter(app)
+            except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+                self.failed(error)
+        return wrapped(*args, **kwargs)
+
+    def _enter(self, app: Any) -> None:
+        """Puts our two functions beside those of OpenTelemetry, which replace the context: inside of them."""
+        with self._lock:
+            if app in self._apps or not self.on:
+                return
+            for functions, ours in (
+                (app.before_request_funcs, self._begin),
+                (app.teardown_request_funcs, self._end),
+            ):
+                listed: list[Any] = functions.setdefault(None, [])
+                listed.insert(_after_opentelemetry(listed), ours)
+            self._apps.add(app)
+
+    def _leave(self) -> None:
+        for app in tuple(self._apps):
+            for functions, ours in (
+                (app.before_request_funcs, self._begin),
+                (app.teardown_request_funcs, self._end),
+            ):
+                listed = functions.get(None, [])
+                if ours in listed:
+                    listed.remove(ours)
+                if not listed:
+                    functions.pop(None, None)
+        self._apps.clear()
+
+    def _begin(self) -> None:
+        try:
+            here = _request_context()
+            environ = here.request.environ
+            visit = self.people.arrive(
+                lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"), environ.get("HTTP_COOKIE")
+            )
+            # On this very object: the copies that Flask makes for other threads end nothing.
+            here.__dict__[_VISIT] = visit
+            visit.begin()
+            if self._keys:
+                visit.before = self._session_user(here)
+                if visit.before is not None:
+                    self.people.seen(visit, visit.before, _session(here))
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+
+    def _end(self, _error: BaseException | None = None) -> None:
+        try:
+            here = _request_context()
+            visit = here.__dict__.pop(_VISIT, None) if here is not None else None
+            if visit is not None:
+                visit.end()
+        except Exception as error:  # noqa: BLE001 - an edge
+            self.failed(error)
+
+    def _view(self, wrapped: Any, _app: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            here = _request_context()
+            visit = here.__dict__.get(_VISIT) if here is not None else None
+            if isinstance(visit, Visit):
+                self._look_at_globals(visit, here)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+        return wrapped(*args, **kwargs)
+
+    def _finalize(self, wrapped: Any, _app: Any, args: Any, kwargs: Any) -> Any:
+        response = wrapped(*args, **kwargs)
+        try:
+            here = _request_context()
+            visit = here.__dict__.get(_VISIT) if here is not None else None
+            if isinstance(visit, Visit):
+                self._look(visit, here)
+        except Exception as error:  # noqa: BLE001 - an edge: the response is ready
+            self.failed(error)
+        return response
+
+    # --- who ---------------------------------------------------------------------------------------------------------
+
+    def _look(self, visit: Visit, here: Any) -> None:
+        """Who is known at the end of a request that nobody told us about."""
+        if self._keys:
+            after = self._session_user(here)
+            if after is None and visit.before is not None and visit.ambient.distinct_id:
+                self.people.logged_out(visit)
+            elif after is not None and after != visit.before:
+                self.people.logged_in(visit, after, _login(here.request), _session(here))
+            visit.before = after
+        self._look_at_globals(visit, here)
+        for name in self._attributes:
+            self.people.seen(visit, here.request.__dict__.get(name), _session(here), silent=True)
+        self._returned(visit, here)
+        for call in self._calls:
+            self.people.seen(visit, call(here.request), _session(here), silent=True)
+
+    def _look_at_globals(self, visit: Visit, here: Any) -> None:
+        held = _globals()
+        for name in self._names:
+            user: Any = held.get(name)
+            # A proxy would load its user when it is looked at.
+            if user is not None and type(user).__module__ != "werkzeug.local":
+                self.people.seen(visit, user, _session(here), silent=not self._keys)
+
+    def _session_user(self, here: Any) -> Any:
+        session = _session(here)
+        if session is not None:
+            for key in self._keys:
+                found = unnoticed(session, key)
+                if found is not None and found != "":
+                    return found
+        return None
+
+    def _loaded(self, wrapped: Any, _manager: Any, args: Any, kwargs: Any) -> Any:
+        result = wrapped(*args, **kwargs)
+        try:
+            visit = visit_at_hand()
+            if visit is not None:
+                user = args[0] if args else kwargs.get("user")
+                session = _session(_request_context())
+                self.people.seen(visit, user, session)
+                visit.user = user
+                self._learn(visit, user, session)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+        return result
+
+    def _learn(self, visit: Visit, user: Any, session: Any) -> None:
+        """Who a key in the session stands for, so that a request that loads nobody is known, too."""
+        key = unnoticed(session, _USER_KEY) if session is not None else None
+        person = visit.ambient.distinct_id
+        if user is None or not person or not isinstance(key, str):
+            return
+        self._known.pop(key, None)
+        self._known[key] = person
+        if len(self._known) > _KEPT:
+            with suppress(KeyError, RuntimeError, StopIteration):  # another thread did so meanwhile
+                del self._known[next(iter(self._known))]
+
+    def _returned(self, visit: Visit, here: Any) -> None:
+        if visit.user is NOBODY and not visit.ambient.distinct_id and self._known:
+            session = _session(here)
+            person = self._known.get(unnoticed(session, _USER_KEY)) if session is not None else None
+            if person is not None:
+                self.people.returned(visit, person)
+
+    def _logged_in(self, _app: Any, user: Any = None, method: str = "", **_: Any) -> None:
+        try:
+            here = _request_context()
+            login = _login(here.request if here is not None else None)._replace(method=method)
+            self.people.logged_in(visit_at_hand(), user, login, _session(here))
+        except Exception as error:  # noqa: BLE001 - an edge: the login goes on
+            self.failed(error)
+
+    def _remembered(self, app: Any, user: Any = None, **_: Any) -> None:
+        self._logged_in(app, user, "remember")
+
+    def _logged_out(self, _app: Any, **_: Any) -> None:
+        try:
+            self.people.logged_out(visit_at_hand())
+        except Exception as error:  # noqa: BLE001 - an edge: the logout goes on
+            self.failed(error)
+
+    # --- errors ------------------------------------------------------------------------------------------------------
+
+    def _handle_user_exception(self, wrapped: Any, _app: Any, args: Any, kwargs: Any) -> Any:
+        answer = wrapped(*args, **kwargs)
+        try:
+            # With a request context before the exception in newer versions of Flask.
+            error = next((one for one in (*args, *kwargs.values()) if isinstance(one, BaseException)), None)
+            if error is not None and _status(answer) >= _FIRST_SERVER_ERROR:
+                swallowed(error)
+        except Exception as error:  # noqa: BLE001 - an edge: the answer is ready
+            self.failed(error)
+        return answer
+
+
+def _after_opentelemetry(functions: list[Any]) -> int:
+    places = [
+        index + 1
+        for index, function in enumerate(functions)
+        if str(getattr(function, "__module__", "")).startswith("opentelemetry.")
+    ]
+    return max(places, default=0)
+
+
+def _request_context() -> Any:
+    """The current request context; `None` outside of any."""
+    from flask import globals as held
+
+    variable: Any = getattr(held, "_cv_request", None) or getattr(held, "_cv_app", None)
+    found = variable.get(None) if variable is not None else None
+    return found if getattr(found, "request", None) is not None else None
+
+
+def _globals() -> Mapping[str, Any]:
+    """What the app has put into `g`."""
+    from flask import globals as held
+
+    variable: Any = getattr(held, "_cv_app", None)
+    found = variable.get(None) if variable is not None else None
+    return getattr(getattr(found, "g", None), "__dict__", {})
+
+
+def _session(here: Any) -> dict[str, Any] | None:
+    """The session itself, not through the context's property: that notes that it was asked for."""
+    held = getattr(here, "__dict__", {})
+    session: Any = held.get("_session")
+    session = held.get("session") if session is None else session
+    return cast("dict[str, Any]", session) if isinstance(session, dict) else None
+
+
+def _login(request: Any) -> Login:
+    return Login(route=str(getattr(request, "endpoint", None) or ""))
+
+
+def _status(answer: Any) -> int:
+    """The status of what a handler returned; 200 for a mere body."""
+    status: Any = getattr(answer, "status_code", None)
+    if status is None:
+        status = getattr(answer, "code", None)
+    if status is None and isinstance(answer, tuple) and len(cast("tuple[Any, ...]", answer)) > 1:
+        status = cast("tuple[Any, ...]", answer)[1]
+    if isinstance(status, str):
+        status = status.split(" ", 1)[0]
+        status = int(status) if status.isdigit() else 200
+    return int(status) if isinstance(status, int) else 200

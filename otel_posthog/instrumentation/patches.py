@@ -1,0 +1,61 @@
+"""Wrapped functions, and the way back: after `undo` the same objects stand where they stood before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+import wrapt
+
+Wrapper = Callable[[Callable[..., Any], Any, tuple[Any, ...], dict[str, Any]], Any]
+
+_ABSENT: Final = object()
+
+
+class Patches:
+    """What one instrumentor has changed."""
+
+    def __init__(self) -> None:
+        self._made: list[tuple[Any, str, Any, Any]] = []
+        self._undoing: list[Callable[[], object]] = []
+        self._on = True
+
+    def wrap(self, owner: Any, name: str, wrapper: Wrapper) -> bool:
+        """Wraps a function of a module, or a method of a class.
+
+        Args:
+            owner: The module or class.
+            name: Of the function there.
+            wrapper: Called in its place, in the way of wrapt.
+
+        Returns:
+            Whether there is such a function.
+        """
+        if not callable(getattr(owner, name, None)):
+            return False
+        original: Any = cast("Any", vars(owner)).get(name, _ABSENT)
+        proxy = wrapt.FunctionWrapper(
+            getattr(owner, name) if original is _ABSENT else original, wrapper, lambda: self._on
+        )
+        setattr(owner, name, proxy)
+        self._made.append((owner, name, original, proxy))
+        return True
+
+    def on_undo(self, undo: Callable[[], object]) -> None:
+        """Calls `undo` with everything else that is undone, the last one first."""
+        self._undoing.append(undo)
+
+    def undo(self) -> None:
+        """Puts everything back. What others have wrapped once more stays wrapped, and goes straight through us."""
+        self._on = False
+        for undo in reversed(self._undoing):
+            undo()
+        for owner, name, original, proxy in reversed(self._made):
+            if cast("Any", vars(owner)).get(name) is not proxy:
+                continue
+            if original is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, original)
+        self._made.clear()
+        self._undoing.clear()

@@ -1,0 +1,190 @@
+"""Apps written the ordinary way: who logs in is a person, with no line changed, and nobody is taken for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dirty_equals import IsStr
+
+from otel_posthog.emulator.server import Emulator
+from tests.attach.processes import TOKEN, Environment, Launch
+from tests.attach.visitors import Visitor
+
+ADA, GRACE = "01990000-0000-7000-8000-00000000000a", "01990000-0000-7000-8000-00000000000b"
+"""What posthog-js calls two visitors before they log in."""
+SESSION = "01990000-0000-7000-8000-0000000000ff"
+
+USERS = """
+default_rules: true
+users:
+  set:
+    role: user.role
+    is_staff: user.is_staff
+    auth_method: login.method
+    login_route: login.route
+  set_once:
+    first_seen: user.date_joined
+  groups:
+    company: user.company_id
+"""
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """A local PostHog."""
+    with Emulator() as running:
+        yield running
+
+
+def variables(emulator: Emulator, where: Environment, config: Path, **more: str) -> dict[str, str]:
+    """A whole process environment."""
+    return {
+        "PATH": "/usr/bin:/bin",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": "",
+        "OTEL_SERVICE_NAME": "members",
+        "OTEL_POSTHOG_MODE": "direct",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": emulator.endpoint,
+        "OTEL_EXPORTER_OTLP_TOKEN": TOKEN,
+        "OTEL_POSTHOG_CONFIG": str(config),
+        "OTEL_METRICS_EXPORTER": "none",
+        **where.variables,
+        **more,
+    }
+
+
+def visit_all(process: Any) -> list[int]:
+    """Ada signs up, comes back, breaks something and leaves; Grace signs up, leaves and logs in."""
+    ada = Visitor(process, {"X-POSTHOG-DISTINCT-ID": ADA, "X-POSTHOG-SESSION-ID": SESSION})
+    grace = Visitor(process, {"x-posthog-distinct-id": GRACE})
+    nobody = Visitor(process)
+    statuses = [ada.get("/"), ada.post("/signup", name="ada"), ada.get("/me"), nobody.get("/")]
+    ada.headers = {}
+    statuses += [ada.get("/fail"), ada.post("/logout"), ada.get("/")]
+    statuses += [grace.get("/"), grace.post("/signup", name="grace"), grace.get("/me"), grace.post("/logout")]
+    grace.headers = {}
+    return [*statuses, grace.post("/login", name="nobody"), grace.post("/login", name="grace"), grace.get("/me")]
+
+
+STATUSES = [200, 200, 200, 200, 500, 200, 200, 200, 200, 200, 200, 403, 200, 200]
+
+
+def told(emulator: Emulator) -> list[tuple[str, str, str]]:
+    """Event, path and person ("" for personless) of everything that arrived, in the order in which it happened."""
+    events = sorted(emulator.events(), key=lambda event: event["timestamp"])
+    return [
+        (
+            event["event"],
+            event["properties"].get("$pathname", ""),
+            "" if event["properties"].get("$process_person_profile") is False else event["distinct_id"],
+        )
+        for event in events
+    ]
+
+
+TOLD: list[tuple[str, ...]] = [
+    ("$pageview", "/", ADA),
+    ("$identify", "", "1"),
+    ("api_request", "/signup", "1"),
+    # Only the number of who logs in stands in FastAPI's session: the rest follows when the app loads the account.
+    ("$set", "", "1", "loaded"),
+    ("$pageview", "/me", "1"),
+    ("$pageview", "/", ""),
+    ("$exception", "/fail", "1"),
+    ("api_request", "/fail", "1"),
+    ("api_request", "/logout", "1"),
+    ("$pageview", "/", ""),
+    ("$pageview", "/", GRACE),
+    ("$identify", "", "2"),
+    ("api_request", "/signup", "2"),
+    ("$set", "", "2", "loaded"),
+    ("$pageview", "/me", "2"),
+    ("api_request", "/logout", "2"),
+    ("api_request", "/login", ""),
+    ("$set", "", "2"),
+    ("api_request", "/login", "2"),
+    ("$set", "", "2", "loaded"),
+    ("$pageview", "/me", "2"),
+]
+ROUTES = {
+    "flask": ("signup", "login"),
+    "django": ("members_django.signup", "members_django.login"),
+    "django-asgi": ("members_django.signup", "members_django.login"),
+    "fastapi": ("/signup", "/login"),
+}
+
+
+def properties_of(framework: str, *, first: bool) -> dict[str, Any]:
+    """What is known of Ada, who only signed up, and of Grace, who also logged in."""
+    properties: dict[str, Any] = {"login_route": ROUTES[framework][0 if first else 1]}
+    if "django" in framework:
+        return {**properties, "is_staff": first, "auth_method": "ModelBackend", "first_seen": IsStr}
+    return {**properties, "role": "owner" if first else "member"}
+
+
+def serve(framework: str, where: Environment, launch: Launch, env: dict[str, str]) -> str:
+    """Lets everybody visit; gives what the server printed."""
+    if "django" in framework:
+        env["DJANGO_SETTINGS_MODULE"] = "members_django"
+    words = ["python", "serve_members.py", framework, "{fd}", str(len(STATUSES))]
+    process = launch(where.instrumented(*words), env, serve=True)
+    statuses = visit_all(process)
+    assert (process.end(), statuses) == (0, STATUSES), process.output
+    return process.output
+
+
+@pytest.mark.parametrize(
+    ("framework", "name"),
+    [
+        ("flask", "stock"),
+        ("flask", "floor"),
+        ("django", "stock"),
+        ("django", "floor"),
+        ("django-asgi", "stock"),
+        ("fastapi", "stock"),
+        ("fastapi", "floor"),
+    ],
+)
+def test_people_of_an_ordinary_app(
+    framework: str,
+    name: str,
+    environment: Callable[[str], Environment],
+    launch: Launch,
+    emulator: Emulator,
+    tmp_path: Path,
+) -> None:
+    """Two visitors of one worker become two persons by signing up; errors that a handler answers are seen, once."""
+    where = environment(name)
+    config = tmp_path / "bridge.yaml"
+    # FastAPI has no login of its own: the app keeps the account's number in its session.
+    sources = "  sources: [session.account, dependency.get_current_user]\n" if framework == "fastapi" else ""
+    config.write_text(USERS + sources, encoding="utf-8")
+    env = variables(emulator, where, config, MEMBERS_DATABASE=str(tmp_path / "members.sqlite3"))
+
+    serve(framework, where, launch, env)
+
+    assert told(emulator) == [event[:3] for event in TOLD if framework == "fastapi" or event[3:] != ("loaded",)]
+    persons = sorted(emulator.persons(), key=lambda person: person["main_id"])
+    assert [(person["distinct_ids"], person["properties"], person["identified"]) for person in persons] == [
+        ([ADA, "1"], properties_of(framework, first=True), True),
+        ([GRACE, "2"], properties_of(framework, first=False), True),
+    ]
+    (failure,) = emulator.events(event="$exception")
+    (issue,) = failure["properties"]["$exception_list"]
+    assert (issue["type"], issue["value"], issue["mechanism"]["handled"]) == (
+        "ValueError",
+        "no stock left",
+        # Django's handler500 only draws the page: nobody caught it.
+        "django" not in framework,
+    )
+    frame = issue["stacktrace"]["frames"][-1]
+    assert (frame["function"], frame["in_app"]) == ("fail", True)
+    (signed_up, _) = emulator.events(event="$identify")
+    assert signed_up["properties"]["$session_id"] == SESSION
+    if framework == "flask":
+        assert signed_up["properties"]["$groups"] == {"company": "acme"}
+    # Nothing but what was mapped: no name, no address.
+    assert "example.com" not in str(emulator.events()) and "'ada'" not in str(emulator.events())
