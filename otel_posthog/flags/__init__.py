@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from otel_posthog.flags.browser import Bootstrap, bootstrap
     from otel_posthog.flags.calls import all, config, details, enabled, experiments, interaction, payload, variant  # noqa: A004 - read as `flags.all`
     from otel_posthog.flags.guarding import FlagRequiredError, required
-    from otel_posthog.flags.openfeature import provider as openfeature_provider
+    from otel_posthog.flags.openfeature import openfeature_provider
     from otel_posthog.flags.overriding import override
     from otel_posthog.flags.process import FlagStats, stats
     from otel_posthog.flags.registry import Flag, Registry, UnknownFlagError, registered

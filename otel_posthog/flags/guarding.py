@@ -82,6 +82,8 @@ def _refuse(args: tuple[Any, ...], redirect_to: str | None, status: int) -> Any:
     # A framework that is at work is loaded.
     http: Any = sys.modules.get("django.http")
     if http is not None and any(isinstance(each, http.HttpRequest) for each in args[:2]):
+        if redirect_to is not None and _is_address(redirect_to):
+            return http.HttpResponseRedirect(redirect_to)
         if redirect_to is not None:
             from django import shortcuts
 

@@ -17,7 +17,7 @@ from otel_posthog.errors import ConfigError
 from otel_posthog.flags.process import client
 
 
-def provider(**options: Any) -> Any:
+def openfeature_provider(**options: Any) -> Any:
     """PostHog's OpenFeature provider (`PostHogProvider`) over this process's flag client.
 
     Args:

@@ -166,10 +166,8 @@ def test_without_the_package(start: Start, monkeypatch: pytest.MonkeyPatch, capl
     with caplog.at_level(logging.WARNING, "otel_posthog"):
         assert [flags.enabled("new-dashboard", "ada", default=True) for _ in range(3)] == [True] * 3
 
-    assert [record.getMessage() for record in caplog.records] == [
-        "otel-posthog: feature flags are off, and every default counts: they need the posthog package: pip install "
-        + "'otel-posthog[flags]'"
-    ]
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.endswith("every default counts: they need the posthog package: pip install 'otel-posthog[flags]'")
     assert flags.stats().unanswered == {"package": 3}
 
 
