@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from otel_posthog.emulator.exchange import Answer, Incoming
 from otel_posthog.emulator.faults import Fault, FaultPlan
 from otel_posthog.emulator.flags.service import (
-    BROWSER_CONFIG_PATH,
+    BROWSER_CONFIG_PATHS,
     DECIDE_PATH,
     DEFINITION_PATHS,
     FLAGS_PATH,
@@ -41,7 +41,7 @@ _PREFLIGHT = {
 _ROUTES = {
     ("GET", "POST"): (*V0_PATHS, FLAGS_PATH),
     ("POST",): (V1_PATH, *OTLP_PATHS, DECIDE_PATH),
-    ("GET",): (*DEFINITION_PATHS, REMOTE_CONFIG_PATH, BROWSER_CONFIG_PATH),
+    ("GET",): (*DEFINITION_PATHS, REMOTE_CONFIG_PATH, *BROWSER_CONFIG_PATHS),
 }
 """What clients ask, by method; each path with a slash at its end too."""
 

@@ -77,7 +77,7 @@ class Ingest:
             if request.path.startswith("/api/projects/"):
                 return self._flags.remote_config(request)
             if request.path.startswith("/array/"):
-                return self._flags.browser_config()
+                return self._flags.browser_config(request)
             return self._v0(request, fault)
         except Refusal as refusal:
             return self._refused(request.path, refusal)

@@ -8,7 +8,7 @@ What each address is for:
     GET  /flags/definitions?token=…            definitions, with an ETag
     GET  /api/feature_flag/local_evaluation    the same, its former address
     GET  /api/projects/@current/feature_flags/<key>/remote_config
-    GET  /array/<token>/config                 what posthog-js loads first
+    GET  /array/<token>/config.js, …/config    what posthog-js loads first
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FLAGS_PATH: Final = "/flags"
 DECIDE_PATH: Final = "/decide"
 DEFINITION_PATHS: Final = ("/flags/definitions", "/api/feature_flag/local_evaluation")
 REMOTE_CONFIG_PATH: Final = "/api/projects/{project}/feature_flags/{flag}/remote_config"
-BROWSER_CONFIG_PATH: Final = "/array/{token}/config"
+BROWSER_CONFIG_PATHS: Final = ("/array/{token}/config", "/array/{token}/config.js")
 
 _MAX_ID_CHARS: Final = 200
 _SECRET_PREFIXES: Final = ("phx_", "phs_")
@@ -133,9 +133,7 @@ class FlagService:
                 }
                 for kind, key in groups.items()
             },
-            self._store.hash_keys(token, distinct_id, anonymous if isinstance(anonymous, str) else "", kept)
-            if kept
-            else {},
+            self._store.hash_keys(token, distinct_id, anonymous, kept) if kept else {},
         )
 
     # --- definitions -----------------------------------------------------------------------------------------------
@@ -177,9 +175,15 @@ class FlagService:
             raise Refusal(404, "unknown_flag", "Not found.", detail=f"no flag {name}")
         return json_answer(200, payload_text(found.payloads.get("true")))
 
-    def browser_config(self) -> Answer:
-        """Answers posthog-js, which asks for this before it asks for flags."""
-        return json_answer(200, _config(has_flags=bool(self._state.current().flags)))
+    def browser_config(self, request: Incoming) -> Answer:
+        """Answers posthog-js, which asks for this before it asks for flags: as a script, then as JSON."""
+        config = _config(has_flags=bool(self._state.current().flags))
+        token, name = request.path.split("/")[-2:]
+        if name == "config":
+            return json_answer(200, config)
+        held = json.dumps({"config": config, "siteApps": []})
+        script = f"(window._POSTHOG_REMOTE_CONFIG ??= {{}})[{json.dumps(token)}] = {held};"
+        return Answer(200, script.encode(), "text/javascript; charset=utf-8")
 
 
 # --- what was asked ------------------------------------------------------------------------------------------------

@@ -445,6 +445,22 @@ def test_weather(emulator: Emulator, sdk: Posthog, fault: Fault, error: str | No
         assert event["properties"]["$feature_flag_error"] == error
 
 
+def test_slow_flags(emulator: Emulator) -> None:
+    """An SDK that waits for less than the answer takes goes on without it."""
+    emulator.script(Fault("hang", path="/flags*"))
+    sdk = Posthog(
+        TOKEN, host=emulator.url, feature_flags_request_timeout_seconds=0.2, feature_flags_request_max_retries=0
+    )
+    logging.getLogger("posthog").disabled = True
+    try:
+        flags = sdk.evaluate_flags("ada")
+    finally:
+        logging.getLogger("posthog").disabled = False
+        sdk.shutdown()
+
+    assert (flags.keys, emulator.faults()[0]["applied"]) == ([], 1)
+
+
 def test_failed_records(emulator: Emulator, ask: Any) -> None:
     """`flag_errors` marks the flags that it names as failed and leaves the others alone."""
     emulator.script(Fault("flag_errors", flag="col*"))

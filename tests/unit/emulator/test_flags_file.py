@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import date, datetime, timezone
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from otel_posthog.emulator import FlagsError
 from otel_posthog.emulator.flags import document
@@ -24,8 +26,9 @@ from otel_posthog.emulator.flags.model import (
     Membership,
     Variant,
 )
-from otel_posthog.emulator.flags.operators import instant_of, text_of, version_of
+from otel_posthog.emulator.flags.operators import OPERATORS, instant_of, text_of, version_of
 from otel_posthog.emulator.flags.rules import Subject, bucket, evaluate, variant_of
+from otel_posthog.rules.document import parse_document
 
 ROOT = Path(__file__).resolve().parents[3]
 NOW = datetime(2026, 11, 20, 12, tzinfo=timezone.utc)
@@ -149,6 +152,36 @@ def test_documented_files() -> None:
         [False, "", "checkout"],
         [True, "Wording of the order button", "growth"],
     ]
+
+
+def test_schema() -> None:
+    """The JSON Schema for editors knows every key and operator, takes the documented files and refuses mistakes."""
+    schema = json.loads((ROOT / "docs/flags.schema.json").read_text(encoding="utf-8"))
+    check = Draft202012Validator(schema)
+    parts = schema["$defs"]
+    page = (ROOT / "docs/emulator.md").read_text(encoding="utf-8")
+    [block] = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    # What depends on another part of the file, or on the inside of a text, is beyond a schema.
+    beyond = re.compile(
+        r"make 90|unknown (variant|group|cohort|flag)|no (date|version|regular)|take for|circle|id 2|many"
+    )
+
+    assert (set(schema["properties"]), set(parts["cohort"]["properties"])) == (
+        set(document.ROOT_KEYS), set(document.COHORT_KEYS)
+    )  # fmt: skip
+    assert tuple(parts["flag_in_full"]["properties"]) == document.FLAG_KEYS
+    assert tuple(parts["condition"]["properties"]) == document.CONDITION_KEYS
+    assert tuple(parts["properties"]["additionalProperties"]["anyOf"][2]["properties"]) == OPERATORS
+    for good in (block, (ROOT / "examples/shop/flags.yaml").read_text(encoding="utf-8")):
+        check.validate(_plain(good))
+    assert [
+        text for text, message in MISTAKES.items() if not beyond.search(message) and check.is_valid(_plain(text))
+    ] == []
+
+
+def _plain(text: str) -> Any:
+    root, _ = parse_document(text.encode(), "flags.yaml")
+    return document._plain(root)
 
 
 @pytest.mark.parametrize("text", ["", "flags:\n  {}\n", "{}"])
