@@ -102,11 +102,13 @@ def test_whoever_reads_no_answers_is_closed(start: Start) -> None:
     rig = start(header_timeout=1.0, body_timeout=0.3, idle_timeout=0.3)
     with Raw(rig.http) as client:
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.socket.settimeout(60)
+        client.socket.settimeout(3)
         many = request("/nowhere", b"") * 1000
-        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        # A reset may not get through to a client whose window is full: it is the server that knows.
+        with pytest.raises((ConnectionResetError, BrokenPipeError, TimeoutError)):
             for _ in range(100_000):
                 client.send(many)
+        until(lambda: not server(rig)._connections)
     assert len(rig.intake.seen) == 0
     assert post(rig.http).status == 200
 
