@@ -168,15 +168,18 @@ def black_hole() -> Iterator[int]:
 
 
 Opinion = Callable[[dict[str, Any], int], tuple[Any, bool]]
-"""An event and how often it came -> its verdict (`UNNAMED` for none), and whether it is stored."""
+"""An event and how often it came -> its verdict, or one of the following, and whether it is stored."""
 
 UNNAMED = object()
+"""The answer does not name it."""
+REFUSE = object()
+"""400 for the whole batch, of which nothing is stored."""
 UPPER_CASE = object()
 """`ok`, for the uuid in capitals."""
 
 
 class Opinionated:
-    """Capture v1 with verdicts of its own: hands on to a local PostHog what it stores, and answers what it likes.
+    """Capture with verdicts of its own: hands on to a local PostHog what it stores, and answers what it likes.
 
     Args:
         posthog: What stores.
@@ -184,8 +187,10 @@ class Opinionated:
         more: Further entries of every answer.
     """
 
-    def __init__(self, posthog: Emulator, opinion: Opinion, more: dict[str, Any]) -> None:
+    def __init__(self, posthog: Emulator, opinion: Opinion, more: dict[str, Any] | None = None) -> None:
         self.came: Counter[str] = Counter()
+        self.refused: list[int] = []
+        """How many events each batch had that was refused."""
         http = urllib3.PoolManager(4, retries=False)
         owner = self
 
@@ -197,7 +202,7 @@ class Opinionated:
                 if self.headers.get("content-encoding") == "gzip":
                     body = gzip.decompress(body)
                 document = json.loads(body)
-                answer: dict[str, Any] = dict(more)
+                answer: dict[str, Any] = dict(more or {})
                 stored: list[dict[str, Any]] = []
                 for event in document["batch"]:
                     owner.came[event["uuid"]] += 1
@@ -208,6 +213,10 @@ class Opinionated:
                         answer[event["uuid"]] = verdict
                     if kept:
                         stored.append(event)
+                if REFUSE in answer.values():
+                    owner.refused.append(len(document["batch"]))
+                    self.say(400, {"error": "invalid_event", "error_description": "", "error_uri": ""})
+                    return
                 if stored:
                     named = {name.lower(): value for name, value in self.headers.items()}
                     kinds = ("authorization", "content-type", "posthog-")
@@ -215,8 +224,11 @@ class Opinionated:
                     document["batch"] = stored
                     reply = http.request("POST", posthog.url + self.path, body=json.dumps(document), headers=headers)
                     assert reply.status == 200, reply.data
-                text = json.dumps({"results": answer}).encode()
-                self.send_response(200)
+                self.say(200, {"results": answer} if "v1" in self.path else {"status": 1})
+
+            def say(self, status: int, answer: dict[str, Any]) -> None:
+                text = json.dumps(answer).encode()
+                self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(text)))
                 self.end_headers()

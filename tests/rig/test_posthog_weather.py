@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime, timedelta, timezone
 from email.utils import formatdate
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from otel_posthog.emulator import Emulator, Fault, Limits
 from tests.fixtures.gateway import GatewayProcess
 from tests.fixtures.ports import free_port
 from tests.rig.oracle import Sender, check, delivered, metric, request, until
-from tests.rig.servers import UNNAMED, UPPER_CASE, Opinionated, RawServer, TlsFront, black_hole, endless
+from tests.rig.servers import REFUSE, UNNAMED, UPPER_CASE, Opinionated, RawServer, TlsFront, black_hole, endless
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -189,13 +190,34 @@ def test_one_event_is_too_large(
 
 
 @pytest.mark.row(6)
-def test_one_event_of_a_hundred_is_refused(rig: Start) -> None:
+@pytest.mark.parametrize("wire", ["v0", "v1"])
+def test_one_event_of_a_hundred_is_refused(wire: str, rig: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """400 for every batch with it: they are halved until it is alone; it is a dead letter, the 99 arrive, once."""
+    guilty = 42
+
+    def opinion(event: dict[str, Any], _: int) -> tuple[Any, bool]:
+        return (REFUSE, False) if event["properties"]["number"] == guilty else ({"result": "ok"}, True)
+
+    with Emulator() as store, Opinionated(store, opinion) as posthog:
+        _, gateway, sender = rig(host=posthog.url, project=quick(wire=wire))
+        sender.send_all(range(100), together=100)
+        check(store, sender.acknowledged, without=[guilty])
+        assert until(lambda: metric(gateway, "otel_posthog_spool_records") == 0)
+        sizes = posthog.refused
+        assert sizes[-1] == 1
+        assert all(after in (before // 2, before - before // 2) for before, after in pairwise(sizes))
+    assert main(["spool", "list", "--spool", str(gateway.spool), "--letters", "--json"]) == 0
+    [letter] = json.loads(capsys.readouterr().out)["letters"]
+    assert (letter["reason"], letter["project"]) == ("rejected", "shop")
+
+
+@pytest.mark.row(6)
+def test_one_event_of_a_hundred_is_dropped(rig: Start) -> None:
     """PostHog drops one event for good: it is a dead letter with its reason, the 99 arrive."""
     posthog, gateway, sender = rig(
         Fault("verdict", event="unwanted", result="drop", details="event_name_not_allowed"), project=quick()
     )
-    sender.send_all(range(99), together=99)
-    assert sender.send([99], body=request([99], event="unwanted"))
+    assert sender.send(range(100), body=request(range(99)) + request([99], event="unwanted"))
     check(posthog, sender.acknowledged, without=[99])
     assert until(lambda: metric(gateway, "otel_posthog_dead_letters_kept", reason="dropped_by_server") == 1), (
         gateway.get("/metrics")[1]
