@@ -138,7 +138,7 @@ def test_what_one_worker_finds_wrong_is_wrong_for_all(make: Any, serve: Serve) -
 def test_a_worker_that_hangs_does_not_end_the_others(make: Any, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kubelet waits a second: health is answered before that, whatever one worker does."""
     assert HEALTH_TIMEOUT < 1
-    monkeypatch.setattr(aggregate, "_HEALTH_TIMEOUT", 2.0)
+    monkeypatch.setattr(aggregate, "_HEALTH_TIMEOUT", 1.0)
     both = Supervised(make, serve)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         both.ports[1] = silent.getsockname()[1]
