@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import urllib3
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
@@ -132,6 +133,13 @@ def metric(gateway: GatewayProcess, name: str, **labels: str) -> float:
         if found == name and labels.items() <= having.items():
             total += float(value)
     return total
+
+
+def memory(gateway: GatewayProcess) -> int:
+    """KiB of memory that a gateway has now."""
+    assert gateway.process is not None
+    status = Path(f"/proc/{gateway.process.pid}/status").read_text(encoding="ascii")
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")))
 
 
 def check(posthog: Emulator, owed: Sequence[int], *, without: Sequence[int] = (), timeout: float = 60.0) -> None:

@@ -22,7 +22,7 @@ from otel_posthog.cli.main import main
 from otel_posthog.emulator import Emulator, Fault, Limits
 from tests.fixtures.gateway import GatewayProcess
 from tests.fixtures.ports import free_port
-from tests.rig.oracle import Sender, check, delivered, metric, request, until
+from tests.rig.oracle import Sender, check, delivered, memory, metric, request, until
 from tests.rig.servers import REFUSE, UNNAMED, UPPER_CASE, Opinionated, RawServer, TlsFront, black_hole, endless
 
 pytestmark = pytest.mark.timeout(240)
@@ -493,10 +493,3 @@ def flat(gateway: GatewayProcess, attempts: Callable[[], int], sender: Sender) -
 def threads_and_files(pid: int) -> tuple[int, int]:
     """Threads and open files of a process."""
     return len(os.listdir(f"/proc/{pid}/task")), len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def memory(gateway: GatewayProcess) -> int:
-    """KiB of memory that a gateway has now."""
-    assert gateway.process is not None
-    status = Path(f"/proc/{gateway.process.pid}/status").read_text(encoding="ascii")
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:")))
