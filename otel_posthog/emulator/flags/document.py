@@ -27,6 +27,7 @@ For example:
 from __future__ import annotations
 
 import difflib
+import json
 import re
 from collections.abc import Mapping
 from datetime import date, datetime, timezone
@@ -135,16 +136,27 @@ def flags_of(document: Mapping[str, Any]) -> FlagSet:
     Raises:
         FlagsError: It cannot be used.
     """
-    return _Reader("flags").flags(At(_node(document), "", 0))
+    try:
+        plain = json.loads(json.dumps(document, default=_json_of, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FlagsError([ConfigError(f"they are not JSON: {error}", source="flags")]) from None
+    return _Reader("flags").flags(At(_node(plain), "", 0))
+
+
+def _json_of(value: object) -> Any:
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[Any, Any]", value))
+    raise TypeError(f"no place for a {type(value).__name__}")
 
 
 def _node(value: Any) -> Node:
-    if isinstance(value, Mapping):
-        entries = cast("Mapping[Any, Any]", value)
-        return Node({str(key): Entry(0, _node(item)) for key, item in entries.items()})
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, dict):
+        return Node({key: Entry(0, _node(item)) for key, item in cast("dict[str, Any]", value).items()})
+    if isinstance(value, list):
         return Node([_node(item) for item in cast("list[Any]", value)])
-    return Node(value.isoformat() if isinstance(value, date) else value)
+    return Node(value)
 
 
 def _plain(node: Node) -> Any:
@@ -231,16 +243,15 @@ class _Reader:
 
     def _payloads(self, entries: dict[str, At], variants: tuple[Variant, ...]) -> dict[str, Any]:
         names = [variant.key for variant in variants]
+        made: dict[str, Any] = {}
         if "payload" in entries:
             if names:
                 hint = f"Write `payloads:` with {', '.join(names)}"
                 self._wrong("this flag has variants, and each has its own payload", entries["payload"], hint)
-            return {"true": _plain(entries["payload"].node)}
-        made: dict[str, Any] = {}
-        if "payloads" in entries:
-            if not names:
-                self._wrong("this flag has no variants", entries["payloads"], "Write `payload:`, which is for true")
-                return {}
+            made["true"] = _plain(entries["payload"].node)
+        if "payloads" in entries and not names:
+            self._wrong("this flag has no variants", entries["payloads"], "Write `payload:`, which is for true")
+        elif "payloads" in entries:
             for name, at in self._entries(entries["payloads"], "Write the payload of each variant").items():
                 if name not in names:
                     self._unknown("variant", name, names, at)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dirty_equals import IsStr
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -321,6 +322,25 @@ def test_long_chains() -> None:
         flags_of(chain(2000))
 
     assert (outcome.value, len(flags.needed_by("f20"))) == (True, 20)
+
+
+def test_not_json() -> None:
+    """What cannot be sent to anybody is no flag: it is said when the flags are set."""
+    endless: list[Any] = []
+    endless.append(endless)
+    found: list[str] = []
+    for payload in (object(), float("nan"), {1, 2}, endless, {(1, 2): 3}):
+        with pytest.raises(FlagsError) as error:
+            flags_of({"flags": {"a": {"payload": payload}}})
+        found.append(str(error.value))
+
+    assert found == [
+        "flags: they are not JSON: no place for a object",
+        IsStr(regex="flags: they are not JSON: Out of range float values .*"),
+        "flags: they are not JSON: no place for a set",
+        "flags: they are not JSON: Circular reference detected",
+        "flags: they are not JSON: keys must be str, int, float, bool or None, not tuple",
+    ]
 
 
 def test_not_a_file(tmp_path: Path) -> None:
