@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, MutableMapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from otel_posthog import assembly
 from otel_posthog.auto import attach, own_sdk
@@ -13,8 +13,12 @@ from otel_posthog.auto.late import LOGS, TRACES, LateBinding
 from otel_posthog.auto.leaving import Leaving
 from otel_posthog.config import environment as names
 from otel_posthog.config.settings import Settings
+from otel_posthog.instrumentation.propagation import Propagation
 from otel_posthog.observe.guard import Guard, logger
 from otel_posthog.semconv.posthog import CARRIER
+
+if TYPE_CHECKING:
+    from otel_posthog.lane.departing import Departing
 
 
 class Hook:
@@ -35,6 +39,7 @@ class Hook:
         self._late_traces = LateBinding(TRACES, self._guarded(self._bind_global_traces))
         self._late_logs = LateBinding(LOGS, self._guarded(self._bind_global_logs))
         self._warned = False
+        self._propagation: Propagation | None = None
 
     @classmethod
     def start(cls, settings: Settings, guard: Guard) -> Hook:
@@ -56,6 +61,7 @@ class Hook:
         from opentelemetry import _logs, trace
 
         self._capture_headers(os.environ)
+        self._propagate()
         if tracer_provider is None:
             tracer_provider = trace.get_tracer_provider()
             early = not attach.can_take(tracer_provider, "add_span_processor")
@@ -162,6 +168,22 @@ class Hook:
         self._leaving.expect(provider)
         return True
 
+    # --- other services ----------------------------------------------------------------------------------------------
+
+    def _propagate(self) -> None:
+        """Has outgoing calls take along what holds for the request, and none of it where the host is not ours."""
+        if not self._settings.identity.baggage or self._propagation is not None:
+            return
+
+        def departing() -> Departing:
+            from otel_posthog.lane.departing import Departing  # with the first call to somewhere
+            from otel_posthog.lane.edge import edge_of
+
+            return Departing(edge_of(self._runtime), self._settings.identity)
+
+        self._propagation = Propagation(departing, self._guard)
+        self._propagation.attach()
+
     # --- the environment ---------------------------------------------------------------------------------------------
 
     def _capture_headers(self, environ: MutableMapping[str, str]) -> None:
@@ -209,6 +231,8 @@ class Hook:
         return self._runtime.bridge.flush(timeout)
 
     def _stop(self, timeout: float) -> bool:
+        if self._propagation is not None:
+            self._propagation.detach()
         deadline = time.monotonic() + timeout
         self._flush(timeout)
         return assembly.stop(max(0.0, deadline - time.monotonic()))

@@ -13,6 +13,7 @@ from typing import Any
 
 from otel_posthog.cli.installed import Installed, look_around
 from otel_posthog.config.endpoint import parse_endpoint
+from otel_posthog.config.flags import flags_target
 from otel_posthog.config.lanes import exports_otlp, headers_variable, plan_lanes, protocol_of
 from otel_posthog.config.load import load_settings
 from otel_posthog.config.otlp_environment import standard_otlp_environment
@@ -223,6 +224,14 @@ def _rest(settings: Settings, rules: RuleSet, installed: Installed) -> list[Feat
             "rules.defaults" if settings.rules.defaults or not defaults else "rules.path",
         ),
         feature("exceptions", convert.exceptions, "become $exception", "left alone", "convert.exceptions"),
+        _flags(settings, installed),
+        feature(
+            "flag evaluations",
+            convert.flag_events != "off",
+            "become $feature_flag_called" + (", PostHog's own provider's too" * (convert.flag_events == "all")),
+            "left alone",
+            "convert.flag_events",
+        ),
         feature(
             "record unsampled",
             settings.record_unsampled != "off",
@@ -241,10 +250,24 @@ def _rest(settings: Settings, rules: RuleSet, installed: Installed) -> list[Feat
         feature("header identity", identity.headers, "x-posthog-* is believed", "not read", "identity.headers"),
         feature(
             "baggage identity",
-            bool(identity.baggage_keys),
-            ", ".join(identity.baggage_keys),
+            bool(identity.baggage_keys or identity.baggage_secrets),
+            "only what a service with the secret has signed is believed"
+            if identity.baggage_secrets
+            else ", ".join(identity.baggage_keys) + " are believed from anybody",
             "no baggage is read",
-            "identity.baggage_keys",
+            "identity.baggage_secrets" if identity.baggage_secrets else "identity.baggage_keys",
+        ),
+        feature(
+            "identity travels",
+            identity.baggage,
+            ("signed, " if identity.baggage_secrets else "")
+            + (
+                f"to {', '.join(identity.baggage_hosts)}"
+                if identity.baggage_hosts
+                else "to no host; taken out of every call"
+            ),
+            "baggage is left as it is",
+            "identity.baggage" if not identity.baggage else "identity.baggage_hosts",
         ),
         feature(
             "late identity",
@@ -267,6 +290,20 @@ def _rest(settings: Settings, rules: RuleSet, installed: Installed) -> list[Feat
             f"{sdk}: an exception that it has captured is not sent again" if sdk else "not installed, and not needed",
         ),
     ]
+
+
+def _flags(settings: Settings, installed: Installed) -> Feature:
+    target, why = flags_target(settings)
+    name, sources, config = "feature flags", settings.sources, settings.flags
+    if target is None:
+        return Feature(name, False, why, sources.get("flags.enabled", "") if not config.enabled else "")
+    if not installed.version("posthog"):
+        return Feature(name, False, "the posthog package is not installed: pip install 'otel-posthog[flags]'")
+    where = f"evaluated in the process, definitions from {target.host} every {config.poll_interval:g} s"
+    if not target.secret_key:
+        where = f"asked for at {target.host}"
+    source = sources.get("flags.host", "") if config.host else sources.get("lane.url", "")
+    return Feature(name, True, f"{where}, at most {config.timeout:g} s long", source)
 
 
 def attached_processors(modules: Mapping[str, ModuleType]) -> dict[str, tuple[str, ...]]:

@@ -40,6 +40,7 @@ _SECTIONS: Mapping[str, Callable[..., Any]] = {
     "rules": RulesConfig,
     "flags": FlagsConfig,
 }
+_SHARED = ("identity.baggage_hosts", "identity.baggage_secrets", "identity.baggage_secret_file")
 _RULES_TABLE = r"""(?m)^\s*\[{1,2}\s*tool\s*\.\s*["']?otel_posthog["']?\s*[.\]]"""
 
 
@@ -142,7 +143,24 @@ class _Reader:
         else:
             self.sources[row.setting] = decided_by
 
+    def _check_baggage(self) -> None:
+        if not any(path in self.values for path in _SHARED):
+            return
+        from otel_posthog.config.sharing import baggage_secrets, check_hosts
+
+        try:
+            if "identity.baggage_hosts" in self.values:
+                check_hosts(self.values["identity.baggage_hosts"], self.sources["identity.baggage_hosts"])
+            if "identity.baggage_secrets" in self.values or "identity.baggage_secret_file" in self.values:
+                self.values["identity.baggage_secrets"] = baggage_secrets(
+                    self.values.get("identity.baggage_secrets", ()),
+                    self.values.get("identity.baggage_secret_file", ""),
+                )
+        except ConfigError as error:
+            self.errors.append(error)
+
     def _cross_check(self) -> None:
+        self._check_baggage()
         delivery, convert = self.section("delivery"), self.section("convert")
         if convert.max_event_bytes > delivery.batch_bytes:
             self.errors.append(

@@ -161,13 +161,33 @@ class IdentityConfig:
     """Which identity from the wire is believed (in process; DESIGN §3).
 
     Args:
-        baggage_keys: Baggage members that may name the person or the session; empty = none.
+        baggage_keys: Baggage members that are believed where there is no secret; empty = none.
+        baggage: Send what holds for a request along to own services, and take it out of calls to others.
+        baggage_hosts: Patterns of own services, see `context/destination.py`.
+        baggage_properties: Names of super properties that are sent along, and believed where there is no secret.
+        baggage_secrets: Sign what is sent along; with any, only what one of them has signed is believed.
+        baggage_secret_file: Where further ones were read from; "" = none.
+        baggage_max_age: Seconds for which a signature counts.
         headers: Read captured `x-posthog-*` request headers.
         late_wait: Seconds that a tagged item waits for the identity of its local trace; 0 = off.
         late_cap: Items waiting at the most, over all traces.
     """
 
-    baggage_keys: tuple[str, ...] = ("posthog.distinct_id", "posthog.session_id", "user.id", "session.id")
+    baggage_keys: tuple[str, ...] = (
+        "posthog.distinct_id",
+        "posthog.anonymous_id",
+        "posthog.session_id",
+        "posthog.groups",
+        "posthog.flags",
+        "user.id",
+        "session.id",
+    )
+    baggage: bool = True
+    baggage_hosts: tuple[str, ...] = ("internal",)
+    baggage_properties: tuple[str, ...] = ()
+    baggage_secrets: tuple[Secret, ...] = ()
+    baggage_secret_file: str = ""
+    baggage_max_age: float = 3_600.0
     headers: bool = True
     late_wait: float = 2.0
     late_cap: int = 2_000

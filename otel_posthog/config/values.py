@@ -122,7 +122,14 @@ def _choice(row: Variable, raw: object) -> str:
     return text
 
 
-def _list(_row: Variable, raw: object) -> tuple[str, ...]:
+def _list(row: Variable, raw: object) -> tuple[str, ...] | tuple[Secret, ...]:
+    if row.secret and not isinstance(raw, str) and isinstance(raw, Iterable):
+        raw = [one.reveal() if isinstance(one, Secret) else one for one in cast("Iterable[object]", raw)]
+    items = _items(raw)
+    return tuple(Secret(item) for item in items) if row.secret else items
+
+
+def _items(raw: object) -> tuple[str, ...]:
     if isinstance(raw, str):
         if raw.strip().lower() == "none":
             return ()

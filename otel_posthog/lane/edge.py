@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 
 from otel_posthog.assembly import Runtime, build_runtime
 from otel_posthog.config.settings import Mode, Settings
+from otel_posthog.lane.arriving import Arriving
 from otel_posthog.lane.deployment import process_facts
 from otel_posthog.lane.identity import CLAIMS, STATED, WIRE, IdentityStamper
 from otel_posthog.lane.moments import Moments
@@ -47,7 +48,8 @@ class Edge:
         self.rules: RuleSet = runtime.rules
         self.exceptions = settings.convert.exceptions
         self.carrier = carrier_mark(settings, runtime.rules)
-        self.stamper = IdentityStamper(settings.identity)
+        self.arriving = Arriving(settings.identity)
+        self.stamper = IdentityStamper(settings.identity, self.arriving.believed)
         trusted = settings.identity.headers
         self.reader = reader or Reader(process_facts(), unread=frozenset() if trusted else CLAIMS)
         self.stating = STATED | WIRE if trusted else STATED

@@ -128,6 +128,10 @@ class Emitter:
             del attributes[posthog.DISTINCT_ID]
             self.edge.guard.misused("distinct_id", BAD_ID, repr(said))
         add_properties(attributes, properties_in(here))
+        baggage = baggage_in(here, self._baggage_key)
+        if ambient is None and baggage:
+            # No local root has brought it into a unit of work: nothing records spans here.
+            ambient = self.edge.arriving.ambient(baggage)
         if ambient is not None:
             if ambient.distinct_id:
                 attributes.setdefault(posthog.DISTINCT_ID, ambient.distinct_id)
@@ -146,7 +150,7 @@ class Emitter:
                 above = _unmarked(above)
             if not states and owner is not None and kept_beside(root, IDENTIFIED):
                 owner = owner.with_attributes(_unmarked(owner.attributes), None)
-            stamps = self.edge.stamper.missing(attributes, above, baggage_in(here, self._baggage_key))
+            stamps = self.edge.stamper.missing(attributes, above, baggage)
             attributes.update(stamps)
             inherited = not states and type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
         signal = Signal(

@@ -7,7 +7,7 @@ the item, or the rest of its trace, states about the person later wins over it (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 from otel_posthog.config.settings import IdentityConfig
@@ -33,6 +33,8 @@ _MAX_KNOWN: Final = 1_024
 # Baggage members, strongest first; only those in `IdentityConfig.baggage_keys` are read.
 _PERSON_MEMBERS: Final = (posthog.DISTINCT_ID, posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, otel.ENDUSER_ID)
 _SESSION_MEMBERS: Final = (posthog.SESSION_ID, posthog.POSTHOG_SESSION_ID, otel.SESSION_ID)
+# Read by `arriving.py`.
+_OTHER_MEMBERS: Final = ("posthog.anonymous_id", "posthog.groups", "posthog.flags", "posthog.properties")
 
 
 class InheritedId(str):
@@ -46,15 +48,21 @@ class IdentityStamper:
 
     Args:
         config: Which sources are believed.
+        believed: What of a baggage counts at all, where there are secrets.
     """
 
-    def __init__(self, config: IdentityConfig) -> None:
-        allowed = set(config.baggage_keys)
+    def __init__(
+        self, config: IdentityConfig, believed: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    ) -> None:
+        # With secrets only what is signed is there, whatever else the allow-list would have.
+        self._believed = believed if config.baggage_secrets else None
+        keys = (posthog.DISTINCT_ID, posthog.SESSION_ID) if config.baggage_secrets else config.baggage_keys
+        allowed = set(keys)
         self._person_members = tuple(key for key in _PERSON_MEMBERS if key in allowed)
         self._session_members = tuple(key for key in _SESSION_MEMBERS if key in allowed)
         # A key of the user's own choosing names the person, unless it speaks of a session.
-        for key in config.baggage_keys:
-            if key not in _PERSON_MEMBERS and key not in _SESSION_MEMBERS:
+        for key in keys:
+            if key not in _PERSON_MEMBERS and key not in _SESSION_MEMBERS and key not in _OTHER_MEMBERS:
                 if "session" in key.lower():
                     self._session_members += (key,)
                 else:
@@ -113,6 +121,8 @@ class IdentityStamper:
         return below
 
     def _claimed(self, baggage: Mapping[str, Any], members: tuple[str, ...]) -> InheritedId | None:
+        if self._believed is not None:
+            baggage = self._believed(baggage)
         for member in members:
             if member in baggage:
                 value = baggage[member]

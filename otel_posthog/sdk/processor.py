@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.trace import SpanKind
 
 from otel_posthog.assembly import Runtime
-from otel_posthog.context.ambient import Ambient
+from otel_posthog.context.ambient import NOTHING, Ambient
 from otel_posthog.context.properties import KEY as SUPERS
 from otel_posthog.context.traces import traces
 from otel_posthog.context.work import root_started
@@ -167,9 +167,11 @@ class PostHogSpanProcessor(SpanProcessor):
                 above = None if local is None else local._attributes._dict
             except AttributeError:
                 attributes, above = attributes_of(span), attributes_of(span_in(context, self._span_key))
+            baggage: Mapping[str, Any] | None = None
             if context or not LINKING.isdisjoint(attributes):
                 key = self._baggage_key
-                baggage = baggage_in(context, key) if not key or key in context else None
+                if not key or key in context:
+                    baggage = baggage_in(context, key)
                 stamps = self._edge.stamper.missing(attributes, above, baggage)
                 if stamps:
                     put_attributes(span, stamps)
@@ -179,7 +181,7 @@ class PostHogSpanProcessor(SpanProcessor):
             if parent is None or parent.is_remote:
                 trace_id = span.get_span_context().trace_id
                 self._edge.roots.started(trace_id, span)
-                root_started(trace_id, context)
+                root_started(trace_id, context, self._edge.arriving.ambient(baggage) if baggage else NOTHING)
                 if parent is not None:
                     self._root_started(span)
             if self._starts or posthog.ON in attributes:

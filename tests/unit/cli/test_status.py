@@ -71,11 +71,15 @@ Features
   ✓ rules             1 rule of rules.yaml  [OTEL_POSTHOG_CONFIG]
   – default rules     not chosen  [default]
   ✓ exceptions        become $exception  [default]
+  – feature flags     the posthog package is not installed: pip install 'otel-posthog[flags]'
+  ✓ flag evaluations  become $feature_flag_called  [default]
   – record unsampled  sampled spans only  [OTEL_POSTHOG_RECORD_UNSAMPLED]
   ✓ request context   $current_url, $browser …, queries removed  [default]
   – client address    not sent  [default]
   ✓ header identity   x-posthog-* is believed  [default]
-  ✓ baggage identity  posthog.distinct_id, posthog.session_id, user.id, session.id  [default]
+  ✓ baggage identity  posthog.distinct_id, posthog.anonymous_id, posthog.session_id, posthog.groups,
+                      posthog.flags, user.id, session.id are believed from anybody  [default]
+  ✓ identity travels  to internal  [default]
   ✓ late identity     tagged items wait up to 2 s for who it was  [default]
   – spool             no directory: what an outage outlasts is counted as lost  [default]
   – further sinks     none  [default]
@@ -197,6 +201,9 @@ def test_no_secret_is_shown(token: str, header: str, scheme: str, wrong: bool) -
             "OTEL_EXPORTER_OTLP_HEADERS": f"x-key={quote(header, safe='')},authorization={quote(header, safe='')}",
             "OTEL_EXPORTER_OTLP_TRACES_HEADERS": f"authorization=Bearer {header}",
             "OTEL_POSTHOG_SINK": sink,
+            "OTEL_POSTHOG_FLAGS_HOST": f"https://me:{quote(header, safe='')}@flags.test?key={quote(token, safe='')}",
+            "OTEL_POSTHOG_FLAGS_TOKEN": token,
+            "OTEL_POSTHOG_FLAGS_SECRET_KEY": header,
             "OTEL_POSTHOG_QUEUE_SIZE": f"phc_{token}" if wrong else "",
         }
         for host in ("eu.i.posthog.com/i", "127.0.0.1:1/i", "c:4317")

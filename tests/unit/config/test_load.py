@@ -81,7 +81,7 @@ SAMPLES: dict[str, tuple[str, Any]] = {
 
 
 @pytest.mark.parametrize("row", [row for row in OURS if row.setting not in NOT_FIELDS], ids=lambda row: row.name)
-def test_argument_beats_environment_beats_default(row: Variable) -> None:
+def test_argument_beats_environment_beats_default(row: Variable, tmp_path: Path) -> None:
     """Each setting: from the environment, from an argument over it, blank counting as unset; the source is recorded."""
     text, value = SAMPLES.get(row.kind, (row.choices[-1].upper() if row.choices else "", row.choices[-1:]))
     if row.kind == "choice":
@@ -93,6 +93,11 @@ def test_argument_beats_environment_beats_default(row: Variable) -> None:
     if row.kind == "text":
         text = "https://flags.example"
         value = Secret(text) if row.secret else text
+    if row.name == "OTEL_POSTHOG_BAGGAGE_SECRET":
+        text, value = " 0123456789abcdef , ", (Secret("0123456789abcdef"),)
+    if row.name == "OTEL_POSTHOG_BAGGAGE_SECRET_FILE":
+        text = value = str(tmp_path / "secrets")
+        Path(text).write_text("0123456789abcdef\n")
     default = field(load_settings(ON, directory="/nowhere"), row.setting)
 
     environment = load_settings({**ON, row.name: text}, directory="/nowhere")
@@ -131,6 +136,13 @@ def test_argument_beats_environment_beats_default(row: Variable) -> None:
         ("OTEL_POSTHOG_SPOOL_DIR", "a\0b", "a path holds no NUL"),
         ("OTEL_POSTHOG_BATCH_BYTES", "2048", "cannot hold an event of 921,600"),
         ("OTEL_POSTHOG_RETRY_INITIAL", "40", "longer than the longest"),
+        ("OTEL_POSTHOG_BAGGAGE_HOSTS", "https://orders/x", "'https://orders/x' is no host"),
+        ("OTEL_POSTHOG_BAGGAGE_HOSTS", "orders,!", "'!' is no host"),
+        ("OTEL_POSTHOG_BAGGAGE_HOSTS", "!internal", "'!internal' says nothing"),
+        ("OTEL_POSTHOG_BAGGAGE_SECRET", "short", "a secret has 5 characters. Use 16 or more"),
+        ("OTEL_POSTHOG_BAGGAGE_SECRET_FILE", "/nowhere/secrets", "cannot be read: No such file or directory"),
+        ("OTEL_POSTHOG_BAGGAGE_SECRET_FILE", "/dev/null", "has no secret in it"),
+        ("OTEL_POSTHOG_BAGGAGE_MAX_AGE", "0", "0 is too small"),
     ],
 )
 def test_bad_values(name: str, text: str, words: str) -> None:
@@ -148,7 +160,7 @@ def test_bad_values(name: str, text: str, words: str) -> None:
     ("arguments", "words"),
     [
         ({"queue_sise": 1}, "`queue_sise` (argument): no such setting. Did you mean queue_size?"),
-        ({"zzz": 1}, "The settings are baggage_keys"),
+        ({"zzz": 1}, "The settings are baggage, baggage_hosts, baggage_keys"),
         ({"queue_size": True}, "'True' is not a whole number"),
         ({"queue_size": 1.0}, "'1.0' is not a whole number"),
         ({"timeout": [1]}, "is not a number of seconds"),
@@ -351,3 +363,30 @@ def test_keys_of_flags_that_were_mixed_up(name: str, text: str, words: str) -> N
 
     assert raised.value.key == name
     assert "canary" not in str(raised.value)
+
+
+def test_secrets_of_baggage(tmp_path: Path) -> None:
+    """Those of the variable and those of the file, each once, the first one first; and none of them is ever shown."""
+    file = tmp_path / "secrets"
+    file.write_text("# rotated in May\n\n  a-secret-of-the-file \na-secret-of-the-variable\n")
+    settings = load_settings(
+        {
+            **ON,
+            "OTEL_POSTHOG_BAGGAGE_SECRET": "a-secret-of-the-variable",
+            "OTEL_POSTHOG_BAGGAGE_SECRET_FILE": str(file),
+        }
+    )
+
+    assert [secret.reveal() for secret in settings.identity.baggage_secrets] == [
+        "a-secret-of-the-variable",
+        "a-secret-of-the-file",
+    ]
+    assert "secret-of" not in repr(settings)
+    (tmp_path / "broken").write_bytes(b"\xff\xfe")
+    for wrong, words in ((tmp_path, "cannot be read"), (tmp_path / "broken", "it is no UTF-8 text")):
+        with pytest.raises(ConfigError, match=words):
+            load_settings(ON, baggage_secret_file=wrong)
+    with pytest.raises(ConfigError) as raised:
+        load_settings(ON, baggage_secret=["short-secret"])
+    assert "short-secret" not in str(raised.value)
+    assert load_settings(ON, baggage_secret=[Secret("x" * 16)]).identity.baggage_secrets == (Secret("x" * 16),)
