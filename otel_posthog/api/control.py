@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING, Any, Final
 
 from otel_posthog import assembly
 from otel_posthog.api.process import process
 from otel_posthog.errors import ConfigError
 from otel_posthog.observe.log import logger
 
+if TYPE_CHECKING:
+    from otel_posthog.lane.emitter import Emitter
 
-def flush(timeout: float = 10.0) -> bool:
+
+_FLUSH: Final = 10.0
+
+
+def flush(timeout: float = _FLUSH) -> bool:
     """Delivers what has been captured so far: at the end of a job, before a process is frozen. Never raises.
 
     Args:
-        timeout: Seconds to wait at the most.
+        timeout: Seconds to wait at the most; 10 by default.
 
     Returns:
         Whether all of it has been delivered; true where the gate is shut.
@@ -23,7 +30,7 @@ def flush(timeout: float = 10.0) -> bool:
     if emitter is None:
         return True
     try:
-        return emitter.edge.worker.flush(max(0.0, float(timeout)))
+        return emitter.edge.worker.flush(_seconds(timeout, _FLUSH, emitter))
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.flush", error)
         return False
@@ -46,7 +53,7 @@ def shutdown(timeout: float | None = None) -> bool:
     try:
         begun = time.monotonic()
         worker = emitter.edge.worker
-        limit = worker.exit_timeout if timeout is None else max(0.0, float(timeout))
+        limit = worker.exit_timeout if timeout is None else _seconds(timeout, worker.exit_timeout, emitter)
         done = worker.shutdown(limit)
         return assembly.stop(max(0.0, limit - (time.monotonic() - begun))) and done
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
@@ -85,3 +92,12 @@ def reload() -> bool:
     except Exception as error:  # noqa: BLE001 - an edge: an admin endpoint or a signal handler calls it
         process.guard.failed("api.reload", error)
     return False
+
+
+def _seconds(timeout: Any, usual: float, emitter: Emitter) -> float:
+    if isinstance(timeout, (int, float)) and timeout == timeout:
+        return max(0.0, float(timeout))
+    emitter.edge.guard.misused(
+        "timeout", "otel-posthog: a timeout is a number of seconds, not %s; it is %s", type(timeout).__name__, usual
+    )
+    return usual

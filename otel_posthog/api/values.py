@@ -27,6 +27,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, cast
 from uuid import UUID
 
@@ -98,11 +99,14 @@ class _Reading:
         self._nodes = 0
 
     def top(self, values: Mapping[Any, Any]) -> dict[str, AttributeValue]:
+        found: dict[str, AttributeValue] = {}
         try:
-            return self._map(values.items(), 0)
+            for key, value in values.items():
+                self._nodes = 0  # one that is too big costs itself, not those that come after it
+                found[key if type(key) is str else self._key(key)] = self._value(value, 0)
         except Exception:  # noqa: BLE001 - a mapping of the app's that fails while it is read
             self._strange("properties", values)
-            return {}
+        return found
 
     def _map(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, AttributeValue]:
         found: dict[str, AttributeValue] = {}
@@ -192,9 +196,13 @@ def _number(value: Any) -> AttributeValue:
     if isinstance(value, numbers.Integral):
         return int(value)
     try:
-        return float(value)
-    except OverflowError:
+        number = float(value)
+    except OverflowError:  # a fraction beyond all floats
         return str(value)
+    except ValueError:  # a NaN that signals
+        return None
+    # A decimal beyond all floats is no infinity.
+    return str(value) if number in (inf, -inf) and isinstance(value, Decimal) and value.is_finite() else number
 
 
 def _text(value: Any) -> str:

@@ -98,9 +98,9 @@ def test_earlier_events_without_an_end(calls: Calls) -> None:
 def test_spans_are_marked(calls: Calls) -> None:
     """The current span and the request's have both names that link a trace to a person."""
     tracer = calls.app.tracer
-    with tracer.start_as_current_span("request") as root:
-        with tracer.start_as_current_span("between") as between, tracer.start_as_current_span("login") as login:
-            otel_posthog.identify("ada")
+    start = tracer.start_as_current_span
+    with start("request") as root, start("between") as between, start("login") as login:
+        otel_posthog.identify("ada")
     marks = {"posthog.distinct_id": "ada", "posthogDistinctId": "ada"}
 
     assert [dict(span.attributes) for span in (root, between, login)] == [marks, {}, marks]

@@ -1,0 +1,348 @@
+"""`super_properties` and `scope`: what holds for a block, a function, a task, a generator."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextvars import copy_context
+from typing import Any
+
+import pytest
+from opentelemetry import context
+
+import otel_posthog
+from otel_posthog.context import Ambient, current_work
+from tests.unit.api.conftest import Calls
+
+
+def areas(calls: Calls) -> list[tuple[str, Any]]:
+    """Of each event its name and the super property."""
+    return [(name, own.get("area")) for name, _, own in calls.said]
+
+
+# --- super properties ------------------------------------------------------------------------------------------------
+
+
+def test_a_block(calls: Calls) -> None:
+    """Inside they hold, outside they do not; the inner block and the event itself win."""
+    otel_posthog.capture("before")
+    with otel_posthog.super_properties({"$area": "shop"}, area="shop", plan="pro"):
+        otel_posthog.capture("outer")
+        with otel_posthog.super_properties(area="billing"):
+            otel_posthog.capture("inner")
+            otel_posthog.capture("own", {"area": "own"})
+    otel_posthog.capture("after")
+
+    assert calls.said == [
+        ("before", "", {}),
+        ("outer", "", {"$area": "shop", "area": "shop", "plan": "pro"}),
+        ("inner", "", {"$area": "shop", "area": "billing", "plan": "pro"}),
+        ("own", "", {"$area": "shop", "area": "own", "plan": "pro"}),
+        ("after", "", {}),
+    ]
+
+
+def test_super_properties_off(off: None) -> None:
+    """Behind a shut gate blocks and functions run as they are, and the context stays the same."""
+    before = context.get_current()
+
+    @otel_posthog.super_properties(area="shop")
+    def function() -> Any:
+        return context.get_current()
+
+    with otel_posthog.super_properties(area="shop"):
+        assert context.get_current() is before
+    assert function() is before
+
+
+def test_other_carriers(calls: Calls) -> None:
+    """Annotated spans and exceptions have them, too."""
+    with otel_posthog.super_properties(area="shop"):
+        with calls.app.tracer.start_as_current_span("x", attributes={"posthog.event": "annotated"}):
+            pass
+        otel_posthog.capture_exception(ValueError("no stock"))
+
+    assert sorted(areas(calls)) == [("$exception", "shop"), ("annotated", "shop")]
+
+
+def test_values_of_the_moment(calls: Calls) -> None:
+    """What is changed later does not change what is stamped; odd values are converted."""
+    values: dict[str, Any] = {"area": {"b", "a"}}
+    with otel_posthog.super_properties(values):
+        values["area"] = "other"
+        otel_posthog.capture("x")
+
+    assert areas(calls) == [("x", ["a", "b"])]
+
+
+def test_no_mapping(calls: Calls) -> None:
+    """What is no mapping stamps nothing, and is counted."""
+    with otel_posthog.super_properties(["a"], area="shop"):  # type: ignore[arg-type]
+        otel_posthog.capture("x")
+
+    assert areas(calls) == [("x", "shop")]
+    assert calls.misused == {"properties": 1}
+
+
+def test_one_object_for_many(calls: Calls) -> None:
+    """One object, made once, may be entered by several threads at once, and again inside of itself."""
+    shop = otel_posthog.super_properties(area="shop")
+    both = threading.Barrier(2)
+
+    def work(name: str) -> None:
+        with shop:
+            both.wait(60)
+            with shop:
+                otel_posthog.capture(name)
+            both.wait(60)
+        otel_posthog.capture(f"{name} after")
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in "ab"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+
+    assert sorted(areas(calls)) == [("a", "shop"), ("a after", None), ("b", "shop"), ("b after", None)]
+
+
+def test_functions_of_each_kind(calls: Calls) -> None:
+    """A function, a method of each kind and a coroutine function; names and signatures stay."""
+
+    @otel_posthog.super_properties(area="plain")
+    def plain(name: str) -> str:
+        """Its own words."""
+        otel_posthog.capture(name)
+        return name
+
+    class Shop:
+        @otel_posthog.super_properties(area="method")
+        def method(self) -> None:
+            otel_posthog.capture("method")
+
+        @otel_posthog.super_properties(area="static")
+        @staticmethod
+        def static() -> None:
+            otel_posthog.capture("static")
+
+        @classmethod
+        @otel_posthog.super_properties(area="class")
+        def cls(cls) -> None:
+            otel_posthog.capture(f"{cls.__name__} class")
+
+    @otel_posthog.super_properties(area="async")
+    async def coroutine() -> None:
+        await asyncio.sleep(0)
+        otel_posthog.capture("coroutine")
+
+    assert (plain("plain"), plain.__name__, plain.__doc__) == ("plain", "plain", "Its own words.")
+    Shop().method()
+    Shop().static()
+    Shop.cls()
+    assert asyncio.iscoroutinefunction(coroutine)
+    asyncio.run(coroutine())
+
+    assert areas(calls) == [
+        ("plain", "plain"),
+        ("method", "method"),
+        ("static", "static"),
+        ("Shop class", "class"),
+        ("coroutine", "async"),
+    ]
+
+
+def test_a_generator(calls: Calls) -> None:
+    """Its body has them, who reads it has not; what is sent, thrown and returned goes through."""
+
+    @otel_posthog.super_properties(area="inside")
+    def numbers() -> Iterator[Any]:
+        otel_posthog.capture("begun")
+        got = yield 1
+        otel_posthog.capture(f"got {got}")
+        try:
+            yield 2
+        except KeyError:
+            otel_posthog.capture("caught")
+        yield 3
+        return "result"
+
+    found = numbers()
+    assert next(found) == 1
+    otel_posthog.capture("reader")
+    assert found.send("a letter") == 2  # type: ignore[attr-defined]
+    assert found.throw(KeyError()) == 3  # type: ignore[attr-defined]
+    with pytest.raises(StopIteration) as stop:
+        next(found)
+
+    assert stop.value.value == "result"
+    assert areas(calls) == [("begun", "inside"), ("reader", None), ("got a letter", "inside"), ("caught", "inside")]
+
+
+def test_an_async_generator(calls: Calls) -> None:
+    """The same, in a task; other tasks have nothing of it."""
+
+    @otel_posthog.super_properties(area="inside")
+    async def numbers() -> AsyncIterator[Any]:
+        otel_posthog.capture("begun")
+        got = yield 1
+        await asyncio.sleep(0)
+        otel_posthog.capture(f"got {got}")
+        try:
+            yield 2
+        except KeyError:
+            otel_posthog.capture("caught")
+        yield 3
+
+    async def main() -> None:
+        found: Any = numbers()
+        assert await found.__anext__() == 1
+        otel_posthog.capture("reader")
+        assert await found.asend("a letter") == 2
+        assert await found.athrow(KeyError()) == 3
+        with pytest.raises(StopAsyncIteration):
+            await found.__anext__()
+
+    asyncio.run(main())
+
+    assert areas(calls) == [("begun", "inside"), ("reader", None), ("got a letter", "inside"), ("caught", "inside")]
+
+
+def test_closed_early(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    """Generators that nobody reads to the end, closed by whoever comes along: no error, and nothing left behind."""
+    before = context.get_current()
+    ends: list[str] = []
+
+    @otel_posthog.super_properties(area="inside")
+    def numbers() -> Iterator[int]:
+        try:
+            yield 1
+        finally:
+            otel_posthog.capture("end of one")
+            ends.append("sync")
+
+    @otel_posthog.super_properties(area="inside")
+    async def more() -> AsyncIterator[int]:
+        with otel_posthog.super_properties(deep=True), otel_posthog.scope():
+            try:
+                yield 1
+            finally:
+                otel_posthog.capture("end of another")
+                ends.append("async")
+
+    for _ in numbers():
+        break
+    gc.collect()
+
+    async def main() -> None:
+        async for _ in more():
+            break
+        gc.collect()
+        dropped: Any = more()
+        await asyncio.create_task(dropped.__anext__())  # begun in one task, closed in another
+        await dropped.aclose()
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(main())
+
+    assert ends == ["sync", "async", "async"]
+    assert sorted(areas(calls)) == [("end of another", "inside")] * 2 + [("end of one", "inside")]
+    assert [record.message for record in caplog.records] == []
+    assert context.get_current() is before
+
+
+def test_tasks_and_threads(calls: Calls) -> None:
+    """Tasks that begin inside have them by themselves, threads with the context that they are given."""
+
+    async def main() -> None:
+        with otel_posthog.super_properties(area="shop"):
+            task = asyncio.create_task(inside())
+        async with otel_posthog.super_properties(area="async with"):
+            otel_posthog.capture("async with")
+        await task
+
+    async def inside() -> None:
+        await asyncio.sleep(0)
+        otel_posthog.capture("task")
+
+    asyncio.run(main())
+    with otel_posthog.super_properties(area="shop"):
+        thread = threading.Thread(target=copy_context().run, args=(otel_posthog.capture, "thread"))
+        thread.start()
+        thread.join(60)
+
+    assert sorted(areas(calls)) == [("async with", "async with"), ("task", "shop"), ("thread", "shop")]
+
+
+def test_exceptions_go_through(calls: Calls) -> None:
+    """An exception leaves a block as the object that it is, and the properties end."""
+    error = KeyError("x")
+    with pytest.raises(KeyError) as caught, otel_posthog.super_properties(area="shop"):
+        raise error
+    otel_posthog.capture("after")
+
+    assert caught.value is error
+    assert (error.__context__, error.__cause__) == (None, None)
+    assert areas(calls) == [("after", None)]
+
+
+# --- scope -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_loop_of_jobs(calls: Calls) -> None:
+    """Each turn is its own work: nobody of the turn before, nobody of what is around."""
+    otel_posthog.identify("admin")
+    for user in ("ada", "", "bob"):
+        with otel_posthog.scope():
+            if user:
+                otel_posthog.identify(user)
+                otel_posthog.group("company", f"{user} ltd")
+            otel_posthog.capture("mail sent")
+    otel_posthog.capture("done")
+
+    assert calls.said == [
+        ("mail sent", "ada", {"$groups": {"company": "ada ltd"}}),
+        ("mail sent", "", {}),
+        ("mail sent", "bob", {"$groups": {"company": "bob ltd"}}),
+        ("done", "admin", {}),
+    ]
+
+
+def test_known_from_the_start(calls: Calls) -> None:
+    """Whom it is for may be said at once; as a decorator, too."""
+
+    @otel_posthog.scope(groups={"company": 5})
+    async def job() -> None:
+        await asyncio.sleep(0)
+        otel_posthog.capture("job")
+        otel_posthog.identify("bob")
+
+    with otel_posthog.scope(distinct_id=7, groups={"company": "acme"}):
+        otel_posthog.capture("x")
+        asyncio.run(job())
+        otel_posthog.capture("y")
+
+    assert calls.said == [
+        ("x", "7", {"$groups": {"company": "acme"}}),
+        ("job", "", {"$groups": {"company": "5"}}),
+        ("y", "7", {"$groups": {"company": "acme"}}),
+    ]
+
+
+def test_a_scope_of_nobody(calls: Calls) -> None:
+    """What is no id is nobody; the block runs."""
+    with otel_posthog.scope(distinct_id="anonymous", groups={"": "x"}):
+        otel_posthog.capture("x")
+
+    assert calls.said == [("x", "", {})]
+    assert calls.misused == {"distinct_id": 1, "group": 1}
+
+
+def test_scope_off(off: None) -> None:
+    """Behind a shut gate a scope is nothing."""
+    before = context.get_current()
+    with otel_posthog.scope(distinct_id="ada"):
+        assert context.get_current() is before
+    assert current_work().ambient == Ambient()
