@@ -15,6 +15,7 @@ from otel_posthog.model.frozen import frozen
 from otel_posthog.policy.exceptions import ExceptionsOnce
 from otel_posthog.policy.flags import FlagsOnce
 from otel_posthog.policy.groups import GroupsOnce
+from otel_posthog.policy.merges import MergesOnce
 from otel_posthog.policy.step import Step
 
 
@@ -29,6 +30,8 @@ class PolicyLimits:
         groups_window: Seconds until an unchanged group property is sent again.
         flags: Answers of flags (person, flag, value) remembered at the most; about 200 bytes each.
         flags_window: Seconds until the same answer is sent again: PostHog counts in days.
+        merges: Anonymous ids, and people, whose merging is remembered at the most; about 200 bytes each.
+        merges_window: Seconds until the same merge is sent again.
     """
 
     exceptions: int = 20_000
@@ -37,6 +40,8 @@ class PolicyLimits:
     groups_window: float = 600.0
     flags: int = 50_000
     flags_window: float = 86_400.0
+    merges: int = 50_000
+    merges_window: float = 86_400.0
 
 
 class Policy:
@@ -57,6 +62,7 @@ class Policy:
             ExceptionsOnce(capacity=limits.exceptions, window=limits.exceptions_window),
             self._groups,
             FlagsOnce(capacity=limits.flags, window=limits.flags_window),
+            MergesOnce(capacity=limits.merges, window=limits.merges_window),
         )
         self.stateful = frozenset(name for step in self._steps for name in step.events)
         """Names of the events that policy has an opinion on; all others are admitted, and need no commit."""
