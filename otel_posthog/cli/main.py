@@ -20,7 +20,7 @@ from otel_posthog.errors import OtelPosthogError
 from otel_posthog.version import __version__
 
 PROGRAM = "otel-posthog"
-COMMANDS = ("status", "doctor", "run", "explain", "rules", "emulator", "gateway", "tail", "spool")
+COMMANDS = ("status", "doctor", "run", "explain", "rules", "flags", "emulator", "gateway", "tail", "spool")
 
 OK, PROBLEM, USAGE, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
 

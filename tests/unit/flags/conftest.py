@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from otel_posthog.api.control import shutdown
 from otel_posthog.api.process import process
 from otel_posthog.emulator import Emulator
 from otel_posthog.flags.process import client
+from otel_posthog.flags.registry import Registry
 
 FLAGS: dict[str, Any] = {
     "group_types": ["company"],
@@ -58,8 +61,8 @@ def emulator(serving: Emulator) -> Iterator[Emulator]:
 @pytest.fixture(autouse=True)
 def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No runtime, no context and no variables of another test."""
-    import os
-
+    if Registry.__subclasses__():
+        gc.collect()  # classes of a test before
     for name in list(os.environ):
         if name.startswith(("OTEL_", "POSTHOG_")):
             monkeypatch.delenv(name)
