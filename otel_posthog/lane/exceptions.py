@@ -135,6 +135,26 @@ def captured_elsewhere(error: BaseException) -> str | None:
     return uuid if isinstance(uuid, str) else ""
 
 
+def claim(error: BaseException, uuid: str) -> bool:
+    """Marks `error` as captured under this event's uuid.
+
+    Args:
+        error: A live exception.
+        uuid: Of the `$exception` that somebody else has made of it.
+
+    Returns:
+        False where it was captured before, and has not been raised again since.
+    """
+    marks = _marks(error)
+    times = _times_raised(error.__traceback__)
+    if CAPTURED_MARK in marks and times <= marks.get(RAISED_MARK, times):
+        return False
+    marks[CAPTURED_MARK] = True
+    marks[UUID_MARK] = uuid
+    marks[RAISED_MARK] = times
+    return True
+
+
 def _times_raised(traceback: TracebackType | None) -> int:
     """How often an exception was raised where it was born, told from its traceback.
 

@@ -60,6 +60,14 @@ def _carrier(signal: Signal) -> int:
     return hash((signal.kind, signal.span_id, signal.index, signal.time_ns, signal.observed_time_ns))
 
 
+def _is_live(signal: Signal) -> bool:
+    """Whether the object itself was captured: by us, or by the `posthog` SDK, whose finished event this is."""
+    local = signal.local
+    return local is not None and (
+        bool(local.exception) or signal.attributes.get(posthog.CARRIER) == posthog.CARRIER_LOG
+    )
+
+
 def _mapping(value: JsonValue) -> Mapping[str, JsonValue]:
     return cast("Mapping[str, JsonValue]", value) if isinstance(value, Mapping) else _NO_DETAIL
 
@@ -90,7 +98,7 @@ class ExceptionsOnce:
             return event if taken is None or taken == _carrier(signal) else None
         if local.already_captured:
             return None
-        if not local.exception and self._claim(signal, event, now):
+        if not _is_live(signal) and self._claim(signal, event, now):
             return None
         return self._number(event, now)
 
@@ -98,7 +106,7 @@ class ExceptionsOnce:
         """Leaves a credit for a live capture; remembers the uuid of a gateway's."""
         if signal.local is None:
             self._taken.put(event.uuid, _carrier(signal), now)
-        elif signal.local.exception and signal.trace_id:
+        elif _is_live(signal) and signal.trace_id:
             kind, place = exception_place(event)
             key = (signal.trace_id, kind)
             places = self._credits.get(key, now) or []
