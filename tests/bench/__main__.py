@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parents[2] / "bench-results"
-GROUPS = ("spans", "delivery", "import", "request", "gateway")
+GROUPS = ("spans", "api", "delivery", "import", "request", "gateway")
 LONG = ("gateway-load",)
 """Minutes each: only when asked for."""
 
@@ -68,12 +68,14 @@ def _prepare(*, fast: bool) -> None:
 
 
 def _rows(groups: Any, rounds: int, *, fast: bool) -> Iterator[Any]:
-    from tests.bench import delivery, gateway, gateway_collector, gateway_load, importing, requests, spans
+    from tests.bench import api, delivery, gateway, gateway_collector, gateway_load, importing, requests, spans
     from tests.bench.sink import sink
 
     with sink() as target:
         if "spans" in groups:
             yield from spans.rows(target.url, rounds)
+        if "api" in groups:
+            yield from api.rows(target.url, rounds)
         if "request" in groups:
             yield from requests.rows(target.url, rounds)
         if "delivery" in groups:

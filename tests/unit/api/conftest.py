@@ -12,6 +12,7 @@ from opentelemetry import context
 from otel_posthog import assembly
 from otel_posthog.api.process import process
 from otel_posthog.model import CaptureEvent
+from otel_posthog.observe import Guard
 from tests.unit.sdk.conftest import App, make_app
 
 COMMON = {
@@ -82,7 +83,7 @@ def own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever a test does with the process's runtime, the next begins without."""
     monkeypatch.setattr(assembly._process, "_runtime", None)
     process.forget()
-    process.guard.after_fork()
+    monkeypatch.setattr(process, "guard", Guard())
     yield
     process.forget()
 
