@@ -26,15 +26,16 @@ For example:
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, timezone
+from datetime import date
 from types import MappingProxyType
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, cast
 
 from otel_posthog.config.values import shown
+from otel_posthog.emulator.flags.chains import MAX_CHAIN, bad_chain
+from otel_posthog.emulator.flags.checked import Checked
 from otel_posthog.emulator.flags.model import (
     MAX_GROUP_TYPES,
     Cohort,
@@ -47,24 +48,11 @@ from otel_posthog.emulator.flags.model import (
     Membership,
     Variant,
 )
-from otel_posthog.emulator.flags.operators import (
-    DATES,
-    NUMERIC,
-    OPERATORS,
-    PATTERNS,
-    PRESENCE,
-    SEMVER,
-    SEMVER_RANGES,
-    compiled,
-    instant_of,
-    number_of,
-    range_of,
-    version_of,
-)
-from otel_posthog.errors import ConfigError, RulesError
+from otel_posthog.emulator.flags.operands import is_date, operand_problem
+from otel_posthog.emulator.flags.operators import OPERATORS, PRESENCE
+from otel_posthog.errors import ConfigError
 from otel_posthog.rules.at import At
 from otel_posthog.rules.document import Entry, Node, parse_document, read_document
-from otel_posthog.rules.pattern import slow_part
 
 ROOT_KEYS: Final = ("flags", "group_types", "cohorts")
 FLAG_KEYS: Final = (
@@ -79,12 +67,7 @@ RUNTIMES: Final = ("all", "client", "server")
 
 _KEY: Final = re.compile(r"[A-Za-z0-9_-]{1,400}\Z")
 _WHAT: Final = "flags file"
-_SOME_DAY: Final = datetime(2026, 6, 15, tzinfo=timezone.utc)
-"""Any date will do to see whether a relative one can be read."""
 _EVERYBODY: Final = (Condition(),)
-_MAX_CHAIN: Final = 20
-
-ItemT = TypeVar("ItemT")
 
 
 class FlagsError(ConfigError):
@@ -167,78 +150,77 @@ def _plain(node: Node) -> Any:
     return node.value
 
 
-class _Reader:
-    """One file. A value that cannot be used is complained about and left out; the complaints are raised at the end."""
+class _Reader(Checked):
+    """One file; the complaints are raised at the end."""
 
     def __init__(self, file: str) -> None:
-        self._file = file
-        self._found: list[ConfigError] = []
+        super().__init__(file)
         self._group_types: tuple[str, ...] = ()
         self._cohorts: dict[str, Cohort] = {}
 
     def flags(self, root: At) -> FlagSet:
-        entries = {} if root.node.value is None else self._table(root, ROOT_KEYS, "Write `flags:` with a key for each")
+        entries = {} if root.node.value is None else self.table(root, ROOT_KEYS, "Write `flags:` with a key for each")
         if "group_types" in entries:
-            self._group_types = self._names(entries["group_types"])
+            self._group_types = self.names(entries["group_types"])
             if len(self._group_types) > MAX_GROUP_TYPES:
-                self._wrong("PostHog has at most five group types in a project", entries["group_types"], "Remove some")
+                self.wrong("PostHog has at most five group types in a project", entries["group_types"], "Remove some")
         if "cohorts" in entries:
-            for name, at in self._entries(entries["cohorts"], "Write a name for each cohort").items():
+            for name, at in self.entries(entries["cohorts"], "Write a name for each cohort").items():
                 self._cohorts[name] = self._cohort(name, len(self._cohorts) + 1, at)
-        listed = self._entries(entries["flags"], "Write a key for each flag") if "flags" in entries else {}
+        listed = self.entries(entries["flags"], "Write a key for each flag") if "flags" in entries else {}
         flags = {key: self._flag(key, index, at) for index, (key, at) in enumerate(listed.items(), start=1)}
         self._check_dependencies(flags, listed)
         self._check_ids(flags, listed)
-        if self._found:
-            raise FlagsError(self._found)
+        if self.found:
+            raise FlagsError(self.found)
         return FlagSet(MappingProxyType(flags), MappingProxyType(self._cohorts), self._group_types)
 
     # --- one flag --------------------------------------------------------------------------------------------------
 
     def _flag(self, key: str, index: int, at: At) -> Flag:
         if not _KEY.match(key):
-            self._wrong("a flag's key has letters, digits, `-` and `_` alone", at, f"Rename {shown(key)}")
+            self.wrong("a flag's key has letters, digits, `-` and `_` alone", at, f"Rename {shown(key)}")
         short: object = at.node.value
         if isinstance(short, bool):
             return Flag(key, index, (Condition(rollout_percentage=100.0 if short else 0.0),))
         if isinstance(short, str):
             return Flag(key, index, _EVERYBODY, variants=(Variant(short, 100.0),))
         hint = "Write `true`, `false`, the name of a variant, or a mapping such as `{rollout_percentage: 25}`"
-        entries = self._table(at, FLAG_KEYS, hint)
+        entries = self.table(at, FLAG_KEYS, hint)
         variants = self._variants(entries["variants"]) if "variants" in entries else ()
         group = self._group(entries["group"]) if "group" in entries else None
-        runtime = self._text(entries, "evaluation_runtime") or "all"
+        runtime = self.text(entries, "evaluation_runtime") or "all"
         if runtime not in RUNTIMES:
-            self._wrong(f"{shown(runtime)} is no runtime", entries["evaluation_runtime"], "One of all, client, server")
-        expires = self._text(entries, "expires")
-        if expires and instant_of(expires, _SOME_DAY) is None:
-            self._wrong(f"{shown(expires)} is no date", entries["expires"], "Write it as 2027-01-31")
+            self.wrong(f"{shown(runtime)} is no runtime", entries["evaluation_runtime"], "One of all, client, server")
+        expires = self.text(entries, "expires")
+        if expires and not is_date(expires):
+            self.wrong(f"{shown(expires)} is no date", entries["expires"], "Write it as 2027-01-31")
         return Flag(
             key,
-            self._whole(entries, "id", index),
+            self.whole(entries, "id", index),
             self._conditions(entries, [variant.key for variant in variants], group),
-            name=self._text(entries, "name"),
-            active=self._switch(entries, "active", default=True),
+            name=self.text(entries, "name"),
+            active=self.switch(entries, "active", default=True),
             variants=variants,
             payloads=MappingProxyType(self._payloads(entries, variants)),
             group=group,
             ensure_experience_continuity=self._continuity(entries, group),
             evaluation_runtime=runtime,
-            experiment=self._text(entries, "experiment"),
-            owner=self._text(entries, "owner"),
+            experiment=self.text(entries, "experiment"),
+            owner=self.text(entries, "owner"),
             expires=expires,
-            version=self._whole(entries, "version", 1),
+            version=self.whole(entries, "version", 1),
         )
 
     def _variants(self, at: At) -> tuple[Variant, ...]:
         made: list[Variant] = []
-        for key, share in self._entries(at, "Write each variant with its share: `{control: 50, test: 50}`").items():
+        for key, share in self.entries(at, "Write each variant with its share: `{control: 50, test: 50}`").items():
             if not key.strip():
-                self._wrong("a variant has no name", share, "Name it")
-            made.append(Variant(key, self._percentage(share)))
+                self.wrong("a variant has no name", share, "Name it")
+            made.append(Variant(key, self.percentage(share)))
         total = sum(variant.rollout_percentage for variant in made)
         if made and abs(total - 100) > 0.01:
-            self._wrong(f"the shares of the variants make {total:g} %", at, "Make them 100 % together")
+            self.wrong(f"the shares of the variants make {total:g} %", at, "Make them 100 % together")
         return tuple(made)
 
     def _payloads(self, entries: dict[str, At], variants: tuple[Variant, ...]) -> dict[str, Any]:
@@ -247,22 +229,22 @@ class _Reader:
         if "payload" in entries:
             if names:
                 hint = f"Write `payloads:` with {', '.join(names)}"
-                self._wrong("this flag has variants, and each has its own payload", entries["payload"], hint)
+                self.wrong("this flag has variants, and each has its own payload", entries["payload"], hint)
             made["true"] = _plain(entries["payload"].node)
         if "payloads" in entries and not names:
-            self._wrong("this flag has no variants", entries["payloads"], "Write `payload:`, which is for true")
+            self.wrong("this flag has no variants", entries["payloads"], "Write `payload:`, which is for true")
         elif "payloads" in entries:
-            for name, at in self._entries(entries["payloads"], "Write the payload of each variant").items():
+            for name, at in self.entries(entries["payloads"], "Write the payload of each variant").items():
                 if name not in names:
-                    self._unknown("variant", name, names, at)
+                    self.unknown("variant", name, names, at)
                 made[name] = _plain(at.node)
         return made
 
     def _continuity(self, entries: dict[str, At], group: str | None) -> bool:
-        given = self._switch(entries, "ensure_experience_continuity", default=False)
+        given = self.switch(entries, "ensure_experience_continuity", default=False)
         if given and group is not None:
             at = entries["ensure_experience_continuity"]
-            self._wrong("groups do not log in", at, "Remove it, or remove `group`")
+            self.wrong("groups do not log in", at, "Remove it, or remove `group`")
         return given
 
     # --- conditions ------------------------------------------------------------------------------------------------
@@ -270,93 +252,101 @@ class _Reader:
     def _conditions(self, entries: dict[str, At], variants: list[str], group: str | None) -> tuple[Condition, ...]:
         if "conditions" not in entries:
             everybody = entries.get("rollout_percentage")
-            return (Condition(rollout_percentage=self._percentage(everybody)),) if everybody else _EVERYBODY
+            return (Condition(rollout_percentage=self.percentage(everybody)),) if everybody else _EVERYBODY
         if "rollout_percentage" in entries:
             hint = "Write it in each condition"
-            self._wrong("stands beside `conditions`", entries["rollout_percentage"], hint)
+            self.wrong("stands beside `conditions`", entries["rollout_percentage"], hint)
         at = entries["conditions"]
-        members = self._members(at, "Write a list of conditions, each with a `-`")
+        members = self.members(at, "Write a list of conditions, each with a `-`")
         if at.node.sequence == []:
-            self._wrong("there is none, so that nobody would get the flag", at, "Remove the key for everybody")
+            self.wrong("there is none, so that nobody would get the flag", at, "Remove the key for everybody")
         return tuple(self._condition(member, variants, group) for member in members)
 
     def _condition(self, at: At, variants: list[str], flag_group: str | None) -> Condition:
-        entries = self._table(at, CONDITION_KEYS, "Write a mapping such as `{properties: {plan: pro}}`")
+        entries = self.table(at, CONDITION_KEYS, "Write a mapping such as `{properties: {plan: pro}}`")
         group = self._group(entries["group"]) if "group" in entries else None
         if group is not None and flag_group is not None:
-            self._wrong(f"the whole flag is about {shown(flag_group)} already", entries["group"], "Remove one of them")
-        variant = self._text(entries, "variant") or None
+            self.wrong(f"the whole flag is about {shown(flag_group)} already", entries["group"], "Remove one of them")
+        variant = self.text(entries, "variant") or None
         if variant is not None and variant not in variants:
-            self._unknown("variant", variant, variants, entries["variant"])
+            self.unknown("variant", variant, variants, entries["variant"])
         memberships: list[Membership] = []
         for key, inside in (("cohorts", True), ("not_cohorts", False)):
             if key not in entries:
                 continue
             if group or flag_group:
-                self._wrong("a cohort is of people, this condition about groups", entries[key], "Remove it")
-            for member in self._members(entries[key], "Write a list of cohorts"):
+                self.wrong("a cohort is of people, this condition about groups", entries[key], "Remove it")
+            for member in self.members(entries[key], "Write a list of cohorts"):
                 name: object = member.node.value
                 if isinstance(name, str) and name in self._cohorts:
                     memberships.append(Membership(self._cohorts[name], inside))
                 else:
-                    self._unknown("cohort", str(name), list(self._cohorts), member)
+                    self.unknown("cohort", str(name), list(self._cohorts), member)
         dependencies: list[Dependency] = []
         if "flags" in entries:
-            for key, wanted in self._entries(entries["flags"], "Write `{other-flag: true}`").items():
+            for key, wanted in self.entries(entries["flags"], "Write `{other-flag: true}`").items():
                 value: object = wanted.node.value
                 if isinstance(value, (bool, str)):
                     dependencies.append(Dependency(key, value))
                 else:
-                    self._wrong("is no value of a flag", wanted, "Write `true`, `false` or the name of a variant")
+                    self.wrong("is no value of a flag", wanted, "Write `true`, `false` or the name of a variant")
         return Condition(
             self._properties(entries["properties"]) if "properties" in entries else (),
             tuple(memberships),
             tuple(dependencies),
-            self._percentage(entries["rollout_percentage"]) if "rollout_percentage" in entries else 100.0,
+            self.percentage(entries["rollout_percentage"]) if "rollout_percentage" in entries else 100.0,
             variant,
             group,
         )
 
     def _cohort(self, name: str, number: int, at: At) -> Cohort:
-        entries = self._table(at, COHORT_KEYS, "Write `any:` with properties, or `distinct_ids:`")
+        entries = self.table(at, COHORT_KEYS, "Write `any:` with properties, or `distinct_ids:`")
         if len(entries) != 1:
-            self._wrong("needs exactly one of `any` and `distinct_ids`", at, "Write people by property, or by id")
+            self.wrong("needs exactly one of `any` and `distinct_ids`", at, "Write people by property, or by id")
         if "distinct_ids" in entries:
-            return Cohort(name, number, members=frozenset(self._names(entries["distinct_ids"])))
-        alternatives = self._members(entries["any"], "Write a list of property maps") if "any" in entries else []
+            return Cohort(name, number, members=frozenset(self.names(entries["distinct_ids"])))
+        alternatives = self.members(entries["any"], "Write a list of property maps") if "any" in entries else []
         return Cohort(name, number, tuple(self._properties(member) for member in alternatives))
 
     def _properties(self, at: At) -> tuple[Filter, ...]:
         hint = "Write `{plan: pro}`, `{plan: [pro, team]}` or `{seats: {gte: 5}}`"
         return tuple(
             demand
-            for key, value in self._entries(at, hint).items()
+            for key, value in self.entries(at, hint).items()
             for demand in (self._demands(key, value) if value.node.mapping is not None else [self._equal(key, value)])
         )
 
     def _equal(self, key: str, at: At) -> Filter:
         if at.node.value is None:
-            self._wrong("has no value", at, "Write the value, or `{is_set: true}`")
+            self.wrong("has no value", at, "Write the value, or `{is_set: true}`")
         return Filter(key, "exact", _plain(at.node))
 
     def _demands(self, key: str, at: At) -> list[Filter]:
         made: list[Filter] = []
-        for operator, value in self._entries(at, "Write an operator").items():
+        for operator, value in self.entries(at, "Write an operator").items():
             if operator not in OPERATORS:
-                self._unknown("operator", operator, list(OPERATORS), value)
+                self.unknown("operator", operator, list(OPERATORS), value)
             elif operator in PRESENCE:
                 if value.node.value is not True:
                     other = PRESENCE[1 - PRESENCE.index(operator)]
-                    self._wrong("takes `true`", value, f"Write `{operator}: true`, or `{other}: true`")
+                    self.wrong("takes `true`", value, f"Write `{operator}: true`, or `{other}: true`")
                 made.append(Filter(key, operator, operator))
             else:
-                problem = _operand_problem(operator, _plain(value.node))
+                problem = operand_problem(operator, _plain(value.node))
                 if problem:
-                    self._wrong(problem[0], value, problem[1])
+                    self.wrong(problem[0], value, problem[1])
                 made.append(Filter(key, operator, _plain(value.node)))
-        if not made and not self._found:
-            self._wrong("has no operator", at, f"One of {', '.join(OPERATORS)}")
+        if not made and not self.found:
+            self.wrong("has no operator", at, f"One of {', '.join(OPERATORS)}")
         return made
+
+    def _group(self, at: At) -> str | None:
+        name: object = at.node.value
+        if isinstance(name, str) and name in self._group_types:
+            return name
+        close = f"Known: {', '.join(self._group_types)}. " if self._group_types else ""
+        self.wrong(f"unknown group type {shown(name)}", at, f"{close}Add it to `group_types:` at the top of the file")
+        return None
 
     # --- the whole -------------------------------------------------------------------------------------------------
 
@@ -368,173 +358,25 @@ class _Reader:
                 for dependency in condition.flags:
                     other = flags.get(dependency.flag)
                     if other is None:
-                        self._unknown("flag", dependency.flag, [name for name in flags if name != key], listed[key])
+                        self.unknown("flag", dependency.flag, [name for name in flags if name != key], listed[key])
                         continue
                     needs[key].append(dependency.flag)
                     value, variants = dependency.value, [variant.key for variant in other.variants]
                     if isinstance(value, str) and value not in variants:
-                        self._unknown(f"variant of `{other.key}`", value, variants, listed[key])
-        chain = _bad_chain(needs)
+                        self.unknown(f"variant of `{other.key}`", value, variants, listed[key])
+        chain = bad_chain(needs)
         if chain and chain[0] == chain[-1]:
-            self._wrong(f"these flags depend on each other: {' → '.join(chain)}", listed[chain[0]], "Break the circle")
+            self.wrong(f"these flags depend on each other: {' → '.join(chain)}", listed[chain[0]], "Break the circle")
         elif chain:
-            self._wrong(f"rests on more than {_MAX_CHAIN} flags in a row", listed[chain[0]], "Shorten the chain")
+            self.wrong(f"rests on more than {MAX_CHAIN} flags in a row", listed[chain[0]], "Shorten the chain")
 
     def _check_ids(self, flags: dict[str, Flag], listed: dict[str, At]) -> None:
         seen: dict[int, str] = {}
         for key, flag in flags.items():
             if flag.id in seen:
                 hint = "Give ids to all flags, or to none"
-                self._wrong(f"has the id {flag.id} of `{seen[flag.id]}`", listed[key], hint)
+                self.wrong(f"has the id {flag.id} of `{seen[flag.id]}`", listed[key], hint)
             seen.setdefault(flag.id, key)
-
-    # --- values ----------------------------------------------------------------------------------------------------
-
-    def _wrong(self, message: str, at: At, hint: str) -> None:
-        self._found.append(RulesError(message, file=self._file, line=at.line, key=at.path, hint=hint))
-
-    def _unknown(self, what: str, name: str, known: list[str], at: At) -> None:
-        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
-        meant = f"Did you mean `{close[0]}`? " if close else ""
-        listed = f"Known here: {', '.join(known)}" if known else f"There is no {what} here"
-        self._wrong(f"unknown {what} `{name}`", at, f"{meant}{listed}")
-
-    def _entries(self, at: At, hint: str) -> dict[str, At]:
-        if at.node.mapping is None:
-            self._wrong(f"{_described(at.node)} stands where a mapping belongs", at, hint)
-            return {}
-        return {name: at.child(name, entry) for name, entry in at.node.mapping.items()}
-
-    def _table(self, at: At, known: tuple[str, ...], hint: str) -> dict[str, At]:
-        entries = self._entries(at, hint)
-        for name, child in entries.items():
-            # Keys of the owner's own, for anchors.
-            if name not in known and not name.startswith("x-"):
-                self._unknown("key", name, list(known), child)
-        return {name: child for name, child in entries.items() if name in known}
-
-    def _members(self, at: At, hint: str) -> list[At]:
-        if at.node.sequence is None:
-            self._wrong(f"{_described(at.node)} stands where a list belongs", at, hint)
-        return list(at.members())
-
-    def _names(self, at: At) -> tuple[str, ...]:
-        made: list[str] = []
-        for member in self._members(at, "Write a list of names"):
-            name: object = member.node.value
-            if isinstance(name, (str, int)) and not isinstance(name, bool) and str(name).strip():
-                made.append(str(name))
-            else:
-                self._wrong(f"{_described(member.node)} stands where a name belongs", member, "Put it in quotes")
-        return tuple(dict.fromkeys(made))
-
-    def _group(self, at: At) -> str | None:
-        name: object = at.node.value
-        if isinstance(name, str) and name in self._group_types:
-            return name
-        close = f"Known: {', '.join(self._group_types)}. " if self._group_types else ""
-        self._wrong(f"unknown group type {shown(name)}", at, f"{close}Add it to `group_types:` at the top of the file")
-        return None
-
-    def _percentage(self, at: At) -> float:
-        number: object = at.node.value
-        if isinstance(number, (int, float)) and not isinstance(number, bool) and 0 <= number <= 100:
-            return float(number)
-        self._wrong(f"{_described(at.node)} is no percentage", at, "Write a number from 0 to 100")
-        return 0.0
-
-    def _text(self, entries: dict[str, At], key: str) -> str:
-        return self._scalar(entries, key, str, "", "text", "Put it in quotes")
-
-    def _switch(self, entries: dict[str, At], key: str, *, default: bool) -> bool:
-        return self._scalar(entries, key, bool, default, "`true` or `false`", "Write `true` or `false`")
-
-    def _whole(self, entries: dict[str, At], key: str, default: int) -> int:
-        number = self._scalar(entries, key, int, default, "a whole number", "Write 1 or more")
-        if number < 1:
-            self._wrong("must be 1 or more", entries[key], "Write a larger number")
-        return number
-
-    def _scalar(
-        self, entries: dict[str, At], key: str, kind: type[ItemT], default: ItemT, what: str, hint: str
-    ) -> ItemT:
-        if key not in entries:
-            return default
-        value: object = entries[key].node.value
-        if isinstance(value, kind) and isinstance(value, bool) == (kind is bool):
-            return value
-        self._wrong(f"{_described(entries[key].node)} stands where {what} belongs", entries[key], hint)
-        return default
-
-
-def _described(node: Node) -> str:
-    if node.mapping is not None:
-        return "a mapping"
-    if node.sequence is not None:
-        return "a list"
-    return "nothing" if node.value is None else shown(node.value)
-
-
-def _operand_problem(operator: str, value: Any) -> tuple[str, str] | None:
-    """What is wrong with what a property is compared with, and the way out."""
-    checks: tuple[tuple[tuple[str, ...], bool, str, str], ...] = (
-        (NUMERIC, number_of(value) is None, "no number", "Write a number"),
-        (DATES, _no_date(value), "no date", "Write 2027-01-31, or -30d for thirty days ago"),
-        (SEMVER, version_of(value) is None, "no version", "Write 1.2.3"),
-        (SEMVER_RANGES, range_of(operator, value) is None, "no version", "Write 1.2.3, or 1.2.* for semver_wildcard"),
-        (PATTERNS, not isinstance(value, str), "no regular expression", "Put it in quotes"),
-    )
-    for operators, wrong, what, hint in checks:
-        if operator in operators and wrong:
-            return f"{shown(value)} is {what}", hint
-    if isinstance(value, str) and operator in PATTERNS:
-        return _pattern_problem(value)
-    if value is None or (operator not in ("exact", "is_not") and isinstance(value, (list, dict))):
-        return "this cannot be compared", "Write text or a number"
-    return None
-
-
-def _no_date(value: Any) -> bool:
-    # PostHog reads a year alone as that year's today: nobody means that in a file.
-    return not isinstance(value, str) or value.strip().isdecimal() or instant_of(value, _SOME_DAY) is None
-
-
-def _pattern_problem(pattern: str) -> tuple[str, str] | None:
-    try:
-        compiled(pattern)
-    except re.error as error:
-        return f"{shown(pattern)} is no regular expression: {error.msg}", "Mend it"
-    slow = slow_part(pattern)
-    return (f"{shown(pattern)} can take for ever: {slow}", "Write it without nested repeats") if slow else None
-
-
-class _BadChainError(Exception):
-    def __init__(self, chain: list[str]) -> None:
-        super().__init__()
-        self.chain = chain
-
-
-def _bad_chain(needs: dict[str, list[str]]) -> list[str]:
-    """Flags of which each needs the next, in a circle or too many of them; empty where there are none."""
-    depths: dict[str, int] = {}
-
-    def depth(key: str, path: list[str]) -> int:
-        if key in path:
-            raise _BadChainError([*path[path.index(key) :], key])
-        if key not in depths:
-            if len(path) > _MAX_CHAIN:
-                raise _BadChainError(path)
-            depths[key] = 1 + max((depth(other, [*path, key]) for other in needs[key]), default=0)
-        if depths[key] > _MAX_CHAIN + 1:
-            raise _BadChainError([key, *needs[key][:1]])
-        return depths[key]
-
-    try:
-        for key in needs:
-            depth(key, [])
-    except _BadChainError as error:
-        return error.chain
-    return []
 
 
 __all__ = ["FlagValue", "FlagsError", "flags_of", "load_flags", "parse_flags"]

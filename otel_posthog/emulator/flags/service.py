@@ -25,6 +25,7 @@ from otel_posthog.emulator import queries
 from otel_posthog.emulator.body import read_body
 from otel_posthog.emulator.exchange import Answer, Incoming, json_answer
 from otel_posthog.emulator.faults import Fault
+from otel_posthog.emulator.flags.answers import browser_settings, form_of, records
 from otel_posthog.emulator.flags.definitions import definitions, payload_text
 from otel_posthog.emulator.flags.model import FlagSet
 from otel_posthog.emulator.flags.rules import Outcome, Subject, evaluate
@@ -76,7 +77,12 @@ class FlagService:
         """
         decide = request.path == DECIDE_PATH
         if request.method == "GET":
-            body = {"flags": {}, "errorsWhileComputingFlags": False, **self._stamp(), **_config(has_flags=False)}
+            body = {
+                "flags": {},
+                "errorsWhileComputingFlags": False,
+                **self._stamp(),
+                **browser_settings(has_flags=False),
+            }
             return json_answer(200, body)
         document = read_body(request.body, request.query, self._ceiling)
         asked = cast("dict[str, Any]", document) if isinstance(document, dict) else {}
@@ -93,10 +99,10 @@ class FlagService:
             outcomes = evaluate(flags, keys, self._subject(flags, token, distinct_id, asked), self._clock())
         failed = {key for key in outcomes if _fails(fault, key)}
         body["errorsWhileComputingFlags"] = bool(failed)
-        version = _version(request.query.get("v"), decide=decide, config="config" in request.query)
+        form = form_of(request.query.get("v"), decide=decide, config="config" in request.query)
         if decide or request.query.get("config") in {"true", "1"} or not request.query.keys() & {"v", "config"}:
-            body |= _config(has_flags=bool(flags.flags))
-        return json_answer(200, body | _records(outcomes, failed, version))
+            body |= browser_settings(has_flags=bool(flags.flags))
+        return json_answer(200, body | records(outcomes, failed, form))
 
     def _stamp(self) -> dict[str, Any]:
         return {"requestId": str(uuids.uuid4()), "evaluatedAt": int(self._clock().timestamp() * 1000)}
@@ -177,7 +183,7 @@ class FlagService:
 
     def browser_config(self, request: Incoming) -> Answer:
         """Answers posthog-js, which asks for this before it asks for flags: as a script, then as JSON."""
-        config = _config(has_flags=bool(self._state.current().flags))
+        config = browser_settings(has_flags=bool(self._state.current().flags))
         token, name = request.path.split("/")[-2:]
         if name == "config":
             return json_answer(200, config)
@@ -246,79 +252,9 @@ def _runtime(explicit: Any, headers: Mapping[str, str]) -> str:
     return "client" if any(name in headers for name in _BROWSER_HEADERS) else ""
 
 
-def _version(text: str | None, *, decide: bool, config: bool) -> int:
-    """The form: 1 a list, 2 a map of what is on (both only `/decide`), 3 legacy, 4 records, 5 typed records."""
-    try:
-        given = int(text) if text is not None else 1 if decide or config else 2
-    except ValueError:
-        given = 1
-    if decide:
-        return min(given, 4) if given > 0 else 1
-    return 3 if given < 2 else 4 if given == 2 else 5
-
-
 def _tag(text: str) -> str:
     return text.strip().removeprefix("W/").strip('"')
 
 
 def _fails(fault: Fault | None, key: str) -> bool:
     return fault is not None and fault.action == "flag_errors" and fnmatchcase(key, fault.flag)
-
-
-# --- what is answered ----------------------------------------------------------------------------------------------
-
-
-def _records(outcomes: Mapping[str, Outcome], failed: set[str], version: int) -> dict[str, Any]:
-    if version >= 4:
-        made = {key: _record(outcome, key in failed, typed=version > 4) for key, outcome in outcomes.items()}
-        return {"flags": made}
-    values = {key: outcome.value for key, outcome in outcomes.items() if key not in failed}
-    on = {key: value for key, value in values.items() if value is not False}
-    if version < 3:
-        return {"featureFlags": list(on) if version == 1 else on}
-    payloads = {key: payload_text(outcomes[key].payload) for key in values if outcomes[key].payload is not None}
-    return {"featureFlags": values | dict.fromkeys(failed, False), "featureFlagPayloads": payloads}
-
-
-def _record(outcome: Outcome, failed: bool, *, typed: bool) -> dict[str, Any]:
-    flag = outcome.flag
-    value = False if failed else outcome.value
-    variant = value if isinstance(value, str) else None
-    reason = {"code": outcome.reason, "condition_index": outcome.condition_index, "description": outcome.description}
-    if failed:
-        reason = {"code": "unknown_error", "condition_index": None, "description": "scripted fault"}
-    metadata: dict[str, Any] = {
-        "id": flag.id,
-        "version": flag.version,
-        "description": None,
-        "payload": None if failed else payload_text(outcome.payload),
-        "has_experiment": bool(flag.experiment),
-    }
-    if typed:
-        metadata["config_version"] = 1
-        if variant is not None:
-            metadata["variant_key"] = variant
-    shape = {"value": None if failed else value} if typed else {"enabled": value is not False, "variant": variant}
-    return {
-        "key": flag.key,
-        **shape,
-        **({"failed": True} if failed else {}),
-        "reason": reason,
-        "metadata": metadata,
-    }
-
-
-def _config(*, has_flags: bool) -> dict[str, Any]:
-    """What posthog-js wants to know besides: everything that PostHog could switch on is off."""
-    return {
-        "supportedCompression": ["gzip", "gzip-js"],
-        "hasFeatureFlags": has_flags,
-        "sessionRecording": False,
-        "surveys": False,
-        "heatmaps": False,
-        "capturePerformance": False,
-        "autocaptureExceptions": False,
-        "isAuthenticated": False,
-        "toolbarParams": {},
-        "config": {"enable_collect_everything": True},
-    }
