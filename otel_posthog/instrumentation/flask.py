@@ -11,13 +11,15 @@ from typing import Any, ClassVar, Final, cast
 from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, unnoticed
-from otel_posthog.instrumentation.visit import NOBODY, Visit, visit_at_hand
+from otel_posthog.instrumentation.visit import Visit, visit_at_hand
 
 _VISIT: Final = "_otel_posthog_visit"
 _USER_KEY: Final = "_user_id"
 """Where Flask-Login keeps what `get_id()` of a user gave; no distinct id, since it may be a token."""
 _KEPT: Final = 10_000
 """Such keys that are remembered."""
+_BY_KEY: Final = object()
+"""In place of a user object: somebody who is known by such a key."""
 _FIRST_SERVER_ERROR: Final = 500
 
 
@@ -60,6 +62,7 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
     def _flask_login(self, module: Any) -> None:
         from flask_login import signals  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
+        self._known = {}
         known = cast("Any", signals)
         receivers: tuple[tuple[Any, Any], ...] = (
             (known.user_logged_in, self._logged_in),
@@ -117,6 +120,8 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
             # On this very object: the copies that Flask makes for other threads end nothing.
             here.__dict__[_VISIT] = visit
             visit.begin()
+            if self._known:
+                self._returned(visit, here)
             if self._keys:
                 visit.before = self._session_user(here)
                 if visit.before is not None:
@@ -168,7 +173,6 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
         self._look_at_globals(visit, here)
         for name in self._attributes:
             self.people.seen(visit, here.request.__dict__.get(name), _session(here), silent=True)
-        self._returned(visit, here)
         for call in self._calls:
             self.people.seen(visit, call(here.request), _session(here), silent=True)
 
@@ -196,8 +200,9 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
             if visit is not None:
                 user = args[0] if args else kwargs.get("user")
                 session = _session(_request_context())
+                if user is None and visit.user is _BY_KEY:
+                    self.people.logged_out(visit)  # a session that is not valid any more
                 self.people.seen(visit, user, session)
-                visit.user = user
                 self._learn(visit, user, session)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)
@@ -216,11 +221,11 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
                 del self._known[next(iter(self._known))]
 
     def _returned(self, visit: Visit, here: Any) -> None:
-        if visit.user is NOBODY and not visit.ambient.distinct_id and self._known:
-            session = _session(here)
-            person = self._known.get(unnoticed(session, _USER_KEY)) if session is not None else None
-            if person is not None:
-                self.people.returned(visit, person)
+        session = _session(here)
+        person = self._known.get(unnoticed(session, _USER_KEY)) if session is not None else None
+        if person is not None:
+            visit.user = _BY_KEY
+            self.people.returned(visit, person)
 
     def _logged_in(self, _app: Any, user: Any = None, method: str = "", **_: Any) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -188,3 +189,69 @@ def test_people_of_an_ordinary_app(
         assert signed_up["properties"]["$groups"] == {"company": "acme"}
     # Nothing but what was mapped: no name, no address.
     assert "example.com" not in str(emulator.events()) and "'ada'" not in str(emulator.events())
+
+
+TASKS = """
+rules:
+  - name: tasks
+    match: {kind: span, span_kind: consumer}
+    capture:
+      event: task run
+      properties: {task: "{celery.task_name}"}
+users:
+  groups:
+    company: user.company_id
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "pool", "without"),
+    [("stock", "solo", ""), ("stock", "prefork", ""), ("floor", "threads", ""), ("stock", "solo", "celery")],
+)
+def test_people_of_tasks(
+    name: str,
+    pool: str,
+    without: str,
+    environment: Callable[[str], Environment],
+    launch: Launch,
+    emulator: Emulator,
+    tmp_path: Path,
+) -> None:
+    """A task is for whoever the request was for that sent it, and so are the tasks that it sends; with and without
+    OpenTelemetry's own instrumentation of Celery; the next task is for somebody else, or nobody."""
+    where = environment(name)
+    config = tmp_path / "bridge.yaml"
+    config.write_text(TASKS, encoding="utf-8")
+    broker = tmp_path / "broker"
+    broker.mkdir()
+    env = variables(emulator, where, config, MEMBERS_BROKER=str(broker), OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=without)
+    shop = launch(where.instrumented("python", "serve_members.py", "celery", "{fd}", "6"), env, serve=True)
+    ada, grace, nobody = Visitor(shop), Visitor(shop), Visitor(shop)
+    statuses = [ada.post("/login", name="ada-1"), ada.post("/order", amount="12")]
+    statuses += [grace.post("/login", name="grace-2"), grace.post("/order", amount="500")]
+    statuses += [nobody.post("/try"), ada.post("/order", amount="7")]
+    assert (shop.end(), statuses) == (0, [200] * 6), shop.output
+
+    words = ["celery", "-A", "members_celery:queue", "worker", "--concurrency", "1", "-P", pool, "-l", "warning"]
+    worker = launch(where.instrumented(*words, "--without-gossip", "--without-mingle"), env)
+    wanted = 1 if without else 9
+    emulator.wait_for(lambda local: len(local.events()) >= wanted, timeout=90)
+    worker.popen.send_signal(signal.SIGTERM)
+    worker.end(90)
+
+    runs = sorted(
+        (event["properties"]["task"], event["distinct_id"], tuple(event["properties"]["$groups"].items()))
+        if event["properties"].get("$groups")
+        else (event["properties"]["task"], "", ())
+        for event in emulator.events(event="task run")
+    )
+    ada_s, grace_s = (("company", "company-ada-1"),), (("company", "company-grace-2"),)
+    expected = [
+        (f"members_celery.{task}", person, groups)
+        for task in ("charge", "receipt")
+        for person, groups in [("", ()), ("ada-1", ada_s), ("ada-1", ada_s), ("grace-2", grace_s)]
+    ]
+    assert runs == ([] if without else expected), worker.output
+    (declined,) = emulator.events(event="$exception")
+    assert (declined["distinct_id"], declined["properties"]["$groups"]) == ("grace-2", dict(grace_s))
+    assert declined["properties"]["$exception_list"][0]["value"] == "card declined"

@@ -1,6 +1,6 @@
 """Serves one of the members' apps on an inherited socket for a number of requests, then ends as any program ends.
 
-Usage: serve_members.py flask|django|django-asgi|fastapi FD REQUESTS
+Usage: serve_members.py flask|django|django-asgi|fastapi|celery FD REQUESTS
 """
 
 import sys
@@ -25,6 +25,8 @@ def main(framework: str, fd: int, requests: int) -> None:
 
     if framework == "flask":
         from members_flask import app
+    elif framework == "celery":
+        from members_celery import app
     else:
         from django.core.wsgi import get_wsgi_application
 
