@@ -33,7 +33,7 @@ def definitions(flags: FlagSet) -> dict[str, Any]:
 
 def payload_text(value: Any) -> str | None:
     """A payload as it travels: JSON in a string."""
-    return None if value is None else json.dumps(value, ensure_ascii=False)
+    return None if value is None else json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def _flag(flag: Flag, flags: FlagSet) -> dict[str, Any]:

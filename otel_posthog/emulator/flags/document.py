@@ -36,6 +36,7 @@ from typing import Any, Final, cast
 from otel_posthog.config.values import shown
 from otel_posthog.emulator.flags.chains import MAX_CHAIN, bad_chain
 from otel_posthog.emulator.flags.checked import Checked
+from otel_posthog.emulator.flags.definitions import definitions
 from otel_posthog.emulator.flags.model import (
     MAX_GROUP_TYPES,
     Cohort,
@@ -173,7 +174,12 @@ class _Reader(Checked):
         self._check_ids(flags, listed)
         if self.found:
             raise FlagsError(self.found)
-        return FlagSet(MappingProxyType(flags), MappingProxyType(self._cohorts), self._group_types)
+        made = FlagSet(MappingProxyType(flags), MappingProxyType(self._cohorts), self._group_types)
+        try:
+            json.dumps(definitions(made), allow_nan=False)
+        except ValueError:
+            raise FlagsError([ConfigError("it holds a number beyond JSON's, like 1e999", source=self.file)]) from None
+        return made
 
     # --- one flag --------------------------------------------------------------------------------------------------
 

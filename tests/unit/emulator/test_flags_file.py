@@ -334,6 +334,8 @@ def test_not_json() -> None:
             flags_of({"flags": {"a": {"payload": payload}}})
         found.append(str(error.value))
 
+    for text in ("payload: 1e999", "conditions: [{properties: {p: 1e999}}]"):
+        assert messages(f"flags: {{a: {{{text}}}}}") == ["flags.yaml: it holds a number beyond JSON's, like 1e999"]
     assert found == [
         "flags: they are not JSON: no place for a object",
         IsStr(regex="flags: they are not JSON: Out of range float values .*"),
