@@ -384,7 +384,11 @@ class GatewayIntake:
         size = prepared.size if prepared is not None else 0
         work = Work(size, now, record, prepared, request.wanted, attempt=attempt)
         attempt.work = work
-        self._processing.add(work)
+        try:
+            self._processing.add(work)
+        except BaseException:
+            self._processing.forwarding.end(attempt, None)  # or every retry would wait for what nobody works at
+            raise
 
     def _spool(self, request: _Request, record: Record, journal: Journal) -> None:
         data = encode(record)

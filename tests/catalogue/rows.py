@@ -332,11 +332,16 @@ ROWS: Final = (
 )
 
 BEYOND: Final[dict[int, str]] = {
+    1: "ten minutes: the pauses between attempts are short in the tests. An hour with faults is soak (row 26).",
+    4: "five minutes: as in row 1.",
     11: "a name server's own NXDOMAIN: a resolver that is put into the gateway's process says it, since the real one "
     "would ask the network. Ten minutes: some dozens of attempts with short pauses take their place.",
+    19: "10 k spans/s: 10,000 spans as fast as Collector and gateways take them on the machine.",
     29: "the 100 ms: they depend on the machine. A test counts the turns that others get while 30 MiB of OTLP/JSON are "
     "read; measured for 45 MiB on a busy machine: 81 ms without one at the most, 2,950 ms by `json.loads`. Where every "
     "item of so large a request is wanted, Python's garbage collector takes longer pauses of its own.",
+    44: "celery's own workers, `multiprocessing`, and a thousand forks: there are forty, with threads that submit all "
+    "the while, and gunicorn with and without `--preload`.",
     48: "the 5 ms: gaps are measured and printed by the tests, not asserted, since a busy machine makes its own, and "
     "the first event under gevent costs the hub one gap of about 25 ms (late imports). CPython 3.11 refuses "
     "threads in isolated sub-interpreters (`thread is not supported for isolated subinterpreters`), so nothing can "

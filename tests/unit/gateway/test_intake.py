@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +93,46 @@ def test_after_the_end_everything_is_to_come_again(rig: Rig) -> None:
     assert intake.stop(60)
     assert send(intake, spans(0)).answer() == Answer(AnswerKind.RETRY, message="it is shutting down", retry_after=2)
     assert not intake.admits(1)
+
+
+class Faults:
+    """A guard that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+
+    def failed(self, where: str, error: BaseException) -> None:
+        """Notes it."""
+        self.told.append((where, str(error)))
+
+
+@pytest.mark.row(37)
+@pytest.mark.parametrize("size", [10, 200_000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("mode", "stage"),
+    [
+        *itertools.product(["spool", "forward"], ["_projects.wanted", "_inflate", "_prepare", "_record"]),
+        ("spool", "_journal.put"),
+        ("forward", "_processing.add"),
+    ],
+)
+def test_a_fault_of_ours_at_any_stage_is_to_come_again(rig: Rig, stage: str, size: int, mode: str) -> None:
+    """The caller hears RETRY, once; sent again it is delivered, and no memory stays taken."""
+    faults = Faults()
+    intake = rig.start(guard=faults, mode=mode)
+    owner, _, name = f"intake.{stage}".rpartition(".")
+    broken: object = intake
+    for part in owner.split(".")[1:]:
+        broken = getattr(broken, part)
+    body = spans(0, 2, size=size)
+
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(broken, name, fail)
+        assert send(intake, body, compress=True).answer().kind is AnswerKind.RETRY
+        assert until(lambda: faults.told == [("intake", "a bug")])
+    assert send(intake, body, compress=True).answer() == OK
+    assert until(lambda: sorted(people(rig.delivery.delivered)) == [0, 1])
+    assert intake.status().inflight_bytes == 0
