@@ -36,16 +36,14 @@ class Found:
 
     Args:
         snapshot: The SDK's.
-        failed: PostHog was to be asked, and did not answer (or the breaker forbade it): why; "" otherwise.
-        asked: PostHog was asked, and answered.
+        failed: Why PostHog did not answer, where it was to be asked: `failed` or `cooldown`; "" otherwise.
     """
 
-    __slots__ = ("asked", "failed", "snapshot")
+    __slots__ = ("failed", "snapshot")
 
-    def __init__(self, snapshot: FeatureFlagEvaluations, failed: str, *, asked: bool) -> None:
+    def __init__(self, snapshot: FeatureFlagEvaluations, failed: str) -> None:
         self.snapshot = snapshot
         self.failed = failed
-        self.asked = asked
 
     def answer(self, key: str, *, counts: bool) -> Answer:
         """What it says about one flag.
@@ -102,12 +100,13 @@ class Asking:
         wanted: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        from otel_posthog.flags.sdk import Sdk
+        from otel_posthog.flags.sdk import CoolingDownError, Sdk
 
-        self.sdk = Sdk(target, config, report)
+        self._breaker = Breaker(longest=config.cooldown, trial=2 * config.timeout, monotonic=monotonic)
+        self.sdk = Sdk(target, config, report, self._breaker)
+        self._cooling: type[Exception] = CoolingDownError
         self._config = config
         self._monotonic = monotonic
-        self._breaker = Breaker(longest=config.cooldown, trial=2 * config.timeout, monotonic=monotonic)
         self._definitions: Definitions | None = None
         if target.secret_key:
             self._definitions = Definitions(
@@ -132,25 +131,17 @@ class Asking:
         place = (who.trace_id, _key(who), scope) if who.trace_id else None
         if place is not None and (kept := self._recall(place)) is not None:
             return kept
-        remotely = self._breaker.allows()
         with suppressed():
             snapshot, error = self.sdk.ask(
                 who.distinct_id,
-                remotely=remotely,
                 groups=dict(who.groups),
                 person_properties=dict(who.person_properties),
                 group_properties={kind: dict(values) for kind, values in who.group_properties.items()},
                 flag_keys=[scope] if scope is not None else None,
             )
         if error is not None:
-            self._breaker.failed()
-            return Found(snapshot, "failed", asked=False)
-        if not remotely:
-            return Found(snapshot, "cooldown", asked=False)
-        asked = getattr(snapshot, "_request_id", None) is not None
-        if asked or self._definitions is None:
-            self._breaker.succeeded()
-        found = Found(snapshot, "", asked=asked)
+            return Found(snapshot, "cooldown" if isinstance(error, self._cooling) else "failed")
+        found = Found(snapshot, "")
         if place is not None:
             self._keep(place, found)
         return found
@@ -171,6 +162,7 @@ class Asking:
         """To be called in the child of a fork."""
         self._lock = threading.Lock()
         self._breaker.after_fork()
+        self.sdk.after_fork()
         if self._definitions is not None:
             self._definitions.after_fork()
 

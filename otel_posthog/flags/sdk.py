@@ -1,4 +1,4 @@
-"""PostHog's SDK as we use it: it evaluates flags and sends no events.
+"""PostHog's SDK as we use it: it evaluates flags, sends no events, and keeps nobody waiting.
 
 Loaded with the first question: `import posthog` takes 150 ms.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 from posthog.client import Client
@@ -14,13 +16,20 @@ from posthog.feature_flag_evaluations import FeatureFlagEvaluations
 
 from otel_posthog.config.flags import FlagsTarget
 from otel_posthog.config.settings import FlagsConfig
+from otel_posthog.flags.breaker import Breaker
 from otel_posthog.observe.log import Complaints
 
 Report = Callable[[dict[str, Any]], None]
 """Takes an event that the SDK would have sent."""
 
+_MAX_WAITING: Final = 32
+"""Questions on their way at once: names that cannot be resolved hold threads for longer than anybody waits."""
 _SUBJECT: Final = 40
 """Characters that tell one message of the SDK from another one."""
+
+
+class CoolingDownError(Exception):
+    """PostHog is left alone for a while."""
 
 
 class Sdk(Client):
@@ -30,14 +39,18 @@ class Sdk(Client):
         target: Whom to ask.
         config: How long.
         report: Gets its events, in the thread of the question.
+        breaker: Says whether PostHog may be asked now, and hears what came of it.
     """
 
-    def __init__(self, target: FlagsTarget, config: FlagsConfig, report: Report) -> None:
+    def __init__(self, target: FlagsTarget, config: FlagsConfig, report: Report, breaker: Breaker) -> None:
         keys = (target.token.reveal(), target.secret_key.reveal())
         # Instead of the `posthog` logger: its level is the app's own affair, and a traceback for each question of an
         # outage would fill the log.
         self.log: Any = _Quiet(keys)
         self._last = threading.local()
+        self._breaker = breaker
+        self._patience = config.timeout
+        self._room = threading.Semaphore(_MAX_WAITING)
 
         def before_send(message: dict[str, Any]) -> None:
             report(message)
@@ -58,27 +71,76 @@ class Sdk(Client):
             # Otherwise the first question would load the definitions in the caller's thread.
             self.feature_flags = []
 
-    def ask(self, distinct_id: str, *, remotely: bool, **about: Any) -> tuple[FeatureFlagEvaluations, Exception | None]:
+    def ask(self, distinct_id: str, **about: Any) -> tuple[FeatureFlagEvaluations, Exception | None]:
         """Evaluates flags for somebody.
 
         Args:
             distinct_id: Who.
-            remotely: PostHog may be asked for what cannot be evaluated here.
             about: As for `evaluate_flags`.
 
         Returns:
             What was found, and why PostHog did not answer, where it was asked in vain.
         """
         self._last.error = None
-        found = self.evaluate_flags(distinct_id, only_evaluate_locally=not remotely, **about)
+        found = self.evaluate_flags(distinct_id, **about)
         return found, self._last.error
 
     def _get_flags_decision(self, *args: Any, **kwargs: Any) -> Any:
+        # Every question to PostHog comes this way, whichever method of the SDK asks it.
         try:
-            return super()._get_flags_decision(*args, **kwargs)
+            if not self._breaker.allows():
+                raise CoolingDownError("PostHog is left alone for a moment after a failure")
+            try:
+                answer = self._in_time(lambda: super(Sdk, self)._get_flags_decision(*args, **kwargs))
+            except Exception:
+                self._breaker.failed()
+                raise
         except Exception as error:
             self._last.error = error  # the SDK swallows it, and answers as if there were no flags
             raise
+        self._breaker.succeeded()
+        return answer
+
+    def _in_time(self, question: Callable[[], Any]) -> Any:
+        """`question()` within the time of the settings, whatever holds it up.
+
+        The SDK's own limit is for a connection and for each piece of an answer: a name that cannot be resolved, or an
+        answer that drips, would take as long as it likes.
+        """
+        room = self._room
+        if not room.acquire(blocking=False):
+            raise TimeoutError(f"{_MAX_WAITING} questions wait already")
+        answers: SimpleQueue[tuple[Any, Exception | None]] = SimpleQueue()
+
+        def ask() -> None:
+            try:
+                answers.put((question(), None))
+            except Exception as error:  # noqa: BLE001 - raised by whoever waits
+                answers.put((None, error))
+            finally:
+                room.release()
+
+        # A daemon: the end of the process does not wait for it.
+        thread = threading.Thread(
+            target=copy_context().run, args=(ask,), name="otel-posthog-flag-question", daemon=True
+        )
+        try:
+            thread.start()
+        except BaseException:
+            room.release()
+            raise
+        try:
+            answer, error = answers.get(timeout=self._patience)
+        except Empty:
+            raise TimeoutError(f"no answer within {self._patience:g} s") from None
+        if error is not None:
+            raise error
+        return answer
+
+    def after_fork(self) -> None:
+        """To be called in the child of a fork, where nobody waits."""
+        self._room = threading.Semaphore(_MAX_WAITING)
+        self._last = threading.local()
 
 
 class _Quiet:

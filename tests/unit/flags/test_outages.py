@@ -98,10 +98,11 @@ def test_nobody_listens(start: Start, monkeypatch: pytest.MonkeyPatch, capfd: py
     shutdown(0.1)
 
 
-def test_a_server_that_hangs(start: Start, emulator: Emulator) -> None:
-    """The wait is bounded by the setting."""
+@pytest.mark.parametrize("action", ["hang", "drip"])
+def test_a_server_that_hangs(start: Start, emulator: Emulator, action: str) -> None:
+    """The wait is bounded by the setting, also where an answer comes byte by byte."""
     start(flags_timeout=0.2)
-    emulator.script(Fault(action="hang", path="/flags/"))
+    emulator.script(Fault(action=action, path="/flags/", bytes_per_second=2))
     begun = time.monotonic()
 
     assert flags.enabled("new-dashboard", "ada", default=True) is True
@@ -109,6 +110,42 @@ def test_a_server_that_hangs(start: Start, emulator: Emulator) -> None:
     assert time.monotonic() - begun < 30
     assert flags.stats().unanswered == {"failed": 1}
     emulator.script()
+
+
+def test_a_name_that_takes_its_time(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resolving a name has no limit of its own, and in an outage of DNS it takes half a minute."""
+    import socket
+
+    start(flags_timeout=0.2)
+    monkeypatch.setenv("OTEL_POSTHOG_FLAGS_HOST", "http://posthog.test")
+    monkeypatch.setenv("OTEL_POSTHOG_FLAGS_TOKEN", "phc_test")
+    resolved = threading.Event()
+    look_up: Any = socket.getaddrinfo
+
+    def slow(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host != "posthog.test":
+            return look_up(host, *args, **kwargs)
+        resolved.wait(60)
+        raise OSError("no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    assert flags.enabled("new-dashboard", "ada", default=True) is True
+    assert not resolved.is_set()
+    assert flags.stats().unanswered == {"failed": 1}
+    resolved.set()
+
+
+def test_local_answers_do_not_use_up_the_next_try(start: Start, emulator: Emulator) -> None:
+    """After the pause it is the next question for PostHog that is let through, whatever was answered meanwhile."""
+    start(flags_secret_key="phx_test", flags_cooldown="0.01")
+    assert flags.enabled("new-dashboard", "ada") is True
+    emulator.script(Fault(action="status", status=500, path="/flags/", count=1))
+    assert flags.enabled("admin-tools", "ada", default=True) is True
+
+    deadline = time.monotonic() + 60
+    while flags.enabled("admin-tools", "ada", default=True) and time.monotonic() < deadline:
+        assert flags.enabled("new-dashboard", "ada") is True
+    assert flags.enabled("admin-tools", "ada", default=True) is False
 
 
 def test_over_quota(start: Start, emulator: Emulator) -> None:
