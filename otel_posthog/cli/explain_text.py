@@ -199,6 +199,10 @@ def _why(item: Item) -> str:
 def _decided_by(item: Item) -> str:
     if any(event.event == posthog.EVENT_EXCEPTION for event in item.decision.events):
         return "none: it is an exception"
+    if item.signal.attributes.get(posthog.EVENT) is None and any(
+        event.event == posthog.EVENT_FLAG_CALLED for event in item.decision.events
+    ):
+        return "none: it is the evaluation of a feature flag"
     return "none: it is tagged with posthog.* attributes"
 
 

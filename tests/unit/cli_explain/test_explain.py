@@ -229,3 +229,12 @@ def test_json_lines() -> None:
         ]
     )
     assert json_lines({"a": 1}, 40) == ['{"a": 1}']
+
+
+def test_flag_evaluations(capsys: pytest.CaptureFixture[str]) -> None:
+    """A flag's evaluation says that it is one; that of PostHog's own provider says who tells it."""
+    output = explain(capsys, str(ROOT / "tests/golden/convert/flag_evaluations/input.json"))
+
+    assert output.count("none: it is the evaluation of a feature flag\n  event      $feature_flag_called") == 6
+    assert "→ reported_by_posthog: PostHog's own flag provider sends the event itself\n" in output
+    assert "→ invalid: it cannot be converted\n" in output
