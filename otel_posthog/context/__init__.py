@@ -17,11 +17,12 @@ from __future__ import annotations
 from otel_posthog.context.ambient import Ambient
 from otel_posthog.context.properties import attach_properties, properties_in, with_properties
 from otel_posthog.context.traces import traces
-from otel_posthog.context.work import Work, current_work, new_work, root_started, work_in, work_of, working
+from otel_posthog.context.work import Work, apart, current_work, new_work, root_started, work_in, work_of, working
 
 __all__ = [
     "Ambient",
     "Work",
+    "apart",
     "attach_properties",
     "current_work",
     "new_work",
