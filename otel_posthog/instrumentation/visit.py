@@ -50,6 +50,7 @@ class Visit(Work):
     def end(self) -> None:
         """Holds no more."""
         token, self.token, self.user = self.token, None, NOBODY
+        self.finish()
         # Where somebody else's end was first, the context is what it was before both: detaching would undo that.
         if token is not None and context.get_current().get(KEY) is self:
             context.detach(token)
