@@ -25,6 +25,13 @@ class Block:
     def suspend(self) -> None:
         """It pauses, and somebody else goes on here."""
 
+    def gave(self, result: Any) -> None:
+        """It gives its result, and ends with that.
+
+        Args:
+            result: What a function or coroutine returns, or a generator at its end.
+        """
+
     def end(self, error: BaseException | None) -> None:
         """It is over.
 
@@ -118,6 +125,7 @@ def _plain(around: Around[Any], function: Callable[..., Any]) -> Callable[..., A
             block.end(error)
             raise
         else:
+            block.gave(result)
             block.end(None)
         finally:
             block.suspend()
@@ -139,6 +147,7 @@ def _coroutine(around: Around[Any], function: Callable[..., Any]) -> Callable[..
             block.end(error)
             raise
         else:
+            block.gave(result)
             block.end(None)
         finally:
             block.suspend()
@@ -161,6 +170,7 @@ def _generator(around: Around[Any], function: Callable[..., Any]) -> Callable[..
             try:
                 item = step()
             except StopIteration as stop:
+                block.gave(stop.value)
                 block.end(None)
                 return stop.value
             except BaseException as error:

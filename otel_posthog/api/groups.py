@@ -42,8 +42,9 @@ def group(
         if pair is None:
             return None
         name, value = pair
-        current_work().change(groups={name: value})
-        mark({posthog.GROUPS + name: value}, emitter)
+        work = current_work()
+        work.change(groups={name: value})
+        mark({posthog.GROUPS + name: value}, work, emitter)
         attributes: dict[str, Any] = {posthog.GROUPS + name: value}
         if set is not None:
             add(attributes, f"{posthog.GROUP_SET}{name}.", set, emitter, "set")

@@ -3,52 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from otel_posthog.semconv import posthog
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from otel_posthog.context import Work
     from otel_posthog.lane.emitter import Emitter
 
 
-def mark(attributes: Mapping[str, str], emitter: Emitter) -> tuple[int, tuple[Any, ...]]:
+def mark(attributes: Mapping[str, str], work: Work, emitter: Emitter) -> int:
     """Sets `attributes` on the current span and on its local root, where they are recorded.
 
     Args:
         attributes: Plain text.
+        work: What they hold for; a scope in the middle of a request marks nothing of the request's.
         emitter: Knows the local roots.
 
     Returns:
-        The id of the current trace, 0 where there is none; and the spans.
+        The id of the trace that is about this work; 0 where there is none.
     """
     from opentelemetry import trace
 
+    from otel_posthog.context import apart
+    from otel_posthog.lane.emitter import MARKS
+    from otel_posthog.lane.internals import keep_beside, kept_beside
+
     span = trace.get_current_span()
     trace_id = span.get_span_context().trace_id
-    if not trace_id:
-        return 0, ()
+    if not trace_id or apart(work, trace_id):
+        return 0
     root = emitter.edge.roots.of(trace_id)
-    found = (span, root) if root is not None and root is not span else (span,)
-    marked = tuple(one for one in found if one.is_recording())
-    for one in marked:
-        one.set_attributes(attributes)
-    return trace_id, marked
-
-
-def mark_person(distinct_id: str, emitter: Emitter) -> int:
-    """Marks the spans with the person.
-
-    Args:
-        distinct_id: A legal one.
-        emitter: Knows the local roots.
-
-    Returns:
-        The id of the current trace, 0 where there is none.
-    """
-    from otel_posthog.lane.emitter import IDENTIFIED
-    from otel_posthog.lane.internals import keep_beside
-
-    trace_id, marked = mark({posthog.DISTINCT_ID: distinct_id, posthog.POSTHOG_DISTINCT_ID: distinct_id}, emitter)
-    for one in marked:
-        keep_beside(one, IDENTIFIED, value=True)
+    for marked in (span, root) if root is not None and root is not span else (span,):
+        if marked.is_recording():
+            keep_beside(marked, MARKS, (kept_beside(marked, MARKS) or frozenset()) | attributes.keys())
+            marked.set_attributes(attributes)
     return trace_id

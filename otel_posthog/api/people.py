@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from otel_posthog.api.capture import add, bad_id
-from otel_posthog.api.marks import mark_person
+from otel_posthog.api.marks import mark
 from otel_posthog.api.process import process
 from otel_posthog.api.values import id_value, plain
 from otel_posthog.lane.uuids import uuid7
@@ -58,7 +58,7 @@ def identify(
         merged = before.anonymous_id if before.anonymous_id != person else ""
         # The anonymous id goes with the merge: the next call, or the next login, has nothing to merge with it.
         work.change(distinct_id=person, anonymous_id="", nobody=False)
-        trace_id = mark_person(person, emitter)
+        trace_id = mark({posthog.DISTINCT_ID: person, posthog.POSTHOG_DISTINCT_ID: person}, work, emitter)
         attributes: dict[str, Any] = {posthog.DISTINCT_ID: person}
         add_person(attributes, set, set_once, emitter)
         if merged:

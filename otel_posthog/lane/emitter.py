@@ -14,7 +14,7 @@ from opentelemetry import trace
 
 from otel_posthog.assembly import resource_of_environment
 from otel_posthog.context.properties import properties_in
-from otel_posthog.context.work import work_in
+from otel_posthog.context.work import apart, work_in
 from otel_posthog.convert.person import person_id
 from otel_posthog.lane.completing import add_properties, complete
 from otel_posthog.lane.edge import OWN_SCOPE, Edge
@@ -38,9 +38,9 @@ BAD_ID: Final = (
     "otel-posthog: %s is no distinct id that PostHog takes, so it counts as absent. An id is text or a number that "
     "is this person's alone; leave it out for visitors who are not known"
 )
-IDENTIFIED: Final = "_otel_posthog_identified"
-"""Kept beside a span that `identify` marked with its person. Whom it was called for is told by witnesses, and a call
-that came before must not depend on how far our thread has read when the mark is made."""
+MARKS: Final = "_otel_posthog_marks"
+"""Kept beside a span that calls have marked with person or groups: the keys. What a call was for is known from its
+context and by witnesses, and must not depend on how far our thread has read when somebody sets a mark later."""
 _SCOPE: Final = Scope(OWN_SCOPE, __version__)
 _NO_RESOURCE: Final = Resource()
 
@@ -105,6 +105,7 @@ class Emitter:
             span,
             root,
             work.ambient if work is not None else None,
+            work is not None and work.inner and apart(work, trace_id),
             live,
             severity,
         )
@@ -116,7 +117,7 @@ class Emitter:
     # --- on the worker's thread --------------------------------------------------------------------------------------
 
     def _expand(self, payload: Any) -> Iterator[Item | RootEnded]:
-        name, attributes, properties, moment, here, span, root, ambient, live, severity = payload
+        name, attributes, properties, moment, here, span, root, ambient, inner, live, severity = payload
         context = span.get_span_context() if span is not None else None
         traced = context if context is not None and context.is_valid else None
         if properties:
@@ -139,17 +140,19 @@ class Emitter:
         states = person_id(attributes.get(posthog.DISTINCT_ID))
         owner = self.edge.reader.span(root) if root is not None else None
         inherited = False
-        if ambient is not None and ambient.nobody and not states:
-            # Whoever was there before has left: what spans say of them holds for what came before.
-            attributes[posthog.DISTINCT_ID] = ambient.anonymous_id
-            attributes[posthog.PROCESS_PERSON_PROFILE] = False
+        left = ambient if ambient is not None and ambient.nobody and not states else None
+        if left is not None or inner:
+            # Whoever was there before has left, or is somebody else: what spans say of them does not hold here.
             owner = None if owner is None else _of_nobody(owner)
+            if left is not None:
+                attributes[posthog.DISTINCT_ID] = left.anonymous_id
+                attributes[posthog.PROCESS_PERSON_PROFILE] = False
         else:
             above = attributes_of(span) if span is not None else None
-            if not states and above and kept_beside(span, IDENTIFIED):
-                above = _unmarked(above)
-            if not states and owner is not None and kept_beside(root, IDENTIFIED):
-                owner = owner.with_attributes(_unmarked(owner.attributes), None)
+            if above and (marks := kept_beside(span, MARKS)):
+                above = _without(above, marks)
+            if owner is not None and (marks := kept_beside(root, MARKS)):
+                owner = owner.with_attributes(_without(owner.attributes, marks), None)
             stamps = self.edge.stamper.missing(attributes, above, baggage)
             attributes.update(stamps)
             inherited = not states and type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
@@ -170,9 +173,11 @@ class Emitter:
         sampled = bool(traced.trace_flags & 1) if traced else None
         if live is not None:
             # With the other carriers of the same exception: only together they tell how far it went.
-            yield Item(signal, inherited, True, sampled, live, False, "generic", asked=True)
-        elif posthog.DISTINCT_ID in attributes:
-            yield Item(signal, sampled=sampled, at_once=True, states=states)
+            yield Item(signal, inherited, True, sampled, live, False, "generic", asked=True, apart=inner)
+        elif inner or posthog.DISTINCT_ID in attributes:
+            # Whoever updates a person by name in passing (an admin, a job) says nothing about whose the request is.
+            speaks = not inner and (name or (ambient is not None and ambient.distinct_id == states))
+            yield Item(signal, sampled=sampled, at_once=True, states=states if speaks else "")
         else:
             yield Item(signal, inherited=inherited, sampled=sampled)
 
@@ -221,8 +226,8 @@ def _expand_witness(payload: tuple[str, int]) -> tuple[Item]:
     return (Item(signal, convert=False, at_once=True, states=distinct_id),)
 
 
-def _unmarked(attributes: Attributes) -> dict[str, AttributeValue]:
-    return {k: v for k, v in attributes.items() if k not in (posthog.DISTINCT_ID, posthog.POSTHOG_DISTINCT_ID)}
+def _without(attributes: Attributes, keys: frozenset[str]) -> dict[str, AttributeValue]:
+    return {key: value for key, value in attributes.items() if key not in keys}
 
 
 def _of_nobody(owner: Signal) -> Signal:

@@ -310,6 +310,37 @@ def test_a_loop_of_jobs(calls: Calls) -> None:
     ]
 
 
+def test_jobs_inside_of_a_request(calls: Calls) -> None:
+    """A scope in the middle of a request is somebody else's: neither says who the other is for, no span is marked."""
+    with calls.app.tracer.start_as_current_span("poll", attributes={"user.id": "robot"}) as span:
+        otel_posthog.capture("polled")
+        for user in ("ada", ""):
+            with otel_posthog.scope():
+                if user:
+                    otel_posthog.identify(user, set={"a": 1})
+                    otel_posthog.group("company", "acme")
+                otel_posthog.capture("handled")
+    marks = dict(span.attributes)
+
+    assert sorted(calls.said, key=str) == [
+        ("$set", "ada", {"$set": {"a": 1}}),
+        ("handled", "", {}),
+        ("handled", "ada", {"$groups": {"company": "acme"}}),
+        ("polled", "robot", {}),
+    ]
+    assert {key: marks[key] for key in marks if "posthog" in key.lower()} == {"posthogDistinctId": "robot"}
+
+
+def test_a_request_inside_of_a_scope(calls: Calls) -> None:
+    """A span that begins in a scope is about it: what is learnt late holds for what came before, as in any request."""
+    with otel_posthog.scope(), calls.app.tracer.start_as_current_span("job") as span:
+        otel_posthog.capture("early")
+        otel_posthog.identify("ada")
+
+    assert calls.said == [("early", "ada", {})]
+    assert span.attributes["posthog.distinct_id"] == "ada"
+
+
 def test_known_from_the_start(calls: Calls) -> None:
     """Whom it is for may be said at once; as a decorator, too."""
 

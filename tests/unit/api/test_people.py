@@ -229,6 +229,16 @@ def test_set_person_of_nobody(calls: Calls) -> None:
     assert calls.app.reasons() == {"no_subject": 1}
 
 
+def test_an_update_in_passing(calls: Calls) -> None:
+    """Who updates somebody else by name says nothing about whose the request is."""
+    with calls.app.tracer.start_as_current_span("request"):
+        otel_posthog.capture("x")
+        otel_posthog.set_person({"plan": "free"}, distinct_id="bob")
+        otel_posthog.alias("device-7", distinct_id="bob")
+
+    assert [(name, person) for name, person, _ in calls.said] == [("$set", "bob"), ("$create_alias", "bob"), ("x", "")]
+
+
 def test_set_person_of_an_illegal_id(calls: Calls) -> None:
     """An update that names an illegal person never becomes the person's at hand."""
     otel_posthog.identify("ada")
