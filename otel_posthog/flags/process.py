@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from otel_posthog.flags.overriding import Overrides
     from otel_posthog.lane.emitter import Emitter
 
-INSTALL: Final = "pip install 'otel-posthog[flags]'"
+INSTALL: Final = "pip install -U 'otel-posthog[flags]'"
 
 
 @frozen
@@ -123,11 +123,11 @@ class FlagClient:
 
             self._asking = Asking(target, settings.flags, _report, wanted=_running)
             self._why = ""
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "posthog":
-                raise
+        except (ImportError, TypeError, AttributeError) as error:
             self._why = "package"
-            self._say("package", f"they need the posthog package: {INSTALL}")
+            missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "posthog"
+            why = "they need the posthog package" if missing else f"the posthog package cannot be used ({error})"
+            self._say("package", f"{why}: {INSTALL}")
 
     def _say(self, what: str, why: str) -> None:
         self._complaints.say(what, "otel-posthog: feature flags are off, and every default counts: %s", why)

@@ -204,8 +204,27 @@ def test_without_the_package(start: Start, monkeypatch: pytest.MonkeyPatch, capl
         assert [flags.enabled("new-dashboard", "ada", default=True) for _ in range(3)] == [True] * 3
 
     (said,) = [record.getMessage() for record in caplog.records]
-    assert said.endswith("every default counts: they need the posthog package: pip install 'otel-posthog[flags]'")
+    assert said.endswith("every default counts: they need the posthog package: pip install -U 'otel-posthog[flags]'")
     assert flags.stats().unanswered == {"package": 3}
+
+
+def test_a_package_that_is_too_old(
+    start: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The same, with the reason."""
+    from otel_posthog.flags import sdk
+
+    def refuse(self: object, *_: object, **more: object) -> None:
+        raise TypeError(f"unexpected keyword argument {min(more)!r}")
+
+    start()
+    monkeypatch.setattr(sdk.Client, "__init__", refuse)
+    monkeypatch.setattr(logging.getLogger("otel_posthog"), "propagate", True)
+
+    with caplog.at_level(logging.WARNING, "otel_posthog"):
+        assert flags.enabled("new-dashboard", "ada", default=True) is True
+    assert "the posthog package cannot be used (unexpected keyword argument" in caplog.text
+    assert flags.stats().unanswered == {"package": 1}
 
 
 def test_collector_mode(start: Start, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
