@@ -11,7 +11,9 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, cast
 
-from otel_posthog.instrumentation.instrumentor import PostHogInstrumentor
+from otel_posthog.instrumentation.hooks import Hooks
+from otel_posthog.instrumentation.patches import Patches
+from otel_posthog.instrumentation.people import People
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, unnoticed
 from otel_posthog.instrumentation.visit import Visit, visit_at_hand
@@ -25,22 +27,14 @@ _FIRST_SERVER_ERROR: Final = 500
 _REQUESTS: Final = ("http", "websocket")
 
 
-class AsgiInstrumentor(PostHogInstrumentor):
+class AsgiHooks(Hooks):
     """What Starlette and FastAPI have in common."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        if "_keys" not in self.__dict__:
-            self._keys: tuple[str, ...] = ()
-            self._states: tuple[str, ...] = ()
-            self._attributes: tuple[str, ...] = ()
-            self._calls: tuple[Callable[[Any], Any], ...] = ()
+    def __init__(self, people: People, patches: Patches) -> None:
+        super().__init__(people, patches)
+        self._states = people.sources_of("state")
 
     def _wrap_app(self, app_class: Any) -> None:
-        self._keys = self.people.sources_of("session")
-        self._states = self.people.sources_of("state")
-        self._attributes = self.people.sources_of("request")
-        self._calls = self.people.calls()
         self.patches.wrap(app_class, "build_middleware_stack", self._build)
 
     def _build(self, wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
@@ -55,8 +49,8 @@ class AsgiInstrumentor(PostHogInstrumentor):
                 for index, one in enumerate(listed)
                 if str(getattr(one.cls, "__module__", "")).startswith("opentelemetry.")
             ]
-            listed.insert(max(places, default=0), Middleware(cast("Any", Edge), instrumentor=self))
-            listed.append(Middleware(cast("Any", Inside), instrumentor=self))
+            listed.insert(max(places, default=0), Middleware(cast("Any", Edge), hooks=self))
+            listed.append(Middleware(cast("Any", Inside), hooks=self))
             app.user_middleware = listed
         except Exception as error:  # noqa: BLE001 - an edge: the app starts without us
             self.failed(error)
@@ -108,7 +102,7 @@ class AsgiInstrumentor(PostHogInstrumentor):
             visit = visit_at_hand() if self.on else None
             if visit is None:
                 return
-            if self._keys:
+            if self.session_keys:
                 after = self._session_user(scope)
                 if after is None and visit.before is not None:
                     self.people.logged_out(visit)
@@ -116,10 +110,10 @@ class AsgiInstrumentor(PostHogInstrumentor):
                     self.people.logged_in(visit, after, _login(scope), _session(scope))
                 visit.before = after
             self._look(visit, scope)
-            if self._calls:
+            if self.calls:
                 from starlette.requests import HTTPConnection
 
-                for call in self._calls:
+                for call in self.calls:
                     self.people.seen(visit, call(HTTPConnection(scope)), _session(scope), silent=True)
             error = sys.exc_info()[1] if status >= _FIRST_SERVER_ERROR else None
             if error is not None:
@@ -138,13 +132,13 @@ class AsgiInstrumentor(PostHogInstrumentor):
             # `request.state` is a view of this mapping.
             if isinstance(state, Mapping) and name in state:
                 self.people.seen(visit, state[name], session, silent=True)
-        for name in self._attributes:
+        for name in self.request_names:
             if name in scope:
                 self.people.seen(visit, scope[name], session, silent=True)
 
     def _session_user(self, scope: Scope) -> Any:
         session = _session(scope)
-        for key in self._keys if session is not None else ():
+        for key in self.session_keys if session is not None else ():
             found = unnoticed(session, key)
             if found is not None and found != "":
                 return found
@@ -154,13 +148,13 @@ class AsgiInstrumentor(PostHogInstrumentor):
 class Edge:
     """The outer layer: a visit."""
 
-    def __init__(self, app: App, instrumentor: AsgiInstrumentor) -> None:
+    def __init__(self, app: App, hooks: AsgiHooks) -> None:
         self.app = app
-        self._instrumentor = instrumentor
+        self._hooks = hooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the app."""
-        visit = self._instrumentor.arrive(scope) if scope["type"] in _REQUESTS else None
+        visit = self._hooks.arrive(scope) if scope["type"] in _REQUESTS else None
         if visit is None:
             await self.app(scope, receive, send)
             return
@@ -173,21 +167,21 @@ class Edge:
 class Inside:
     """The inner layer: who was let in, and what went wrong."""
 
-    def __init__(self, app: App, instrumentor: AsgiInstrumentor) -> None:
+    def __init__(self, app: App, hooks: AsgiHooks) -> None:
         self.app = app
-        self._instrumentor = instrumentor
+        self._hooks = hooks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the app."""
-        instrumentor = self._instrumentor
-        if scope["type"] not in _REQUESTS or not instrumentor.on:
+        hooks = self._hooks
+        if scope["type"] not in _REQUESTS or not hooks.on:
             await self.app(scope, receive, send)
             return
-        instrumentor.entered(scope)
+        hooks.entered(scope)
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
-                instrumentor.answering(scope, message["status"])
+                hooks.answering(scope, message["status"])
             await send(message)
 
         await self.app(scope, receive, sending)

@@ -16,7 +16,9 @@ from opentelemetry import context, trace
 from otel_posthog.context.ambient import NOTHING, Ambient
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.work import work_in
-from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
+from otel_posthog.instrumentation.frameworks import PostHogCeleryInstrumentor
+from otel_posthog.instrumentation.hooks import Hooks
+from otel_posthog.instrumentation.instrumentor import Hook
 from otel_posthog.instrumentation.visit import Visit
 
 HEADER: Final = "otel_posthog"
@@ -37,13 +39,12 @@ _FIELDS: Final = (
 """Name in the header -> field of `Ambient`."""
 
 
-class PostHogCeleryInstrumentor(PostHogInstrumentor):
-    """Takes the person, groups, session and super properties of the work at hand into tasks."""
+class CeleryHooks(Hooks):
+    """What is done in Celery."""
 
     framework: ClassVar[str] = "celery"
-    oldest: ClassVar[tuple[int, int]] = (5, 2)
 
-    def hooks(self) -> Mapping[str, Hook]:
+    def modules(self) -> Mapping[str, Hook]:
         """Celery's signals, and the place where tasks are made ready to run."""
         return {"celery.signals": self._signals, "celery.app.trace": self._trace}
 
@@ -163,3 +164,6 @@ def unpacked(text: Any) -> Ambient:
         name: key for name, key in cast("dict[str, Any]", values.get("groups", {})).items() if isinstance(key, str)
     }
     return Ambient(**values)
+
+
+__all__ = ["CeleryHooks", "PostHogCeleryInstrumentor"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, cast
 
-from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
+from otel_posthog.instrumentation.frameworks import PostHogDjangoInstrumentor
+from otel_posthog.instrumentation.hooks import Hooks
+from otel_posthog.instrumentation.instrumentor import Hook
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login
 from otel_posthog.instrumentation.visit import Visit, visit_at_hand
@@ -16,20 +18,12 @@ _FIRST_SERVER_ERROR: Final = 500
 _UID: Final = "otel_posthog"
 
 
-class PostHogDjangoInstrumentor(PostHogInstrumentor):
-    """Finds the users of Django apps; of allauth, too."""
+class DjangoHooks(Hooks):
+    """What is done in Django."""
 
     framework: ClassVar[str] = "django"
-    oldest: ClassVar[tuple[int, int]] = (4, 2)
 
-    def __init__(self) -> None:
-        super().__init__()
-        if "_attributes" not in self.__dict__:
-            self._attributes: tuple[str, ...] = ()
-            self._keys: tuple[str, ...] = ()
-            self._calls: tuple[Callable[[Any], Any], ...] = ()
-
-    def hooks(self) -> Mapping[str, Hook]:
+    def modules(self) -> Mapping[str, Hook]:
         """Django's handlers, its authentication, and allauth's signals."""
         return {
             "django.core.handlers.base": self._handlers,
@@ -40,9 +34,6 @@ class PostHogDjangoInstrumentor(PostHogInstrumentor):
     # --- what is wrapped ---------------------------------------------------------------------------------------------
 
     def _handlers(self, module: Any) -> None:
-        self._attributes = self.people.sources_of("request")
-        self._keys = self.people.sources_of("session")
-        self._calls = self.people.calls()
         self.patches.wrap(module.BaseHandler, "load_middleware", self._load_middleware)
         self.patches.wrap(module.BaseHandler, "process_exception_by_middleware", self._process_exception)
 
@@ -83,8 +74,6 @@ class PostHogDjangoInstrumentor(PostHogInstrumentor):
 
     def arrive(self, request: Any) -> Visit | None:
         """Begins the visit of a request; `None` where it is off, or that failed."""
-        if not self.on:
-            return None
         try:
             meta = request.META
             visit = self.people.arrive(
@@ -115,11 +104,11 @@ class PostHogDjangoInstrumentor(PostHogInstrumentor):
         elif session is not None and not visit.ambient.distinct_id and self.people.by_own_id:
             # The app has read its session, and no user: the key of one stands in it.
             self.people.seen(visit, session.get(_USER_KEY), session)
-        for key in self._keys if session is not None else ():
+        for key in self.session_keys if session is not None else ():
             self.people.seen(visit, cast("Any", session).get(key), session, silent=True)
-        for name in self._attributes:
+        for name in self.request_names:
             self.people.seen(visit, _evaluated(request.__dict__.get(name)), session, silent=True)
-        for call in self._calls:
+        for call in self.calls:
             self.people.seen(visit, call(request), session, silent=True)
 
     # --- who ---------------------------------------------------------------------------------------------------------
@@ -209,22 +198,28 @@ class PostHogMiddleware:
         """One request."""
         if self._async:
             return self._acall(request)
-        visit = self._instrumentor.arrive(request)
-        if visit is None:
+        hooks = self._hooks()
+        visit = hooks.arrive(request) if hooks is not None else None
+        if hooks is None or visit is None:
             return self.get_response(request)
         try:
             return self.get_response(request)
         finally:
-            self._instrumentor.leave(visit, request)
+            hooks.leave(visit, request)
+
+    def _hooks(self) -> DjangoHooks | None:
+        found = self._instrumentor.at_work
+        return found if isinstance(found, DjangoHooks) else None
 
     async def _acall(self, request: Any) -> Any:
-        visit = self._instrumentor.arrive(request)
-        if visit is None:
+        hooks = self._hooks()
+        visit = hooks.arrive(request) if hooks is not None else None
+        if hooks is None or visit is None:
             return await self.get_response(request)
         try:
             return await self.get_response(request)
         finally:
-            self._instrumentor.leave(visit, request)
+            hooks.leave(visit, request)
 
 
 def _evaluated(user: Any) -> Any:
@@ -255,3 +250,6 @@ def _allauth_method(session: Mapping[str, Any] | None) -> str:
         return ""
     found = cast("dict[str, Any]", last)
     return str(found.get("provider") or found.get("method") or "")
+
+
+__all__ = ["DjangoHooks", "PostHogDjangoInstrumentor", "PostHogMiddleware"]

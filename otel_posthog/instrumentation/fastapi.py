@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from otel_posthog.instrumentation.asgi import AsgiInstrumentor
+from otel_posthog.instrumentation.asgi import AsgiHooks
+from otel_posthog.instrumentation.frameworks import PostHogFastAPIInstrumentor
 from otel_posthog.instrumentation.instrumentor import Hook
+from otel_posthog.instrumentation.patches import Patches
+from otel_posthog.instrumentation.people import People
 from otel_posthog.instrumentation.visit import visit_at_hand
 
 
-class PostHogFastAPIInstrumentor(AsgiInstrumentor):
-    """Finds the users of FastAPI apps."""
+class FastAPIHooks(AsgiHooks):
+    """What is done in FastAPI."""
 
     framework: ClassVar[str] = "fastapi"
-    oldest: ClassVar[tuple[int, int]] = (0, 106)
 
-    def __init__(self) -> None:
-        super().__init__()
-        if "_dependencies" not in self.__dict__:
-            self._dependencies: frozenset[str] = frozenset()
+    def __init__(self, people: People, patches: Patches) -> None:
+        super().__init__(people, patches)
+        self._dependencies = frozenset(people.sources_of("dependency"))
 
-    def hooks(self) -> Mapping[str, Hook]:
+    def modules(self) -> Mapping[str, Hook]:
         """The class of apps, and the place where routes get what they depend on."""
         return {"fastapi.applications": self._fastapi, "fastapi.routing": self._routing}
 
@@ -29,7 +30,6 @@ class PostHogFastAPIInstrumentor(AsgiInstrumentor):
         self._wrap_app(module.FastAPI)
 
     def _routing(self, module: Any) -> None:
-        self._dependencies = frozenset(self.people.sources_of("dependency"))
         if self._dependencies:
             self.patches.wrap(module, "solve_dependencies", self._solve)
 
@@ -46,3 +46,6 @@ class PostHogFastAPIInstrumentor(AsgiInstrumentor):
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)
         return solved
+
+
+__all__ = ["FastAPIHooks", "PostHogFastAPIInstrumentor"]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, ClassVar, Final, cast
 
-from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
+from otel_posthog.instrumentation.frameworks import PostHogFlaskInstrumentor
+from otel_posthog.instrumentation.hooks import Hooks
+from otel_posthog.instrumentation.instrumentor import Hook
+from otel_posthog.instrumentation.patches import Patches
+from otel_posthog.instrumentation.people import People
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, unnoticed
 from otel_posthog.instrumentation.visit import Visit, visit_at_hand
@@ -23,34 +27,25 @@ _BY_KEY: Final = object()
 _FIRST_SERVER_ERROR: Final = 500
 
 
-class PostHogFlaskInstrumentor(PostHogInstrumentor):
-    """Finds the users of Flask apps, with Flask-Login or without."""
+class FlaskHooks(Hooks):
+    """What is done in Flask."""
 
     framework: ClassVar[str] = "flask"
-    oldest: ClassVar[tuple[int, int]] = (2, 2)
 
-    def __init__(self) -> None:
-        super().__init__()
-        if "_apps" not in self.__dict__:
-            self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
-            self._lock = threading.Lock()
-            self._keys: tuple[str, ...] = ()
-            self._names: tuple[str, ...] = ()
-            self._attributes: tuple[str, ...] = ()
-            self._known: dict[str, str] = {}
-            self._calls: tuple[Callable[[Any], Any], ...] = ()
+    def __init__(self, people: People, patches: Patches) -> None:
+        super().__init__(people, patches)
+        self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._lock = threading.Lock()
+        self._names = people.sources_of("g")
+        self._known: dict[str, str] = {}
 
-    def hooks(self) -> Mapping[str, Hook]:
+    def modules(self) -> Mapping[str, Hook]:
         """Flask itself, and Flask-Login."""
         return {"flask.app": self._flask, "flask_login.login_manager": self._flask_login}
 
     # --- what is wrapped ---------------------------------------------------------------------------------------------
 
     def _flask(self, module: Any) -> None:
-        self._keys = self.people.sources_of("session")
-        self._names = self.people.sources_of("g")
-        self._calls = self.people.calls()
-        self._attributes = self.people.sources_of("request")
         flask = module.Flask
         self.patches.on_undo(self._leave)
         self.patches.wrap(flask, "full_dispatch_request", self._dispatch)
@@ -62,7 +57,6 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
     def _flask_login(self, module: Any) -> None:
         from flask_login import signals  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
-        self._known = {}
         known = cast("Any", signals)
         receivers: tuple[tuple[Any, Any], ...] = (
             (known.user_logged_in, self._logged_in),
@@ -122,7 +116,7 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
             visit.begin()
             if self._known:
                 self._returned(visit, here)
-            if self._keys:
+            if self.session_keys:
                 visit.before = self._session_user(here)
                 if visit.before is not None:
                     self.people.seen(visit, visit.before, _session(here))
@@ -163,7 +157,7 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
 
     def _look(self, visit: Visit, here: Any) -> None:
         """Who is known at the end of a request that nobody told us about."""
-        if self._keys:
+        if self.session_keys:
             after = self._session_user(here)
             if after is None and visit.before is not None and visit.ambient.distinct_id:
                 self.people.logged_out(visit)
@@ -171,9 +165,9 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
                 self.people.logged_in(visit, after, _login(here.request), _session(here))
             visit.before = after
         self._look_at_globals(visit, here)
-        for name in self._attributes:
+        for name in self.request_names:
             self.people.seen(visit, here.request.__dict__.get(name), _session(here), silent=True)
-        for call in self._calls:
+        for call in self.calls:
             self.people.seen(visit, call(here.request), _session(here), silent=True)
 
     def _look_at_globals(self, visit: Visit, here: Any) -> None:
@@ -182,12 +176,12 @@ class PostHogFlaskInstrumentor(PostHogInstrumentor):
             user: Any = held.get(name)
             # A proxy would load its user when it is looked at.
             if user is not None and type(user).__module__ != "werkzeug.local":
-                self.people.seen(visit, user, _session(here), silent=not self._keys)
+                self.people.seen(visit, user, _session(here), silent=not self.session_keys)
 
     def _session_user(self, here: Any) -> Any:
         session = _session(here)
         if session is not None:
-            for key in self._keys:
+            for key in self.session_keys:
                 found = unnoticed(session, key)
                 if found is not None and found != "":
                     return found
@@ -308,3 +302,6 @@ def _status(answer: Any) -> int:
         status = status.split(" ", 1)[0]
         status = int(status) if status.isdigit() else 200
     return int(status) if isinstance(status, int) else 200
+
+
+__all__ = ["FlaskHooks", "PostHogFlaskInstrumentor"]

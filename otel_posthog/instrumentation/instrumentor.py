@@ -1,4 +1,8 @@
-"""The base of our instrumentors: the gate, hooks on imports, and the way back."""
+"""The base of our instrumentors: the gate, hooks on imports, and the way back.
+
+`opentelemetry-instrument` loads every instrumentor that is installed, in each process: so this loads next to nothing,
+and whatever is needed to do its work is loaded with what it instruments.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +16,13 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from otel_posthog import assembly
 from otel_posthog.instrumentation.patches import Patches
-from otel_posthog.instrumentation.people import People, people_of
 from otel_posthog.observe.guard import Guard, logger
 
 Hook = Callable[[Any], None]
 
 
 class PostHogInstrumentor(BaseInstrumentor):
-    """Finds people in one framework. One object for a process, however often it is called; never raises.
+    """Instruments one package. One object for a process, however often it is called; never raises.
 
     With the gate shut `instrument` changes nothing, and may be called again later.
     """
@@ -34,7 +37,6 @@ class PostHogInstrumentor(BaseInstrumentor):
         if "_patches" not in self.__dict__:  # one object, whose __init__ is run at each call
             self._patches: Patches | None = None
             self._watched: set[str] = set()
-            self._people: People | None = None
             self._guard = Guard()
 
     def hooks(self) -> Mapping[str, Hook]:
@@ -46,7 +48,7 @@ class PostHogInstrumentor(BaseInstrumentor):
         return ()
 
     def instrument(self, **kwargs: Any) -> Any:
-        """Starts to find people; the arguments of other instrumentors are taken and not needed."""
+        """Starts to look; the arguments of other instrumentors are taken and not needed."""
         result = super().instrument(**kwargs)
         if self._patches is None:
             self._is_instrumented_by_opentelemetry = False
@@ -54,10 +56,8 @@ class PostHogInstrumentor(BaseInstrumentor):
 
     def _instrument(self, **_: Any) -> None:
         try:
-            people = _people()
-            if people is None:
+            if not _gate_is_open():
                 return
-            self._people = people
             self._patches = Patches()
             for module in self.hooks():
                 if module not in self._watched:
@@ -66,10 +66,10 @@ class PostHogInstrumentor(BaseInstrumentor):
                 elif module in sys.modules:
                     self._imported(module, sys.modules[module])
         except Exception as error:  # noqa: BLE001 - the edge: raised here, it would stop every other instrumentation
-            self._guard.failed(f"instrumentation.{self.framework}", error)
+            self.failed(error)
 
     def _uninstrument(self, **_: Any) -> None:
-        patches, self._patches, self._people = self._patches, None, None
+        patches, self._patches = self._patches, None
         if patches is not None:
             patches.undo()
 
@@ -94,14 +94,9 @@ class PostHogInstrumentor(BaseInstrumentor):
             return True
         oldest = ".".join(map(str, self.oldest))
         logger.warning(
-            "otel-posthog: %s %s is too old for its users to be found (%s or newer); the rest works",
-            self.framework,
-            found,
-            oldest,
+            "otel-posthog: %s %s is older than %s, and left alone; the rest works", self.framework, found, oldest
         )
         return False
-
-    # --- for the frameworks ------------------------------------------------------------------------------------------
 
     @property
     def patches(self) -> Patches:
@@ -110,34 +105,25 @@ class PostHogInstrumentor(BaseInstrumentor):
         return self._patches
 
     @property
-    def people(self) -> People:
-        """What follows from a user; only while it is on."""
-        assert self._people is not None
-        return self._people
-
-    @property
     def on(self) -> bool:
         """Whether it is instrumented, and the gate was open."""
         return self._patches is not None
 
     def failed(self, error: Exception) -> None:
         """Counts what a hook of ours swallowed: to be called in its `except Exception`."""
-        guard = self._people.guard if self._people is not None else self._guard
+        runtime = assembly.current()
+        guard = self._guard if runtime is None else runtime.guard
         guard.failed(f"instrumentation.{self.framework}", error)
 
 
-def _people() -> People | None:
-    """What finds people in this process; `None` where the gate is shut (the hook or the API says so, once)."""
-    from otel_posthog.api.process import process
+def _gate_is_open() -> bool:
+    """Whether there is a runtime, or would be one (the hook or the API says why not, once)."""
     from otel_posthog.config.load import load_settings
     from otel_posthog.errors import ConfigError
 
-    if assembly.current() is None:
-        try:
-            if not load_settings().enabled:
-                return None
-        except ConfigError:
-            return None
-    process.get()
-    runtime = assembly.current()
-    return None if runtime is None else people_of(runtime)
+    if assembly.current() is not None:
+        return True
+    try:
+        return load_settings().enabled
+    except ConfigError:
+        return False

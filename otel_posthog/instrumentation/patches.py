@@ -18,7 +18,8 @@ class Patches:
     def __init__(self) -> None:
         self._made: list[tuple[Any, str, Any, Any]] = []
         self._undoing: list[Callable[[], object]] = []
-        self._on = True
+        self.on = True
+        """Whether they have not been taken back."""
 
     def wrap(self, owner: Any, name: str, wrapper: Wrapper) -> bool:
         """Wraps a function of a module, or a method of a class.
@@ -34,12 +35,22 @@ class Patches:
         if not callable(getattr(owner, name, None)):
             return False
         original: Any = cast("Any", vars(owner)).get(name, _ABSENT)
-        proxy = wrapt.FunctionWrapper(
-            getattr(owner, name) if original is _ABSENT else original, wrapper, lambda: self._on
-        )
+        function = getattr(owner, name) if original is _ABSENT else original
+        self.put(owner, name, lambda enabled: wrapt.FunctionWrapper(function, wrapper, enabled))
+        return True
+
+    def put(self, owner: Any, name: str, make: Callable[[Callable[[], bool]], Any]) -> None:
+        """Puts something of one's own making in the place of a function.
+
+        Args:
+            owner: The module, class or object.
+            name: Of the function there.
+            make: Makes it; given what says whether it still counts.
+        """
+        original: Any = cast("Any", vars(owner)).get(name, _ABSENT)
+        proxy = make(lambda: self.on)
         setattr(owner, name, proxy)
         self._made.append((owner, name, original, proxy))
-        return True
 
     def on_undo(self, undo: Callable[[], object]) -> None:
         """Calls `undo` with everything else that is undone, the last one first."""
@@ -47,7 +58,7 @@ class Patches:
 
     def undo(self) -> None:
         """Puts everything back. What others have wrapped once more stays wrapped, and goes straight through us."""
-        self._on = False
+        self.on = False
         for undo in reversed(self._undoing):
             undo()
         for owner, name, original, proxy in reversed(self._made):

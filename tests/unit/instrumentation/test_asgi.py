@@ -367,9 +367,9 @@ def test_it_never_breaks_the_app(on: Callable[..., Any], calls: Calls, monkeypat
         raise RuntimeError("sabotage")
 
     app = by_token()
-    monkeypatch.setattr(instrumentor.people, "seen", broken)
+    monkeypatch.setattr(instrumentor.at_work.people, "seen", broken)
     assert get(app, "/", x_key="7").status == 200
-    monkeypatch.setattr(instrumentor.people, "arrive", broken)
+    monkeypatch.setattr(instrumentor.at_work.people, "arrive", broken)
     assert get(app, "/", x_key="7").status == 200
 
     assert calls.app.runtime.guard.counts() == {"instrumentation.starlette": 3}

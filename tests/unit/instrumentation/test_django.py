@@ -223,7 +223,7 @@ def test_it_never_breaks_the_app(on: Callable[..., Any], calls: Calls, monkeypat
         raise RuntimeError("sabotage")
 
     for name in ("seen", "logged_in", "logged_out"):
-        monkeypatch.setattr(instrumentor.people, name, broken)
+        monkeypatch.setattr(instrumentor.at_work.people, name, broken)
     client = Client()
     assert [client.get(path).status_code for path in ("/login/ada", "/me", "/logout", "/")] == [200] * 4
 

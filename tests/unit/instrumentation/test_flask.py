@@ -442,7 +442,7 @@ def test_it_never_breaks_the_app(on: Callable[..., Any], calls: Calls, monkeypat
         raise RuntimeError("sabotage")
 
     for name in ("arrive", "seen", "logged_in", "logged_out", "returned"):
-        monkeypatch.setattr(instrumentor.people, name, broken)
+        monkeypatch.setattr(instrumentor.at_work.people, name, broken)
     client = shop.app.test_client()
     paths = ("/", "/login/1", "/me", "/logout", "/value")
 

@@ -1,0 +1,110 @@
+"""The frameworks that are known: one instrumentor for each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from otel_posthog import assembly
+from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
+
+if TYPE_CHECKING:
+    from otel_posthog.instrumentation.hooks import Hooks
+
+
+class FrameworkInstrumentor(PostHogInstrumentor):
+    """Finds people in one framework."""
+
+    watched: ClassVar[tuple[str, ...]] = ()
+    """Modules in which something is to be done when they have been imported."""
+    done_by: ClassVar[str] = ""
+    """By whom: `module:class` of `Hooks`, loaded with the first of these modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        if "at_work" not in self.__dict__:
+            self.at_work: Hooks | None = None
+            """What is done there; `None` while it is off, or the framework has not been imported."""
+
+    def hooks(self) -> Mapping[str, Hook]:
+        """What is watched."""
+        return {module: partial(self._do, module) for module in self.watched}
+
+    def _do(self, name: str, module: Any) -> None:
+        work = self.at_work
+        if work is None or not work.on:
+            work = self.at_work = self._made()
+        if work is not None:
+            work.modules()[name](module)
+
+    def _made(self) -> Hooks | None:
+        from importlib import import_module
+
+        from otel_posthog.api.process import process
+        from otel_posthog.instrumentation.people import people_of
+
+        process.get()  # starts the runtime where nobody did before
+        runtime = assembly.current()
+        if runtime is None:
+            return None
+        module, _, name = self.done_by.partition(":")
+        return getattr(import_module(module), name)(people_of(runtime), self.patches)
+
+    def _uninstrument(self, **_: Any) -> None:
+        self.at_work = None
+        super()._uninstrument()
+
+
+class PostHogFlaskInstrumentor(FrameworkInstrumentor):
+    """Finds the users of Flask apps, with Flask-Login or without."""
+
+    framework: ClassVar[str] = "flask"
+    oldest: ClassVar[tuple[int, int]] = (2, 2)
+    watched: ClassVar[tuple[str, ...]] = ("flask.app", "flask_login.login_manager")
+    done_by: ClassVar[str] = "otel_posthog.instrumentation.flask:FlaskHooks"
+
+
+class PostHogDjangoInstrumentor(FrameworkInstrumentor):
+    """Finds the users of Django apps; of allauth, too."""
+
+    framework: ClassVar[str] = "django"
+    oldest: ClassVar[tuple[int, int]] = (4, 2)
+    watched: ClassVar[tuple[str, ...]] = ("django.core.handlers.base", "django.contrib.auth", "allauth.account.signals")
+    done_by: ClassVar[str] = "otel_posthog.instrumentation.django:DjangoHooks"
+
+
+class PostHogStarletteInstrumentor(FrameworkInstrumentor):
+    """Finds the users of Starlette apps."""
+
+    framework: ClassVar[str] = "starlette"
+    oldest: ClassVar[tuple[int, int]] = (0, 35)
+    watched: ClassVar[tuple[str, ...]] = ("starlette.applications",)
+    done_by: ClassVar[str] = "otel_posthog.instrumentation.starlette:StarletteHooks"
+
+
+class PostHogFastAPIInstrumentor(FrameworkInstrumentor):
+    """Finds the users of FastAPI apps."""
+
+    framework: ClassVar[str] = "fastapi"
+    oldest: ClassVar[tuple[int, int]] = (0, 106)
+    watched: ClassVar[tuple[str, ...]] = ("fastapi.applications", "fastapi.routing")
+    done_by: ClassVar[str] = "otel_posthog.instrumentation.fastapi:FastAPIHooks"
+
+
+class PostHogCeleryInstrumentor(FrameworkInstrumentor):
+    """Takes the person, groups, session and super properties of the work at hand into tasks."""
+
+    framework: ClassVar[str] = "celery"
+    oldest: ClassVar[tuple[int, int]] = (5, 2)
+    watched: ClassVar[tuple[str, ...]] = ("celery.signals", "celery.app.trace")
+    done_by: ClassVar[str] = "otel_posthog.instrumentation.celery:CeleryHooks"
+
+
+ALL: tuple[type[FrameworkInstrumentor], ...] = (
+    PostHogCeleryInstrumentor,
+    PostHogDjangoInstrumentor,
+    PostHogFastAPIInstrumentor,
+    PostHogFlaskInstrumentor,
+    PostHogStarletteInstrumentor,
+)
