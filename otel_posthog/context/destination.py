@@ -50,6 +50,12 @@ def destination_of(attributes: Mapping[str, Any]) -> str:
     return ""
 
 
+def service_of(attributes: Mapping[str, Any]) -> str:
+    """`rpc:<service>` of a remote call whose span names no host, as gRPC's do; "" for none."""
+    service = attributes.get("rpc.service")
+    return f"rpc:{service}" if isinstance(service, str) and service else ""
+
+
 def is_message(attributes: Mapping[str, Any]) -> bool:
     """Whether the span hands a message to a broker."""
     return any(key.startswith(_MESSAGING) for key in attributes) or "celery.action" in attributes
@@ -83,8 +89,8 @@ class OwnHosts:
     """Decides which hosts are ours; remembers what it decided. Safe in any thread.
 
     Args:
-        patterns: Host names with `*` and `?`, with a port or without; `internal` stands for what is evidently internal;
-            `!` before a pattern takes out what it matches.
+        patterns: Host names with `*` and `?`, with a port or without; `rpc:<service>` for gRPC, whose spans name no
+            host; `internal` stands for what is evidently internal; `!` before a pattern takes out what it matches.
     """
 
     def __init__(self, patterns: tuple[str, ...]) -> None:
@@ -105,6 +111,12 @@ class OwnHosts:
                 self._known.clear()
             known = self._known[destination] = self._decide(destination)
         return known
+
+    def lists(self, name: str) -> bool:
+        """Whether a pattern names what has no host, such as `rpc:shop.Orders`, and none takes it out."""
+        name = name.lower()
+        barred = self._barred is not None and self._barred.fullmatch(name)
+        return not barred and self._listed is not None and self._listed.fullmatch(name) is not None
 
     def _decide(self, destination: str) -> bool:
         host = _host(destination)
@@ -137,4 +149,4 @@ def _host(destination: str) -> str:
     return destination.partition(":")[0]
 
 
-__all__ = ["ANYWHERE", "OwnHosts", "destination_of", "is_internal", "is_message"]
+__all__ = ["ANYWHERE", "OwnHosts", "destination_of", "is_internal", "is_message", "service_of"]

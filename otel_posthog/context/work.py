@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import fields, replace
@@ -16,6 +17,8 @@ from otel_posthog.context.traces import traces
 KEY: Final = context.create_key("otel-posthog-work")
 _PATIENCE: Final = 1.0
 """Seconds until a change is made without the lock."""
+OUTLIVES: Final = 600.0
+"""Seconds for which what a request has started may outlive it, and still be its person's."""
 _MERGED: Final = ("groups", "flags", "properties")
 
 
@@ -31,7 +34,7 @@ class Work:
         inner: It may be a part of another one: a scope in the middle of a request, see `apart`.
     """
 
-    __slots__ = ("_lock", "ambient", "inner", "managed", "trace_id")
+    __slots__ = ("_ended", "_lock", "ambient", "inner", "managed", "trace_id")
 
     def __init__(
         self, ambient: Ambient = NOTHING, *, trace_id: int = 0, managed: bool = False, inner: bool = False
@@ -40,7 +43,21 @@ class Work:
         self.inner = inner
         self.trace_id = trace_id
         self.managed = managed
+        self._ended = 0.0
         self._lock = threading.Lock()
+
+    def finish(self) -> None:
+        """The request is over; what it has started may go on for a while."""
+        self._ended = time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it ended so long ago that what still has its context is something else.
+
+        OpenTelemetry's instrumentation gives a thread the context that started it, for the thread's whole life: a
+        worker that was started by the first request would count all its jobs for the first request's person.
+        """
+        return self._ended > 0.0 and time.monotonic() - self._ended > OUTLIVES
 
     def change(self, **values: Any) -> Ambient:
         """Replaces fields of the ambient.
@@ -94,9 +111,9 @@ def work_in(ctx: Any, trace_id: int) -> Work | None:
         `None` where there is none, or only one that is over.
     """
     found = ctx.get(KEY)
-    if found is not None and (found.managed or not found.trace_id or not trace_id or found.trace_id == trace_id):
-        return found
-    return traces.of(trace_id) if trace_id else None
+    if found is None or not (found.managed or not found.trace_id or not trace_id or found.trace_id == trace_id):
+        found = traces.of(trace_id) if trace_id else None
+    return None if found is None or found.is_over else found
 
 
 def work_of(trace_id: int, ctx: Any) -> Work | None:
@@ -109,9 +126,10 @@ def work_of(trace_id: int, ctx: Any) -> Work | None:
     found = traces.of(trace_id)
     if found is None:
         near = ctx.get(KEY)
-        if near is not None and (near.trace_id == trace_id or (near.managed and not near.trace_id)):
-            return near
-    return found
+        if near is None or not (near.trace_id == trace_id or (near.managed and not near.trace_id)):
+            return None
+        found = near
+    return None if found.is_over else found
 
 
 def root_started(trace_id: int, ctx: Any, arriving: Ambient = NOTHING) -> None:
@@ -185,6 +203,7 @@ def working(ambient: Ambient = NOTHING) -> Generator[Work]:
     try:
         yield work
     finally:
+        work.finish()
         context.detach(token)
 
 

@@ -13,7 +13,7 @@ from opentelemetry.trace import SpanKind
 from otel_posthog.config.settings import IdentityConfig
 from otel_posthog.context.ambient import NOTHING, Ambient
 from otel_posthog.context.baggage import MAX_BYTES, encode, weight_of
-from otel_posthog.context.destination import OwnHosts, destination_of, is_message
+from otel_posthog.context.destination import OwnHosts, destination_of, is_message, service_of
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.signature import MEMBER, sign
 from otel_posthog.context.work import work_in
@@ -100,8 +100,10 @@ class Departing:
         attributes = attributes_of(span)
         destination = destination_of(attributes)
         if not destination:
+            if span.kind is SpanKind.CLIENT:
+                return self._hosts.lists(service_of(attributes))
             # A broker that is not named is the one of the app's own tasks.
-            return span.kind is SpanKind.PRODUCER and is_message(attributes)
+            return is_message(attributes)
         return destination in self._hosts
 
     def _members(self, ctx: Any, span: Any, baggage: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str]:

@@ -235,6 +235,18 @@ def test_tasks_of_our_own(app: Any, connect: Any) -> None:
     assert decode(members(headers)).distinct_id == "u1"
 
 
+@pytest.mark.parametrize(
+    ("hosts", "arrives"),
+    [(("internal",), False), (("rpc:shop.*",), True), (("rpc:shop.*", "!rpc:shop.orders"), False), (("rpc:x",), False)],
+)
+def test_a_remote_call_without_a_host(build: Any, connect: Any, hosts: tuple[str, ...], arrives: bool) -> None:
+    """GRPC's spans name the service alone: it may be listed."""
+    app = build(identity=IdentityConfig(baggage_hosts=hosts))
+    connect(app)
+    with request(app), working(KNOWN):
+        assert bool(members(call(app, **{"rpc.system": "grpc", "rpc.service": "shop.Orders"}))) is arrives
+
+
 @pytest.mark.parametrize(("hosts", "arrives"), [(("*",), True), (("internal", "!orders"), False), ((), False)])
 def test_which_hosts_are_ours_is_configured(build: Any, connect: Any, hosts: tuple[str, ...], arrives: bool) -> None:
     """The list decides, in both directions."""
