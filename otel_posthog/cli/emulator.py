@@ -27,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--db", default=":memory:", metavar="PATH", help="SQLite file that survives a restart (default: %(default)s)"
     )
     parser.add_argument("--flags", metavar="FILE", help="YAML file of feature flags, see docs/emulator.md")
+    parser.add_argument(
+        "--posthog-js", metavar="DIR", help="folder dist of the npm package posthog-js, served as PostHog does"
+    )
     parser.add_argument("--faults", metavar="FILE", help="JSON script of faults, see docs/emulator.md")
     parser.add_argument(
         "--allow-remote", action="store_true", help="listen on an address that other machines reach; there is no log-in"
@@ -48,7 +51,12 @@ def run(args: argparse.Namespace) -> int:
     try:
         faults, seed = _script(args.faults)
         emulator = Emulator(
-            host=args.host, port=args.port, db=args.db, allow_remote=args.allow_remote, flags=args.flags
+            host=args.host,
+            port=args.port,
+            db=args.db,
+            allow_remote=args.allow_remote,
+            flags=args.flags,
+            posthog_js=args.posthog_js,
         )
     except ConfigError as error:
         print(f"otel-posthog emulator: {error}", file=sys.stderr)

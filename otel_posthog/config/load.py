@@ -10,13 +10,14 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from otel_posthog.config import browser, flags
 from otel_posthog.config import environment as names
-from otel_posthog.config import flags
 from otel_posthog.config.environment import OURS, Variable
 from otel_posthog.config.gate import endpoint_check, instrumentation_check, sdk_check, switch_check, token_checks
 from otel_posthog.config.headers import Credential
 from otel_posthog.config.lanes import Plan, find_credential, lane_for, plan_lanes, standard_warnings
 from otel_posthog.config.settings import (
+    BrowserConfig,
     ConvertConfig,
     DeliveryConfig,
     FlagsConfig,
@@ -39,6 +40,7 @@ _SECTIONS: Mapping[str, Callable[..., Any]] = {
     "identity": IdentityConfig,
     "rules": RulesConfig,
     "flags": FlagsConfig,
+    "browser": BrowserConfig,
 }
 _SHARED = ("identity.baggage_hosts", "identity.baggage_secrets", "identity.baggage_secret_file")
 _RULES_TABLE = r"""(?m)^\s*\[{1,2}\s*tool\s*\.\s*["']?otel_posthog["']?\s*[.\]]"""
@@ -103,6 +105,7 @@ def load_settings(
         identity=reader.section("identity"),
         rules=reader.section("rules"),
         flags=reader.section("flags"),
+        browser=reader.section("browser"),
         sources={
             **reader.sources,
             "lane.url": plan.lane_endpoint.source if plan.lane_endpoint else "",
@@ -183,6 +186,7 @@ class _Reader:
             )
 
         self.errors += flags.mistakes(self.section("flags"))
+        self.errors += browser.mistakes(self.section("browser"))
 
     def section(self, name: str) -> Any:
         """One section of `Settings` from what was read, defaults for the rest."""

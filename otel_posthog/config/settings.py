@@ -217,6 +217,41 @@ class FlagsConfig:
 
 
 @frozen
+class BrowserConfig:
+    """What `otel_posthog.browser` writes into pages, and relays.
+
+    Args:
+        enabled: Whether anything is written.
+        host: PostHog's address for browsers and the relay; "" for the lane's own (direct mode only).
+        token: Project API key for pages; empty for the lane's own (direct mode only).
+        relay: Path of the relay on the app's own origin, with a leading slash and none at its end; "" for none.
+        relay_client_ip: Whether the relay tells PostHog the browser's address.
+        script: Address of posthog-js; "" for PostHog's own, or the relay's.
+        page_views: Who captures page views: `browser` or `server`.
+        autocapture: Whether posthog-js captures clicks and forms.
+        recording: `off`, `inputs` (all inputs are masked), or `text` (all text, too).
+        consent: `granted`, `required`, or `module:function`.
+        flags: Flags that pages begin with, beside those of the request; `*` for all.
+        properties: Names of super properties that go to the page.
+        options: Further options of posthog-js.
+    """
+
+    enabled: bool = True
+    host: str = ""
+    token: Secret = field(default_factory=lambda: Secret(""))
+    relay: str = ""
+    relay_client_ip: bool = False
+    script: str = ""
+    page_views: str = "browser"
+    autocapture: bool = True
+    recording: str = "inputs"
+    consent: str = "granted"
+    flags: tuple[str, ...] = ()
+    properties: tuple[str, ...] = ()
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+
+
+@frozen
 class RulesConfig:
     """Where the rules come from.
 
@@ -278,6 +313,7 @@ class Settings:
     identity: IdentityConfig = field(default_factory=IdentityConfig)
     rules: RulesConfig = field(default_factory=RulesConfig)
     flags: FlagsConfig = field(default_factory=FlagsConfig)
+    browser: BrowserConfig = field(default_factory=BrowserConfig)
     sources: Mapping[str, str] = field(default_factory=dict[str, str])
     warnings: tuple[str, ...] = ()
 

@@ -20,7 +20,7 @@ from otel_posthog.emulator.received import Drop, ReceivedBatch
 from otel_posthog.emulator.refusal import Refusal
 from otel_posthog.emulator.store import Store
 
-V0_PATHS = ("/batch", "/e", "/capture", "/track", "/engage", "/i/v0/e")
+V0_PATHS = ("/batch", "/e", "/capture", "/track", "/engage", "/i/v0/e", "/s")
 V1_PATH = "/i/v1/analytics/events"
 OTLP_PATHS = tuple(f"{prefix}/v1/{signal}" for prefix in ("/i", "") for signal in otlp.SIGNALS)
 
@@ -33,14 +33,21 @@ class Ingest:
         limits: Sizes at which requests are refused.
         clock: Server time.
         flags: Feature flags; None for no flag.
+        recording: Browsers are told that the project records sessions.
     """
 
     def __init__(
-        self, store: Store, limits: Limits, clock: Callable[[], datetime], flags: FlagState | None = None
+        self,
+        store: Store,
+        limits: Limits,
+        clock: Callable[[], datetime],
+        flags: FlagState | None = None,
+        *,
+        recording: bool = False,
     ) -> None:
         self._store = store
         ceiling = limits.v0_single * limits.v0_decompressed_factor
-        self._flags = FlagService(flags or FlagState(), store, clock, ceiling)
+        self._flags = FlagService(flags or FlagState(), store, clock, ceiling, recording=recording)
         self._limits = limits
         self._clock = clock
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timezone
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -52,6 +53,8 @@ class Emulator:
         allow_remote: Whether `host` may be reachable from other machines. There is no log-in.
         flags: Feature flags: the path of a YAML file, which is read again when it changes; a mapping as the file
             would hold it; or None for none.
+        posthog_js: Folder with the files of posthog-js (`dist` of the npm package), served as PostHog does; browsers
+            are then told to record sessions. None for none.
         limits: Sizes at which requests are refused.
         clock: Server time; tests inject it.
 
@@ -68,6 +71,7 @@ class Emulator:
         port: int = 0,
         allow_remote: bool = False,
         flags: FlagSource = None,
+        posthog_js: str | Path | None = None,
         limits: Limits | None = None,
         clock: Callable[[], datetime] = _now,
     ) -> None:
@@ -80,6 +84,7 @@ class Emulator:
             )
         _require_packages()
         self._flags = FlagState(flags)
+        self._scripts = scripts_folder(posthog_js) if posthog_js is not None else None
         self._limits = limits or Limits()
         self._allow_remote = allow_remote
         self._plan = FaultPlan()
@@ -91,7 +96,7 @@ class Emulator:
         except BaseException:
             self._socket.close()
             raise
-        self._ingest = Ingest(self._store, self._limits, clock, self._flags)
+        self._ingest = Ingest(self._store, self._limits, clock, self._flags, recording=self._scripts is not None)
         self._thread: threading.Thread | None = None
         self._server: uvicorn.Server | None = None
         self._started = threading.Event()
@@ -266,6 +271,7 @@ class Emulator:
         import uvicorn
 
         from otel_posthog.emulator.app import build_app
+        from otel_posthog.emulator.scripts import build_scripts
         from otel_posthog.emulator.web import build_pages
 
         closing = asyncio.Event()
@@ -288,7 +294,10 @@ class Emulator:
             limits=self._limits,
             cut=self._cut,
             closing=closing,
-            pages=build_pages(store=self._store, plan=self._plan, flags=self._flags, closing=closing, hosts=hosts),
+            pages=[
+                *build_pages(store=self._store, plan=self._plan, flags=self._flags, closing=closing, hosts=hosts),
+                *(build_scripts(self._scripts) if self._scripts is not None else ()),
+            ],
             lifespan=lifespan,
         )
         config = uvicorn.Config(
@@ -321,6 +330,23 @@ def _check_filters(filters: dict[str, str], known: Sequence[str]) -> None:
     unknown = sorted(set(filters) - set(known))
     if unknown:
         raise TypeError(f"no such filter `{unknown[0]}`; known: {', '.join(known)}")
+
+
+def scripts_folder(path: str | Path) -> Path:
+    """The folder with posthog-js's files.
+
+    Raises:
+        ConfigError: They are not in it.
+    """
+    folder = Path(path)
+    if not (folder / "array.js").is_file():
+        raise ConfigError(
+            "there is no array.js in it",
+            key="--posthog-js",
+            source=str(folder),
+            hint="Name the folder dist of the npm package posthog-js",
+        )
+    return folder
 
 
 def _require_packages() -> None:

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Fetches and builds the clients of other languages into a folder that survives: build.sh FOLDER [LANGUAGE…]
-# Versions are pinned in package-lock.json, go.sum and jars.sha256; a client whose pins are unchanged is left alone.
+# Versions are pinned in package-lock.json, go.sum, jars.sha256 and posthog-js.sha512; a client whose pins are unchanged is left alone.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
 cache=$(cd "$1" && pwd)
 shift
-[ $# -gt 0 ] || set -- javascript go java
+[ $# -gt 0 ] || set -- javascript browser go java
 
 missing() {
     echo "$1: $2 is missing: its tests are skipped (required in CI)" >&2
@@ -18,7 +18,7 @@ for language in "$@"; do
     made="$cache/$language"
     [ "$(cat "$made/.made" 2>/dev/null)" != "$want" ] || continue
     case $language in
-        javascript) tool=npm ;;
+        javascript | browser) tool=npm ;;
         go) tool=go ;;
         java) tool=mvn ;;
     esac
@@ -30,6 +30,12 @@ for language in "$@"; do
         javascript)
             cp "$here/javascript/package.json" "$here/javascript/package-lock.json" "$here/javascript/client.js" "$made"
             (cd "$made" && npm ci --silent --no-audit --no-fund --loglevel=error)
+            ;;
+        browser)
+            # The package holds finished files: nothing that it depends on is needed.
+            version=$(sed 's/.*posthog-js-\(.*\)\.tgz/\1/' "$here/browser/posthog-js.sha512")
+            (cd "$made" && npm pack --silent --loglevel=error "posthog-js@$version" >/dev/null)
+            (cd "$made" && sha512sum --check --quiet "$here/browser/posthog-js.sha512" && tar -xzf ./*.tgz && rm ./*.tgz)
             ;;
         go)
             (cd "$here/go" && CGO_ENABLED=0 go build -o "$made/client" .)

@@ -67,12 +67,12 @@ def _record(outcome: Outcome, failed: bool, *, typed: bool) -> dict[str, Any]:
     }
 
 
-def browser_settings(*, has_flags: bool) -> dict[str, Any]:
-    """What posthog-js wants to know besides: everything that PostHog could switch on is off."""
+def browser_settings(*, has_flags: bool, recording: bool = False) -> dict[str, Any]:
+    """What posthog-js wants to know besides: everything that PostHog could switch on is off, but for `recording`."""
     return {
         "supportedCompression": ["gzip", "gzip-js"],
         "hasFeatureFlags": has_flags,
-        "sessionRecording": False,
+        "sessionRecording": {"endpoint": "/s/", "recorderVersion": "v2"} if recording else False,
         "surveys": False,
         "heatmaps": False,
         "capturePerformance": False,

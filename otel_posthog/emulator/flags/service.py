@@ -59,9 +59,13 @@ class FlagService:
         store: People and groups, whose properties count, and the counters.
         clock: Server time.
         ceiling: Bytes of a request after decompression.
+        recording: posthog-js is told that the project records sessions.
     """
 
-    def __init__(self, state: FlagState, store: Store, clock: Callable[[], datetime], ceiling: int) -> None:
+    def __init__(
+        self, state: FlagState, store: Store, clock: Callable[[], datetime], ceiling: int, *, recording: bool = False
+    ) -> None:
+        self._recording = recording
         self._state = state
         self._store = store
         self._clock = clock
@@ -81,7 +85,7 @@ class FlagService:
                 "flags": {},
                 "errorsWhileComputingFlags": False,
                 **self._stamp(),
-                **browser_settings(has_flags=False),
+                **browser_settings(has_flags=False, recording=self._recording),
             }
             return json_answer(200, body)
         document = read_body(request.body, request.query, self._ceiling)
@@ -101,7 +105,7 @@ class FlagService:
         body["errorsWhileComputingFlags"] = bool(failed)
         form = form_of(request.query.get("v"), decide=decide, config="config" in request.query)
         if decide or request.query.get("config") in {"true", "1"} or not request.query.keys() & {"v", "config"}:
-            body |= browser_settings(has_flags=bool(flags.flags))
+            body |= browser_settings(has_flags=bool(flags.flags), recording=self._recording)
         return json_answer(200, body | records(outcomes, failed, form))
 
     def _stamp(self) -> dict[str, Any]:
@@ -183,7 +187,7 @@ class FlagService:
 
     def browser_config(self, request: Incoming) -> Answer:
         """Answers posthog-js, which asks for this before it asks for flags: as a script, then as JSON."""
-        config = browser_settings(has_flags=bool(self._state.current().flags))
+        config = browser_settings(has_flags=bool(self._state.current().flags), recording=self._recording)
         token, name = request.path.split("/")[-2:]
         if name == "config":
             return json_answer(200, config)

@@ -45,7 +45,7 @@ def written(row: Variable, value: object) -> str:
 def test_every_field_of_the_settings_has_a_variable() -> None:
     """No setting can be reached by code alone, and no variable fills nothing."""
     fields: set[str] = {"record_unsampled"}
-    for section in ("delivery", "convert", "identity", "rules", "flags"):
+    for section in ("delivery", "convert", "identity", "rules", "flags", "browser"):
         fields |= {f"{section}.{each.name}" for each in dataclasses.fields(getattr(Settings(enabled=False), section))}
 
     assert fields - NOT_VARIABLES == {row.setting for row in OURS} - NOT_FIELDS
@@ -91,7 +91,11 @@ def test_argument_beats_environment_beats_default(row: Variable, tmp_path: Path)
     if row.name == "OTEL_POSTHOG_RETRY_INITIAL":
         text, value = "1.5", 1.5
     if row.kind == "text":
-        text = "https://flags.example"
+        text = {
+            "OTEL_POSTHOG_BROWSER_TOKEN": "phc_page",
+            "OTEL_POSTHOG_BROWSER_RELAY": "/relay",
+            "OTEL_POSTHOG_BROWSER_CONSENT": "required",
+        }.get(row.name, "https://flags.example")
         value = Secret(text) if row.secret else text
     if row.name == "OTEL_POSTHOG_BAGGAGE_SECRET":
         text, value = " 0123456789abcdef , ", (Secret("0123456789abcdef"),)

@@ -203,5 +203,5 @@ def test_user_rules_come_first(tmp_path: Any) -> None:
     assert found is not None
     assert found.rule == "mine"
     assert both.names[0] == "mine"
-    assert (len(mine), len(both)) == (1, 8)
+    assert (len(mine), len(both)) == (1, 9)
     assert both.digest == by_file.digest != mine.digest

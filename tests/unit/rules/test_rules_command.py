@@ -58,7 +58,7 @@ warnings      log, 2 conditions                    capture 'warned'
 def test_list_default_rules(capsys: pytest.CaptureFixture[str]) -> None:
     """`list --default-rules` needs no file; `list` alone asks for one."""
     assert main(["rules", "list", "--default-rules"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 7
+    assert len(capsys.readouterr().out.splitlines()) == 8
     assert main(["rules", "list"]) == 2
 
 
