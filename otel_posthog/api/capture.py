@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
@@ -12,6 +11,7 @@ from uuid import UUID
 from otel_posthog.api.moment import moment_ns
 from otel_posthog.api.process import process
 from otel_posthog.api.values import id_value, plain
+from otel_posthog.lane.now import now_ns
 from otel_posthog.lane.uuids import uuid7
 from otel_posthog.semconv import posthog
 
@@ -56,7 +56,7 @@ def capture(
         name = event.strip() if type(event) is str else event_name(event)
         if not name:
             return no_name(event, emitter)
-        moment = time.time_ns()
+        moment = now_ns()
         if timestamp is not None:
             moment = moment_ns(timestamp, moment, emitter.edge.guard)
         uuid = uuid7(moment)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
 from typing import Any, cast
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from otel_posthog.api.capture import add_groups, state
 from otel_posthog.api.process import process
 from otel_posthog.api.values import plain
+from otel_posthog.lane.now import now_ns
 from otel_posthog.semconv import posthog
 
 
@@ -68,7 +68,7 @@ def capture_exception(
             posthog.EVENT_EXCEPTION,
             attributes,
             properties=own,
-            time_ns=time.time_ns(),
+            time_ns=now_ns(),
             live=seen,
             severity=(17, "ERROR"),
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
@@ -11,6 +10,7 @@ from otel_posthog.api.capture import add, bad_id
 from otel_posthog.api.marks import mark
 from otel_posthog.api.process import process
 from otel_posthog.api.values import id_value, plain
+from otel_posthog.lane.now import now_ns
 from otel_posthog.lane.uuids import uuid7
 from otel_posthog.semconv import posthog
 
@@ -207,7 +207,7 @@ def update(attributes: dict[str, Any], emitter: Emitter) -> str | None:
     Returns:
         Its uuid; `None` where there was no room.
     """
-    moment = time.time_ns()
+    moment = now_ns()
     uuid = uuid7(moment)
     attributes[posthog.UUID] = uuid
     return uuid if emitter.emit("", attributes, time_ns=moment) else None

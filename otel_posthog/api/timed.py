@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar, cast, overload
 from uuid import UUID
@@ -11,6 +10,7 @@ from otel_posthog.api.around import Around, Block
 from otel_posthog.api.capture import capture
 from otel_posthog.api.process import process
 from otel_posthog.api.values import plain
+from otel_posthog.lane.now import elapsed_ns
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,12 +36,12 @@ class Timing(Block):
         self.uuid: str | None = None
         self._distinct_id = distinct_id
         self._groups = groups
-        self._begun = time.perf_counter_ns()
+        self._begun = elapsed_ns()
 
     def end(self, error: BaseException | None) -> None:
         """Captures the event."""
         outcome: dict[str, Any] = {
-            DURATION: (time.perf_counter_ns() - self._begun + 500) // 1_000 / 1_000,
+            DURATION: (elapsed_ns() - self._begun + 500) // 1_000 / 1_000,
             SUCCESS: True,
         }
         if isinstance(error, GeneratorExit):

@@ -7,10 +7,10 @@ what is worth an event, and what is known about it: its properties are passed on
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
+from otel_posthog.lane.now import now_ns
 from otel_posthog.lane.uuids import uuid7
 from otel_posthog.semconv import otel, posthog
 
@@ -29,7 +29,7 @@ def report(message: Mapping[str, Any], emitter: Emitter) -> None:
     said = cast("dict[str, Any]", message.get("properties") or {})
     distinct_id = str(message.get("distinct_id") or "")
     properties = {key: value for key, value in said.items() if _is_about_flags(key) and value is not None}
-    moment = time.time_ns()
+    moment = now_ns()
     attributes: dict[str, Any] = {posthog.DISTINCT_ID: distinct_id, posthog.UUID: uuid7(moment)}
     groups = cast("dict[str, Any]", said.get(posthog.GROUPS_PROPERTY) or {})
     for kind, key in groups.items():

@@ -97,16 +97,20 @@ class Edge:
         self._users.append(lambda: (method := use()) and method())
 
 
-def edge_of(runtime: Runtime) -> Edge:
+def edge_of(runtime: Runtime, *, worker: Worker | None = None) -> Edge:
     """The one edge of a bridge, however many processors on however many providers feed it.
 
     Providers are built by others, at times of their choosing, and what hangs on them must meet in one queue: late
     identity and "exceptions once" need spans and logs together.
+
+    Args:
+        runtime: The bridge's.
+        worker: Replaces the worker where this is the first time that anybody asks, for tests.
     """
     # On the bridge itself, so that it lives as long; `setdefault` is atomic, and a lost edge has started nothing.
     kept = vars(runtime.bridge)
     edge = kept.get(_EDGE)
-    return cast("Edge", edge if edge is not None else kept.setdefault(_EDGE, Edge(runtime)))
+    return cast("Edge", edge if edge is not None else kept.setdefault(_EDGE, Edge(runtime, worker=worker)))
 
 
 def runtime_from_arguments(api_key: str | None, host: str | None, options: dict[str, Any]) -> Runtime | None:

@@ -6,7 +6,6 @@ as there is, and a Signal is built from it on ours. In collector mode it leaves 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
@@ -28,6 +27,7 @@ from otel_posthog.lane.internals import (
     kept_beside,
     span_key,
 )
+from otel_posthog.lane.now import now_ns
 from otel_posthog.lane.waiting import Item
 from otel_posthog.lane.worker import RootEnded
 from otel_posthog.model import Attributes, AttributeValue, Resource, Scope, Signal, SignalKind
@@ -53,7 +53,7 @@ class Emitter:
         now_ns: Nanoseconds since the Unix epoch; injected by tests.
     """
 
-    def __init__(self, edge: Edge, *, now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(self, edge: Edge, *, now_ns: Callable[[], int] = now_ns) -> None:
         self.edge = edge
         self._now_ns = now_ns
         self._current = current_context_reader()
