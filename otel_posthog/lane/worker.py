@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import threading
 import time
 import weakref
@@ -297,6 +298,11 @@ class Worker:
             self._thread = thread
             at_exit = weakref.WeakMethod(self._at_exit)
             atexit.register(_call_weakly, at_exit)
+            parent: Any = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)
+            if parent is not None and parent() is not None:
+                # A child of multiprocessing ends with os._exit, before Python 3.13 without atexit, but not without its
+                # own finalizers.
+                sys.modules["multiprocessing.util"].Finalize(None, _call_weakly, (at_exit,), exitpriority=-1)
         finally:
             starting.release()
 
