@@ -9,6 +9,7 @@ the providers and no instrumentation runs yet. In plain code it is the one line 
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -146,7 +147,14 @@ def metrics() -> dict[str, Any]:
         from otel_posthog import assembly
 
         runtime = assembly.current()
-        return runtime.bridge.metrics() if runtime is not None else {}
+        if runtime is None:
+            return {}
+        found = runtime.bridge.metrics()
+        client: Any = sys.modules.get("otel_posthog.flags.process")
+        if client is not None:  # somebody asked for a flag
+            stats = client.stats()
+            found["otel_posthog.flags.questions"] = {**stats.answered, **stats.unanswered}
+        return found
     except Exception as error:  # noqa: BLE001 - the edge: a health page calls it
         _process.guard.failed("auto.metrics", error)
         return {}

@@ -60,7 +60,8 @@ class Found:
         value = snapshot.get_flag(key, send_feature_flag_events=counts)
         if value is None:
             return Answer(key, reason="missing")
-        record = cast("Any", snapshot)._flags.get(key)
+        # Nothing public says who evaluated it and why: where this is not there, that alone is not known.
+        record = getattr(snapshot, "_flags", {}).get(key)
         local = bool(getattr(record, "locally_evaluated", False))
         reason = str(getattr(record, "reason", None) or "")
         return Answer(key, value, snapshot.get_flag_payload(key), LOCAL if local else REMOTE, reason)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from otel_posthog.api.values import id_value, plain
 from otel_posthog.context.ambient import NOTHING
@@ -13,6 +13,7 @@ from otel_posthog.context.work import Work, work_in
 from otel_posthog.convert.person import person_id
 from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key
 from otel_posthog.model.frozen import frozen
+from otel_posthog.observe.guard import Guard
 from otel_posthog.semconv import otel, posthog
 
 if TYPE_CHECKING:
@@ -75,18 +76,32 @@ def who(
             guard.misused("distinct_id", "otel-posthog: flags were asked for %r, which is no distinct id", distinct_id)
     known: dict[str, Any] = {**ambient.properties, **properties_in(ctx)}
     given = plain(person_properties, guard, "person_properties") if person_properties else None
-    own = {kind: text for kind, key in (groups or {}).items() if (text := person_id(id_value(key)))}
+    own = {str(kind): text for kind, key in _mapping(groups, "groups", guard).items() if (text := _group_key(key))}
+    of_groups = _mapping(group_properties, "group_properties", guard)
     return Who(
         asked,
         identified=identified or (distinct_id is not None and asked != found),
         groups={**ambient.groups, **own},
         person_properties={**known, **(given or {})},
         group_properties={
-            kind: plain(values, guard, "group_properties") or {} for kind, values in (group_properties or {}).items()
+            str(kind): plain(values, guard, "group_properties") or {} for kind, values in of_groups.items()
         },
         here=asked == found,
         trace_id=trace_id,
     )
+
+
+def _mapping(value: object, what: str, guard: Guard) -> Mapping[Any, Any]:
+    if isinstance(value, Mapping):
+        return cast("Mapping[Any, Any]", value)
+    if value is not None:
+        guard.misused(what, "otel-posthog: %s of a question about a flag is a %s, and not a mapping", what, type(value))
+    return {}
+
+
+def _group_key(key: object) -> str:
+    value = id_value(key)
+    return "" if value is None else str(value).strip()
 
 
 def _person(emitter: Emitter, work: Work | None, span: Any, ctx: Any) -> tuple[str, bool]:

@@ -96,6 +96,12 @@ INTERNAL_ERRORS: Final = Metric(
 API_MISUSED: Final = Metric(
     "otel_posthog.api.misused", "{call}", "Calls of ours with something wrong in them, see docs/annotate.md.", ("what",)
 )
+FLAG_QUESTIONS: Final = Metric(
+    "otel_posthog.flags.questions",
+    "{question}",
+    "Questions about feature flags, by who answered, or why the default counted.",
+    ("outcome",),
+)
 EDGE: Final = Metric("otel_posthog.edge", "{item}", "What the edge in front of the bridge counted.", ("counter",))
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -117,6 +123,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     DELIVERY_BATCHES,
     INTERNAL_ERRORS,
     API_MISUSED,
+    FLAG_QUESTIONS,
     EDGE,
 )
 """Every metric of ours; docs/observability.md lists the same, and a test compares the two."""
@@ -207,6 +214,7 @@ def snapshot(
         DELIVERY_BATCHES: delivery.batches,
         INTERNAL_ERRORS: _plain(errors or {}),
         API_MISUSED: _plain(misused or {}),
+        FLAG_QUESTIONS: {},
         EDGE: _plain(edge or {}),
     }
     return {metric.name: values[metric] for metric in METRICS}

@@ -18,6 +18,7 @@ from otel_posthog.api.process import process
 from otel_posthog.emulator import Emulator
 from otel_posthog.flags.process import client
 from otel_posthog.flags.registry import Registry
+from otel_posthog.observe.log import logger, quiet_logger
 
 FLAGS: dict[str, Any] = {
     "group_types": ["company"],
@@ -116,6 +117,12 @@ def tracer() -> Iterator[trace.Tracer]:
     provider = TracerProvider(shutdown_on_exit=False)
     yield provider.get_tracer("test")
     provider.shutdown()
+
+
+def heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Our log lines reach pytest's `caplog` from now on."""
+    quiet_logger()  # which would hold them back when the first runtime starts
+    monkeypatch.setattr(logger, "propagate", True)
 
 
 Calls = Callable[[], list[dict[str, Any]]]

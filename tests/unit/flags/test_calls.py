@@ -148,6 +148,27 @@ def test_targeting_by_properties(way: str, request: pytest.FixtureRequest) -> No
     )
 
 
+@both
+@pytest.mark.parametrize("key", ["0", "user", 7])
+def test_keys_of_groups_are_no_persons(way: str, request: pytest.FixtureRequest, emulator: Emulator, key: Any) -> None:
+    """What is illegal as a person's id is fine for a company, and a number is its text."""
+    request.getfixturevalue(way)
+    emulator.flags = {
+        "group_types": ["company"],
+        "flags": {"only": {"group": "company", "conditions": [{"properties": {"$group_key": str(key)}}]}},
+    }
+
+    assert flags.enabled("only", "ada", groups={"company": key}) is True
+    assert flags.enabled("only", "ada", groups={"company": "other"}) is False
+
+
+@pytest.mark.parametrize("about", ["groups", "person_properties", "group_properties"])
+@pytest.mark.parametrize("wrong", [7, "text", [1], {"a": object()}, {1: 2}])
+def test_wrong_types_beside_the_question(running: None, about: str, wrong: Any) -> None:
+    """Complained about and left aside; the question is answered."""
+    assert flags.enabled("new-dashboard", "ada", default=False, **{about: wrong}) is True
+
+
 def test_a_percentage_is_stable(local: None, emulator: Emulator) -> None:
     """A tenth of the people, always the same ones; who is in at 10 % is in at 50 %, since PostHog hashes the id."""
     people = [f"person-{number}" for number in range(1_000)]

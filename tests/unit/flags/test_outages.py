@@ -18,7 +18,7 @@ from otel_posthog.emulator import Emulator
 from otel_posthog.emulator.faults import Fault
 from otel_posthog.flags.breaker import Breaker
 from otel_posthog.flags.process import client
-from tests.unit.flags.conftest import Calls, Start
+from tests.unit.flags.conftest import Calls, Start, heard
 
 
 class Clock:
@@ -198,7 +198,7 @@ def test_without_the_package(start: Start, monkeypatch: pytest.MonkeyPatch, capl
     for name in ("otel_posthog.flags.sdk", "otel_posthog.flags.asking"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "posthog", None)
-    monkeypatch.setattr(logging.getLogger("otel_posthog"), "propagate", True)
+    heard(monkeypatch)
 
     with caplog.at_level(logging.WARNING, "otel_posthog"):
         assert [flags.enabled("new-dashboard", "ada", default=True) for _ in range(3)] == [True] * 3
@@ -219,7 +219,7 @@ def test_a_package_that_is_too_old(
 
     start()
     monkeypatch.setattr(sdk.Client, "__init__", refuse)
-    monkeypatch.setattr(logging.getLogger("otel_posthog"), "propagate", True)
+    heard(monkeypatch)
 
     with caplog.at_level(logging.WARNING, "otel_posthog"):
         assert flags.enabled("new-dashboard", "ada", default=True) is True

@@ -15,6 +15,7 @@ import pytest
 from otel_posthog import flags
 from otel_posthog.flags.registry import registries
 from otel_posthog.flags.tidying import reads
+from tests.unit.flags.conftest import heard
 
 
 @pytest.fixture(autouse=True)
@@ -111,7 +112,7 @@ def test_a_typing_error(running: None, monkeypatch: pytest.MonkeyPatch, caplog: 
         flags.enabled("new-dashbord", "ada")
 
     monkeypatch.setenv("OTEL_POSTHOG_RAISE", "false")
-    monkeypatch.setattr(logging.getLogger("otel_posthog"), "propagate", True)
+    heard(monkeypatch)
     with caplog.at_level(logging.WARNING, "otel_posthog"):
         for _ in range(3):
             assert flags.enabled("beta-features", "ada", default=True) is False

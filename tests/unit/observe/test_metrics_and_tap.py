@@ -81,6 +81,7 @@ def test_a_snapshot_of_everything() -> None:
         "otel_posthog.delivery.batches": 7,
         "otel_posthog.internal.errors": {"tap": 1},
         "otel_posthog.api.misused": {"distinct_id": 2},
+        "otel_posthog.flags.questions": {},
         "otel_posthog.edge": {"queue_full": 2},
     }
     assert counters.stats().balanced
