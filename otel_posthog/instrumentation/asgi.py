@@ -11,6 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, cast
 
+from otel_posthog.instrumentation.browser import HEADERS
 from otel_posthog.instrumentation.hooks import Hooks
 from otel_posthog.instrumentation.patches import Patches
 from otel_posthog.instrumentation.people import People
@@ -23,6 +24,9 @@ Receive = Callable[[], Awaitable[Any]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_HEADERS: Final = tuple(name.encode() for name in HEADERS)
+_COOKIE: Final = b"cookie"
+_WANTED: Final = frozenset((*_HEADERS, _COOKIE))
 _FIRST_SERVER_ERROR: Final = 500
 _REQUESTS: Final = ("http", "websocket")
 
@@ -66,18 +70,15 @@ class AsgiHooks(Hooks):
         if not self.on:
             return None
         try:
-            # As Starlette reads them: the first of a name. Cookies may come in several.
-            headers: dict[bytes, bytes] = {}
+            found: dict[bytes, str] = {}
             for name, value in scope["headers"]:
-                if name == b"cookie" and name in headers:
-                    headers[name] += b"; " + value
-                else:
-                    headers.setdefault(name, value)
-            cookie = headers.get(b"cookie")
-            visit = self.people.arrive(
-                lambda name: found.decode("latin-1") if (found := headers.get(name.encode())) is not None else None,
-                cookie.decode("latin-1") if cookie is not None else None,
-            )
+                if name in _WANTED:
+                    text = value.decode("latin-1")
+                    # Cookies may come in several headers; of others the first counts, as it does for Starlette.
+                    before = found.get(name)
+                    found[name] = text if before is None else before if name != _COOKIE else f"{before}; {text}"
+            claimed: list[str | None] = [found.get(name) for name in _HEADERS]
+            visit = self.people.arrive(claimed, found.get(_COOKIE))
             visit.begin()
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)

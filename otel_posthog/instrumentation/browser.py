@@ -13,15 +13,15 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import unquote
 
 from otel_posthog.convert.person import claimed_id
 
-DISTINCT_ID_HEADER: Final = "x-posthog-distinct-id"
-SESSION_ID_HEADER: Final = "x-posthog-session-id"
-WINDOW_ID_HEADER: Final = "x-posthog-window-id"
+HEADERS: Final = ("x-posthog-distinct-id", "x-posthog-session-id", "x-posthog-window-id")
+WSGI_NAMES: Final = tuple(f"HTTP_{name.upper().replace('-', '_')}" for name in HEADERS)
+"""The same in the environment of a WSGI request."""
 
 _COOKIE: Final = re.compile(r"(?:^|;)\s*ph_([^=;\s]+)_posthog=([^;]*)")
 _OPTED_OUT: Final = re.compile(r"(?:^|;)\s*__ph_opt_in_out_[^=;\s]+=0\s*(?:;|$)")
@@ -55,18 +55,17 @@ class Claim(NamedTuple):
 NOTHING: Final = Claim()
 
 
-def claim_of(header: Callable[[str], str | None], cookies: str | None, *, project_key: str = "") -> Claim:
+def claim_of(headers: Sequence[str | None], cookies: str | None, *, project_key: str = "") -> Claim:
     """What a request claims.
 
     Args:
-        header: Gives a header by its lower-case name.
+        headers: The values of `HEADERS`.
         cookies: The header `cookie`.
         project_key: The project's key where it is known, to tell its cookie from those of others.
     """
-    said = header(DISTINCT_ID_HEADER)
-    session = header(SESSION_ID_HEADER)
+    said, session, window = headers
     if said or session:
-        return Claim(claimed_id(said), claimed_id(session), claimed_id(header(WINDOW_ID_HEADER)))
+        return Claim(claimed_id(said) if said else "", claimed_id(session) if session else "", claimed_id(window))
     if cookies and "_posthog=" in cookies:
         return _cookie(cookies, project_key)
     return NOTHING

@@ -75,10 +75,7 @@ class DjangoHooks(Hooks):
     def arrive(self, request: Any) -> Visit | None:
         """Begins the visit of a request; `None` where it is off, or that failed."""
         try:
-            meta = request.META
-            visit = self.people.arrive(
-                lambda name: meta.get(f"HTTP_{name.upper().replace('-', '_')}"), meta.get("HTTP_COOKIE")
-            )
+            visit = self.people.arrive_wsgi(request.META)
             visit.begin()
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)

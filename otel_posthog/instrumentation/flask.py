@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ class FlaskHooks(Hooks):
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._names = people.sources_of("g")
+        self._names_set = frozenset(self._names)
         self._known: dict[str, str] = {}
 
     def modules(self) -> Mapping[str, Hook]:
@@ -107,10 +109,7 @@ class FlaskHooks(Hooks):
     def _begin(self) -> None:
         try:
             here = _request_context()
-            environ = here.request.environ
-            visit = self.people.arrive(
-                lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}"), environ.get("HTTP_COOKIE")
-            )
+            visit = self.people.arrive_wsgi(here.request.environ)
             # On this very object: the copies that Flask makes for other threads end nothing.
             here.__dict__[_VISIT] = visit
             visit.begin()
@@ -134,10 +133,12 @@ class FlaskHooks(Hooks):
 
     def _view(self, wrapped: Any, _app: Any, args: Any, kwargs: Any) -> Any:
         try:
-            here = _request_context()
-            visit = here.__dict__.get(_VISIT) if here is not None else None
-            if isinstance(visit, Visit):
-                self._look_at_globals(visit, here)
+            held = _globals()
+            if not self._names_set.isdisjoint(held):
+                here = _request_context()
+                visit = here.__dict__.get(_VISIT) if here is not None else None
+                if isinstance(visit, Visit):
+                    self._look_at_globals(visit, here, held)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)
         return wrapped(*args, **kwargs)
@@ -164,14 +165,14 @@ class FlaskHooks(Hooks):
             elif after is not None and after != visit.before:
                 self.people.logged_in(visit, after, _login(here.request), _session(here))
             visit.before = after
-        self._look_at_globals(visit, here)
+        if self._names and not self._names_set.isdisjoint(held := _globals()):
+            self._look_at_globals(visit, here, held)
         for name in self.request_names:
             self.people.seen(visit, here.request.__dict__.get(name), _session(here), silent=True)
         for call in self.calls:
             self.people.seen(visit, call(here.request), _session(here), silent=True)
 
-    def _look_at_globals(self, visit: Visit, here: Any) -> None:
-        held = _globals()
+    def _look_at_globals(self, visit: Visit, here: Any, held: Mapping[str, Any]) -> None:
         for name in self._names:
             user: Any = held.get(name)
             # A proxy would load its user when it is looked at.
@@ -216,7 +217,7 @@ class FlaskHooks(Hooks):
 
     def _returned(self, visit: Visit, here: Any) -> None:
         session = _session(here)
-        person = self._known.get(unnoticed(session, _USER_KEY)) if session is not None else None
+        person = self._known.get(str(unnoticed(session, _USER_KEY))) if session is not None else None
         if person is not None:
             visit.user = _BY_KEY
             self.people.returned(visit, person)
@@ -263,20 +264,16 @@ def _after_opentelemetry(functions: list[Any]) -> int:
 
 def _request_context() -> Any:
     """The current request context; `None` outside of any."""
-    from flask import globals as held
-
-    variable: Any = getattr(held, "_cv_request", None) or getattr(held, "_cv_app", None)
-    found = variable.get(None) if variable is not None else None
+    held: Any = sys.modules["flask.globals"]
+    variable = getattr(held, "_cv_request", None) or held._cv_app
+    found = variable.get(None)
     return found if getattr(found, "request", None) is not None else None
 
 
 def _globals() -> Mapping[str, Any]:
     """What the app has put into `g`."""
-    from flask import globals as held
-
-    variable: Any = getattr(held, "_cv_app", None)
-    found = variable.get(None) if variable is not None else None
-    return getattr(getattr(found, "g", None), "__dict__", {})
+    held: Any = sys.modules["flask.globals"]
+    return getattr(getattr(held._cv_app.get(None), "g", None), "__dict__", {})
 
 
 def _session(here: Any) -> dict[str, Any] | None:

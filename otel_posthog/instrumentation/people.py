@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Final, cast
@@ -82,16 +82,22 @@ class People:
 
     # --- the edge of a request ---------------------------------------------------------------------------------------
 
-    def arrive(self, header: Callable[[str], str | None], cookies: str | None) -> Visit:
+    def arrive_wsgi(self, environ: Mapping[str, Any]) -> Visit:
+        """A visit for a WSGI request; it has not begun."""
+        get = environ.get
+        one, two, three = browser.WSGI_NAMES
+        return self.arrive((get(one), get(two), get(three)), get("HTTP_COOKIE"))
+
+    def arrive(self, headers: Sequence[str | None], cookies: str | None) -> Visit:
         """A visit for a request with these headers; it has not begun.
 
         Args:
-            header: Gives a header by its lower-case name.
+            headers: The values of `browser.HEADERS`.
             cookies: The header `cookie`.
         """
         if not self._trusted:
             return Visit()
-        claim = browser.claim_of(header, cookies, project_key=self._project_key)
+        claim = browser.claim_of(headers, cookies, project_key=self._project_key)
         if claim is browser.NOTHING:
             return Visit()
         return Visit(
@@ -157,7 +163,8 @@ class People:
             return
         changed, once = self._changed(person, user, session)
         if changed or once or visit.ambient.distinct_id != person:
-            visit.change(anonymous_id="")
+            if visit.ambient.anonymous_id:
+                visit.change(anonymous_id="")
             identify(person, changed or None, once or None)
         self._group(visit, user, session)
 
@@ -210,6 +217,8 @@ class People:
         return "" if taken else anonymous
 
     def _group(self, visit: Visit, user: Any, session: Mapping[str, Any] | None) -> None:
+        if not self._config.groups:
+            return
         for name, key in self._reader.values(self._config.groups, user, None, session).items():
             text = id_value(key)
             if text is not None and visit.ambient.groups.get(name) != str(text):

@@ -15,8 +15,10 @@ from otel_posthog.convert.person import person_id
 from otel_posthog.rules.users import UserReference, UsersConfig
 
 _ABSENT: Final = object()
-_IDS: Final = ("pk", "id", "identity")
-"""Where a user's own id is: Django's primary key; nearly everybody's; Starlette's `BaseUser`."""
+_IDS: Final = ("id", "pk", "identity")
+"""Where a user's own id is; the last is that of Starlette's `BaseUser`."""
+_MODEL_IDS: Final = ("pk",)
+"""Where it is in a model of Django, whatever the primary key is called."""
 _SCALARS: Final = (str, int)
 
 
@@ -64,9 +66,9 @@ class UserReader:
             return person_id(id_value(self._value(reference, user, None, session)))
         if is_scalar(user):
             return person_id(id_value(user))
-        for name in _IDS:
-            found = person_id(id_value(peek(user, name)))
-            if found:
+        for name in _MODEL_IDS if hasattr(user, "_meta") else _IDS:
+            value = peek(user, name)
+            if value is not None and (found := person_id(id_value(value))):
                 return found
         return person_id(id_value(_identity(user)))
 
@@ -131,7 +133,8 @@ def peek(owner: Any, name: str) -> Any:
         kept = getattr(owner, "__dict__", None)
         if kept is not None and name in kept:
             return kept[name]
-        if _asks(owner, name):
+        # Models of SQLAlchemy and Django keep these beside what has been loaded.
+        if kept is not None and ("_sa_instance_state" in kept or "_state" in kept) and _asks(owner, name):
             return None
         found = getattr(owner, name, _ABSENT)
         if found is _ABSENT and callable(getattr(owner, "keys", None)):
@@ -150,7 +153,7 @@ def _asks(owner: Any, name: str) -> bool:
     if hasattr(owner, "_sa_instance_state"):
         # An instrumented attribute that is loaded stands in `__dict__`.
         return hasattr(descriptor, "impl") or hasattr(descriptor, "property")
-    if hasattr(owner, "_meta") and hasattr(owner, "_state"):
+    if hasattr(owner, "_meta"):
         if name == "pk":
             return owner._meta.pk.attname not in owner.__dict__
         if hasattr(descriptor, "get_queryset") or hasattr(descriptor, "related_manager_cls"):

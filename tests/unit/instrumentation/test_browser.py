@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otel_posthog.instrumentation.browser import Claim, claim_of
+from otel_posthog.instrumentation.browser import HEADERS, Claim, claim_of
 from tests.unit.instrumentation.conftest import ADA
 
 SESSION = "01990000-0000-7000-8000-0000000000ff"
@@ -19,7 +19,7 @@ SESSION = "01990000-0000-7000-8000-0000000000ff"
 
 def claimed(headers: dict[str, str] | None = None, cookies: str | None = None, key: str = "") -> Claim:
     """What a request with these headers claims."""
-    return claim_of((headers or {}).get, cookies, project_key=key)
+    return claim_of([(headers or {}).get(name) for name in HEADERS], cookies, project_key=key)
 
 
 def cookie(name: str = "phc_a", **data: Any) -> str:

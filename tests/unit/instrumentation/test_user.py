@@ -49,7 +49,7 @@ def reference(*path: str) -> UserReference:
     [
         (Plain(), "7"),
         ({"id": NUMBER}, str(NUMBER)),
-        ({"pk": 3, "id": 4}, "3"),
+        ({"pk": 3}, "3"),
         ({"identity": "ada"}, "ada"),
         (row(), "7"),
         (7, "7"),
