@@ -176,16 +176,16 @@ class ProcessRuntime:
 
             rules = load_rules(settings.rules)
             bridge = old.bridge
-            replaced: Delivery | None = None
+            delivery: Delivery | None = None
             if _delivers_elsewhere(old.settings, settings):
                 delivery = build_delivery(
                     settings, send_guard=old.send_guard, guard=old.guard.failed, resource=old.resource
                 )
-                replaced = bridge.replace(Converter(settings.convert, rules), delivery)
-                delivery.resume()
-            else:
-                bridge.replace(Converter(settings.convert, rules))
+            # First: who follows the bridge's replacements asks what the settings are now.
             self._runtime = replace(old, settings=settings, rules=rules)
+            replaced = bridge.replace(Converter(settings.convert, rules), delivery)
+            if delivery is not None:
+                delivery.resume()
         if replaced is not None:
             threading.Thread(
                 target=replaced.shutdown,

@@ -25,7 +25,8 @@ from urllib.parse import urlsplit
 from otel_posthog import assembly
 from otel_posthog.api.process import process
 from otel_posthog.config.settings import Mode
-from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
+from otel_posthog.instrumentation.on_import import Hook, OnImport
+from otel_posthog.instrumentation.patches import Wrapper
 from otel_posthog.semconv import posthog
 
 _PATIENCE: Final = 10.0
@@ -52,22 +53,20 @@ class _NoKey:
 NO_KEY: Final = _NoKey()
 
 
-class PostHogSdkInstrumentor(PostHogInstrumentor):
+class PostHogSdkInstrumentor(OnImport):
     """Takes over what clients of the `posthog` package have to send."""
 
-    framework: ClassVar[str] = "posthog"
-    oldest: ClassVar[tuple[int, int]] = (7, 0)
+    place: ClassVar[str] = "posthog_sdk"
 
-    def __init__(self) -> None:
-        super().__init__()
-        if "_relayed" not in self.__dict__:
-            self._keyless_ones: weakref.WeakSet[Any] = weakref.WeakSet()
-            self._relayed = False
-            self._submits = True
-            self._package: Any = None
-            self._project: str | None = None
+    def set_up(self) -> None:
+        """Nothing has been taken over yet."""
+        self._keyless_ones: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._relayed = False
+        self._submits = True
+        self._package: Any = None
+        self._project: str | None = None
 
-    def hooks(self) -> Mapping[str, Hook]:
+    def modules(self) -> Mapping[str, Hook]:
         """The two clients, and the package with the settings of its own client."""
         return {"posthog.client": self._client, "posthog.async_client": self._async, "posthog": self._settings}
 
@@ -77,10 +76,11 @@ class PostHogSdkInstrumentor(PostHogInstrumentor):
     def _client(self, module: Any) -> None:
         client = module.Client
         self._relayed, self._project = False, None
-        self.patches.on_undo(self._forget_keyless)
+        if self.patches is not None:
+            self.patches.on_undo(self._forget_keyless)
         # Before 7.90 one method does it all.
         self._submits = hasattr(client, "_submit_event")
-        wrap = self.patches.wrap
+        wrap = self._wrap
         wrap(client, "__init__", self._made)
         wrap(client, "_enqueue", self._enqueue)
         wrap(client, "_submit_event", self._submit)
@@ -90,12 +90,16 @@ class PostHogSdkInstrumentor(PostHogInstrumentor):
 
     def _async(self, module: Any) -> None:
         client = module.AsyncClient
-        wrap = self.patches.wrap
+        wrap = self._wrap
         wrap(client, "_process_event", self._process_event)
         wrap(client, "capture_immediate", self._capture_immediate)
         wrap(client, "flush", self._flush_async)
         wrap(client, "join", self._end_async)
         wrap(client, "shutdown", self._end_async)
+
+    def _wrap(self, owner: Any, name: str, wrapper: Wrapper) -> None:
+        if self.patches is not None:
+            self.patches.wrap(owner, name, wrapper)
 
     # --- clients without a key ---------------------------------------------------------------------------------------
 

@@ -10,10 +10,14 @@ from otel_posthog.rules.schema import (
     FILE,
     OPERATORS,
     TABLES,
+    CallPerson,
+    CallTemplate,
+    CallValues,
     Choice,
     Choices,
     Conditions,
     Flag,
+    Functions,
     GroupValues,
     Key,
     Many,
@@ -43,6 +47,14 @@ _SOURCE: Final[Schema] = {
     "type": "string",
     "pattern": "^((session|g|state|request|dependency)\\.[A-Za-z_][\\w-]*|[A-Za-z_][\\w.-]*:[A-Za-z_][\\w.-]*)$",
 }
+_CALL_TEXT: Final[Schema] = {"type": "string", "pattern": "^([^{}]|\\{\\{|\\}\\}|\\{[^{}]+\\})+$"}
+_CALL_VALUE: Final[Schema] = {
+    "anyOf": [
+        {"type": ["number", "boolean"]},
+        _CALL_TEXT,
+        {"type": "object", "properties": {"text": _TEXT}, "required": ["text"], "additionalProperties": False},
+    ]
+}
 _SCALAR: Final[Schema] = {"type": ["string", "number", "boolean"]}
 _OPERANDS: Final[dict[str, Schema]] = {
     "scalar": _SCALAR,
@@ -69,6 +81,7 @@ def rules_json_schema() -> Schema:
         "anyOf": [
             {"required": ["rules"]},
             {"required": ["users"]},
+            {"required": ["functions"]},
             {"required": ["default_rules"], "properties": {"default_rules": {"const": True}}},
         ],
         # Keys that begin with x- are the place for anchors.
@@ -145,6 +158,18 @@ def _type(kind: Type) -> Schema:
     return _MAKERS[type(kind)](kind)
 
 
+def _functions(table: str) -> Schema:
+    one: Schema = {"anyOf": [_CALL_TEXT, {"$ref": f"#/$defs/{table}"}]}
+    name = "[A-Za-z_][\\w]*(\\.[A-Za-z_][\\w]*)*"
+    mapping: Schema = {
+        "type": "object",
+        "minProperties": 1,
+        "propertyNames": {"pattern": f"^\\s*{name}:{name}\\s*$"},
+        "additionalProperties": {"anyOf": [one, {"type": "array", "minItems": 1, "items": one}]},
+    }
+    return {"anyOf": [mapping, {"type": "array", "minItems": 1, "items": mapping}]}
+
+
 def _one_or_many(words: tuple[str, ...]) -> Schema:
     return {"anyOf": [{"enum": list(words)}, {"type": "array", "minItems": 1, "items": {"enum": list(words)}}]}
 
@@ -175,5 +200,9 @@ _MAKERS: Final[dict[type, Callable[[Any], Schema]]] = {
     Many: lambda kind: {"type": "array", "minItems": 1, "items": {"$ref": f"#/$defs/{kind.table}"}},
     Reference: lambda _: dict(_REFERENCE),
     References: lambda _: _mapping(dict(_REFERENCE)),
+    Functions: lambda kind: _functions(kind.table),
+    CallTemplate: lambda _: dict(_CALL_TEXT),
+    CallPerson: lambda _: {"type": "string", "pattern": "^\\s*(args\\.|result|error\\.)|\\{"},
+    CallValues: lambda _: _mapping(dict(_CALL_VALUE)),
     Sources: lambda _: {"anyOf": [dict(_SOURCE), {"type": "array", "items": dict(_SOURCE)}]},
 }

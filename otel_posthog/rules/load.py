@@ -11,6 +11,7 @@ from otel_posthog.config.settings import RulesConfig
 from otel_posthog.rules.engine import RuleSet
 
 if TYPE_CHECKING:
+    from otel_posthog.rules.functions import FunctionEvent
     from otel_posthog.rules.parse import ParsedFile
     from otel_posthog.rules.rule import Rule
     from otel_posthog.rules.users import UsersConfig
@@ -47,6 +48,15 @@ def load_users(config: RulesConfig) -> UsersConfig:
     from otel_posthog.rules.users import UsersConfig
 
     return load_file(config.path).users if config.path else UsersConfig()
+
+
+def load_functions(config: RulesConfig) -> tuple[FunctionEvent, ...]:
+    """The section `functions:` of the file that `config` names.
+
+    Raises:
+        RulesError: As `load_rules`.
+    """
+    return load_file(config.path).functions if config.path else ()
 
 
 def load_file(path: str) -> ParsedFile:

@@ -8,18 +8,33 @@ from typing import Any, Final, cast
 
 from otel_posthog.rules.at import At
 from otel_posthog.rules.document import Entry, Node
+from otel_posthog.rules.functions import (
+    CallText,
+    FunctionEvent,
+    check_moment,
+    read_event_name,
+    read_group,
+    read_person,
+    read_target,
+    read_value,
+)
 from otel_posthog.rules.parse_scalars import shown_node
 from otel_posthog.rules.parse_values import ValueReader
 from otel_posthog.rules.rule import Condition, Group, ListValue, Rule
 from otel_posthog.rules.schema import (
     FILE,
+    FUNCTION,
     MATCH,
     RULE,
     TABLES,
     USERS,
+    CallPerson,
+    CallTemplate,
+    CallValues,
     Choice,
     Choices,
     Flag,
+    Functions,
     GroupValues,
     Key,
     Many,
@@ -63,6 +78,7 @@ _STRUCTURAL: Final = {
 }
 """Properties with a meaning of their own: a rule that wrote them would be silently ignored."""
 _ACTIONS: Final = tuple(key.name for key in RULE.keys if key.name not in ("name", "match", "on"))
+_FUNCTIONS: Final = 'Write the function and its event: `"shop.billing:charge": {event: charge completed}`'
 _ONLY_AT_END: Final = ("duration_ms", "status", "status_description")
 
 
@@ -73,6 +89,7 @@ class ParsedFile:
     rules: tuple[Rule, ...]
     default_rules: bool = False
     users: UsersConfig = field(default_factory=UsersConfig)
+    functions: tuple[FunctionEvent, ...] = ()
 
 
 def parse_file(root: Node, *, file: str, key: str = "", reserved: str = "") -> ParsedFile:
@@ -106,7 +123,9 @@ class _Parser(ValueReader):
         defaults: bool = fields.get("default_rules", False)
         if not defaults and fields.keys() <= {"version", "default_rules"}:
             raise self.error("`rules` is missing", at, "Add `rules:` with at least one rule, or `default_rules: true`")
-        return ParsedFile(fields.get("rules", ()), defaults, fields.get("users", UsersConfig()))
+        return ParsedFile(
+            fields.get("rules", ()), defaults, fields.get("users", UsersConfig()), fields.get("functions", ())
+        )
 
     def table(self, table: Table, at: At, *, ignore: str = "\0") -> dict[str, Any]:
         """The values of a mapping by its table; absent keys are absent."""
@@ -129,6 +148,8 @@ class _Parser(ValueReader):
             return self.sub(kind, at)
         if isinstance(kind, Many):
             return self.rules(at)
+        if isinstance(kind, Functions):
+            return self.functions(at)
         return _READERS[type(kind)](self, kind, at)
 
     def sub(self, kind: Sub, at: At) -> Any:
@@ -164,6 +185,37 @@ class _Parser(ValueReader):
                 )
             rules.append(rule)
         return tuple(rules)
+
+    # --- functions ---------------------------------------------------------------------------------------------
+
+    def functions(self, at: At) -> tuple[FunctionEvent, ...]:
+        found: list[FunctionEvent] = []
+        for mapping in (at,) if at.node.sequence is None else at.members():
+            for name, entry in self.mapping(mapping, _FUNCTIONS).items():
+                here = mapping.child(name, entry)
+                target = read_target(self, name, here)
+                events = (here,) if here.node.sequence is None else tuple(here.members())
+                if not events:
+                    raise self.error("an empty list", here, "Remove the function, or give it an event")
+                found += [self.function(*target, one) for one in events]
+        if not found:
+            raise self.error("there are no functions", at, "Remove the key, or name some")
+        return tuple(found)
+
+    def function(self, module: str, qualname: str, at: At) -> FunctionEvent:
+        entries: dict[str, Entry] = {}
+        if isinstance(at.node.value, str):
+            fields: dict[str, Any] = {"event": read_event_name(self, at)}
+        else:
+            fields = self.table(FUNCTION, at)
+            entries = self.mapping(at)
+        if "properties" in entries:
+            self.no_structural(at.child("properties", entries["properties"]))
+        self.event_name(fields["event"], at.child("event", entries["event"]) if entries else at)
+        place = f"{self._file}, line {at.line}" if at.line else self._file
+        found = FunctionEvent(module, qualname, place=place, **fields)
+        check_moment(self, found, fields, at.child("on", entries["on"]) if "on" in entries else at)
+        return found
 
     # --- a rule ------------------------------------------------------------------------------------------------
 
@@ -243,13 +295,16 @@ class _Parser(ValueReader):
                 return
             at = at.child(part, entries[part])
             entries = at.node.mapping or {}
-        for name, entry in entries.items():
+        self.no_structural(at)
+
+    def no_structural(self, at: At) -> None:
+        for name, entry in (at.node.mapping or {}).items():
             if name in _STRUCTURAL:
                 raise self.error(
                     f"`{name}` is no property that a rule can write", at.child(name, entry), _STRUCTURAL[name]
                 )
 
-    def event_name(self, template: Template, at: At) -> None:
+    def event_name(self, template: Template | CallText, at: At) -> None:
         name = template.text
         at = at if at.node.mapping is None else at.child("event", at.node.mapping["event"])
         if name in _RESERVED:
@@ -287,6 +342,11 @@ _READERS: Final[dict[type, Callable[[_Parser, Any, At], Any]]] = {
         else parser.named(at, lambda one: read_reference(parser, one))
     ),
     Sources: lambda parser, _, at: read_sources(parser, at),
+    CallTemplate: lambda parser, _, at: read_event_name(parser, at),
+    CallPerson: lambda parser, _, at: read_person(parser, at),
+    CallValues: lambda parser, kind, at: (
+        read_group(parser, at) if kind.groups else parser.named(at, lambda one: read_value(parser, one))
+    ),
 }
 
 

@@ -6,10 +6,14 @@ from otel_posthog.rules.schema import (
     OPERATORS,
     REFERENCES,
     TABLES,
+    CallPerson,
+    CallTemplate,
+    CallValues,
     Choice,
     Choices,
     Conditions,
     Flag,
+    Functions,
     GroupValues,
     Key,
     Many,
@@ -45,6 +49,10 @@ _TYPES = {
     Reference: "reference",
     References: "name: reference",
     Sources: "source or a list",
+    Functions: "function: mapping, see `function`",
+    CallTemplate: "text with `{references}`",
+    CallPerson: "reference",
+    CallValues: "name: value",
 }
 
 

@@ -13,6 +13,7 @@ SIGNAL_KINDS: Final = ("span", "span_event", "log")
 SPAN_KINDS: Final = ("internal", "server", "client", "producer", "consumer")
 STATUSES: Final = ("unset", "ok", "error")
 ENDS: Final = ("end", "start")
+OUTCOMES: Final = ("success", "failure", "always")
 SEVERITIES: Final = ("trace", "debug", "info", "warn", "error", "fatal")
 """By rank: each covers four OTel severity numbers, from `4 * rank + 1`."""
 
@@ -125,6 +126,30 @@ class Sources:
     """A place where logged-in users are found, or a list of them, maybe empty."""
 
 
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """A mapping from `module:function` to a table (or a list of such), or a list of such mappings."""
+
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallTemplate:
+    """Text with references to a call in braces."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallPerson:
+    """A reference to a call, or text with such references."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallValues:
+    """A mapping from name to a reference to a call, text with references, or a constant; `groups` of group types."""
+
+    groups: bool = False
+
+
 Type = (
     Text
     | TemplateText
@@ -144,6 +169,10 @@ Type = (
     | Reference
     | References
     | Sources
+    | Functions
+    | CallTemplate
+    | CallPerson
+    | CallValues
 )
 
 
@@ -239,6 +268,13 @@ FILE: Final = Table(
             Sub("users"),
             "Who a logged-in user is, and what of them leaves; for the frameworks that are instrumented in the process "
             "(`docs/frameworks.md`).",
+        ),
+        Key(
+            "functions",
+            Functions("function"),
+            "Functions of the app that become events, by `package.module:function` or `package.module:Class.method` "
+            "(`docs/functions.md`). A bare string is the event's name; a function may have a list of events.",
+            example='{"shop.billing:charge": {event: charge completed, properties: {amount: args.amount}}}',
         ),
     ),
 )
@@ -457,7 +493,57 @@ USERS: Final = Table(
     ),
 )
 
-TABLES: Final = {table.name: table for table in (FILE, RULE, MATCH, CONDITION, CAPTURE, USERS)}
+FUNCTION: Final = Table(
+    "function",
+    "A function",
+    "Which event a call becomes. A value is a reference (`args.<argument>`, `result`, `result.<path>`, `error.type`, "
+    "`duration_ms`, `success`), text with references in braces, or a constant; text that looks like a reference is "
+    "`{text: ...}`. Nothing of a call leaves the process that is not named here.",
+    (
+        Key("event", CallTemplate(), "Name of the event.", required=True, example="charge completed"),
+        Key(
+            "on",
+            Choice(ENDS),
+            "Whether the event is sent when the call ends, or when it starts: then only arguments are known.",
+            default="end",
+            example="start",
+        ),
+        Key(
+            "when",
+            Choice(OUTCOMES),
+            "Calls that return (`success`), calls that raise (`failure`), or both (`always`).",
+            default="success",
+            example="always",
+        ),
+        Key(
+            "properties",
+            CallValues(),
+            "Property name to value. A value that is not there is left out.",
+            example='{amount: args.amount, charge: result.id, source: shop, label: "{args.kind}-{args.country}"}',
+        ),
+        Key(
+            "distinct_id",
+            CallPerson(),
+            "Who it is. Without it, or where it is not there, the person of the request.",
+            example="args.user.id",
+        ),
+        Key("set", CallValues(), "Person properties to set.", example="{plan: result.plan}"),
+        Key(
+            "set_once",
+            CallValues(),
+            "Person properties to set where the person has none yet.",
+            example="{first_charge: args.amount}",
+        ),
+        Key(
+            "group",
+            CallValues(groups=True),
+            "Group type to group key, for this event. At most 5 types.",
+            example="{company: args.company_id}",
+        ),
+    ),
+)
+
+TABLES: Final = {table.name: table for table in (FILE, RULE, MATCH, CONDITION, CAPTURE, USERS, FUNCTION)}
 
 REFERENCES: Final = (
     ("<key>", "the item's own attribute of that key"),

@@ -31,6 +31,18 @@ NOT_EXPRESSIBLE = {
     "bad_duplicate_rule_name",
     "bad_event_reserved",
     "bad_event_too_long",
+    "bad_functions_args_alone",
+    "bad_functions_dunder",
+    "bad_functions_error_message",
+    "bad_functions_event_reference",
+    "bad_functions_event_reserved",
+    "bad_functions_expression",
+    "bad_functions_group_types",
+    "bad_functions_misspelt_word",
+    "bad_functions_start_result",
+    "bad_functions_start_when",
+    "bad_functions_structural",
+    "bad_functions_unknown_root",
     "bad_group_types",
     "bad_infinite_number",
     "bad_number_operand",
@@ -132,6 +144,7 @@ def test_every_example_in_the_reference_parses(validator: jsonschema.Draft202012
         "condition": {"exists": True},
         "capture": {"event": "e", "include": ["a*"]},
         "users": {},
+        "function": {"event": "e"},
     }
     checked = 0
     for table in TABLES.values():
@@ -153,6 +166,8 @@ def test_every_example_in_the_reference_parses(validator: jsonschema.Draft202012
             document = fields if table.name == "file" else {"rules": [fields]}
             if table.name == "users":
                 document = {"users": fields}
+            elif table.name == "function":
+                document = {"functions": {"shop:charge": fields}}
             assert load_module.parse_text(json.dumps(document)) is not None, (table.name, key.name)
             assert validator.is_valid(document), (table.name, key.name)
             checked += 1
