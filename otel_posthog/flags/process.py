@@ -96,10 +96,11 @@ class FlagClient:
         self._complaints.say(what, message, *args)
 
     def forget(self) -> None:
-        """The next question reads the settings anew; for tests."""
+        """As if nothing had been asked yet; for tests."""
         with self._lock:
             self._follow(None)
             self._counts = {}
+            self._complaints = Complaints(interval=float("inf"))
 
     def _follow(self, settings: Settings | None) -> None:
         with self._lock:
