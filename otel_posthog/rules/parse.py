@@ -19,6 +19,7 @@ from otel_posthog.rules.functions import (
     read_value,
 )
 from otel_posthog.rules.parse_scalars import shown_node
+from otel_posthog.rules.parse_users import read_groups, read_reference, read_sources
 from otel_posthog.rules.parse_values import ValueReader
 from otel_posthog.rules.rule import Condition, Group, ListValue, Rule
 from otel_posthog.rules.schema import (
@@ -55,7 +56,7 @@ from otel_posthog.rules.schema import (
 from otel_posthog.rules.schema import Conditions as ConditionsType
 from otel_posthog.rules.schema import Test as TestType
 from otel_posthog.rules.template import Template
-from otel_posthog.rules.users import UsersConfig, read_groups, read_reference, read_sources
+from otel_posthog.rules.users import UsersConfig
 from otel_posthog.semconv import posthog
 
 _RESERVED: Final = {
