@@ -24,18 +24,19 @@ class Traces:
     known to have several, and then nothing is concluded from the trace: only contexts tell which.
     """
 
-    __slots__ = ("_works",)
+    __slots__ = ("works",)
 
     def __init__(self) -> None:
-        self._works: dict[int, Work | None] = {}
+        self.works: dict[int, Work | None] = {}
+        """The same object for good: callbacks look whether a trace is in it before they ask."""
 
     def of(self, trace_id: int) -> Work | None:
         """The one unit of work of the trace; `None` where it is not known, or there are several."""
-        return self._works.get(trace_id)
+        return self.works.get(trace_id)
 
     def began(self, trace_id: int, work: Work) -> None:
         """`work` is at work in the trace."""
-        works = self._works
+        works = self.works
         if works.setdefault(trace_id, work) is not work:
             works[trace_id] = None
         if len(works) > _KEPT:
@@ -44,18 +45,18 @@ class Traces:
 
     def replaced(self, trace_id: int, before: Work, work: Work) -> None:
         """`work` goes on with what `before` began."""
-        if self._works.get(trace_id) is before:
-            self._works[trace_id] = work
+        if self.works.get(trace_id) is before:
+            self.works[trace_id] = work
 
     def several(self, trace_id: int) -> None:
         """Several local roots of the trace are at work at once."""
-        self._works[trace_id] = None
+        self.works[trace_id] = None
 
     def forget(self, trace_id: int) -> None:
         """The trace visits anew: what it brought before was another request."""
         # Of several at once nobody knows which of them have ended: that stays.
-        if self._works.get(trace_id) is not None:
-            self._works.pop(trace_id, None)
+        if self.works.get(trace_id) is not None:
+            self.works.pop(trace_id, None)
 
 
 # One for a process, as the context of OpenTelemetry is: spans, log records and calls meet here.

@@ -19,6 +19,7 @@ from otel_posthog.assembly import Runtime
 from otel_posthog.context.ambient import NOTHING, Ambient
 from otel_posthog.context.properties import KEY as SUPERS
 from otel_posthog.context.traces import traces
+from otel_posthog.context.work import KEY as WORK
 from otel_posthog.context.work import root_started
 from otel_posthog.lane.completing import ambient_of, complete_event, complete_item
 from otel_posthog.lane.edge import runtime_from_arguments
@@ -65,6 +66,7 @@ _NO_SCOPE: Final = Scope()
 _KEPT: Final = "_otel_posthog_properties"
 """Where the super properties wait that held at a span's start."""
 _NONE: Final[Mapping[str, Any]] = {}
+_WORKS: Final = traces.works
 
 Ended = tuple[Any, "tuple[LiveException, tuple[int, ...]] | None", bool, "Ambient | None"]
 """A span, the live exception that it saw, whether it was handed over at its start, and what held at its end."""
@@ -172,11 +174,12 @@ class PostHogSpanProcessor(SpanProcessor):
                 key = self._baggage_key
                 if not key or key in context:
                     baggage = baggage_in(context, key)
+                    # Super properties see to it that there is a baggage.
+                    if SUPERS in context:
+                        keep_beside(span, _KEPT, context[SUPERS])
                 stamps = self._edge.stamper.missing(attributes, above, baggage)
                 if stamps:
                     put_attributes(span, stamps)
-            if SUPERS in context:
-                keep_beside(span, _KEPT, context[SUPERS])
             parent = span.parent
             if parent is None or parent.is_remote:
                 trace_id = span.get_span_context().trace_id
@@ -274,7 +277,8 @@ class PostHogSpanProcessor(SpanProcessor):
         if claim in kept or (self._suppressed and here.get(self._suppressed)):
             return
         trace_id = span._context.trace_id
-        if self._worker.hand_over(self._expand_end, (span, None, False, ambient_of(trace_id, here))):
+        ambient = ambient_of(trace_id, here) if trace_id in _WORKS or WORK in here else None
+        if self._worker.hand_over(self._expand_end, (span, None, False, ambient)):
             kept[claim] = True
             self._worker.open_traces.add(trace_id)
 

@@ -431,7 +431,7 @@ def test_traces_are_bounded() -> None:
     traces = Traces()
     for trace_id in range(1, _KEPT + 100):
         traces.began(trace_id, Work(trace_id=trace_id))
-    assert len(traces._works) == _KEPT
+    assert len(traces.works) == _KEPT
     assert traces.of(1) is None
     assert traces.of(_KEPT + 99) is not None
 
