@@ -70,7 +70,13 @@ class Converter:
         if self._distrusts:
             signal = without_headers(signal)
         layout = self._layouts.of(signal.attributes)
-        if layout.plain and signal.span is None and signal.kind is not _SPAN_EVENT and self._has_plain:
+        owner = signal.span
+        if (
+            layout.plain
+            and signal.kind is not _SPAN_EVENT
+            and self._has_plain
+            and (owner is None or self._layouts.of(owner.attributes).lends)
+        ):
             resource = self._resources.get(signal.resource)
             event = self._plain_event(signal, layout, resource) if resource.plain else None
             if event is not None:

@@ -56,12 +56,14 @@ class Layout:
         visit: The strongest of these keys, "" for none.
         who: The key that names the person, "" for none (or for that of a header alone).
         plain: They are those of one product event and nothing else (`plain.py`).
+        lends: As a request around a plain event they lend it their description, and nothing else.
         weight: Bytes of the properties as JSON, the texts among their values apart.
     """
 
     __slots__ = (
         "ai",
         "event",
+        "lends",
         "others",
         "person",
         "plain",
@@ -94,6 +96,7 @@ class Layout:
         self.session = not _SESSION_KEYS.isdisjoint(texts)
         self.visit = next((key for key in (*SESSIONS, otel.SESSION_ID) if key in texts), "")
         self.who = next((key for key in _WHO if key in texts), "")
+        self.lends = not self.tagged and not self.session
         self.weight = sum(len(name) + _SMALL for _, name in self.properties)
         self.plain = (
             self.event

@@ -20,7 +20,7 @@ from otel_posthog.convert.ids import hashed_uuid, is_uuid7, signal_key, valid_uu
 from otel_posthog.convert.item import EARLIEST_NS, LATEST_NS, PLAIN_WEIGHT, ResourceContext, milliseconds
 from otel_posthog.convert.layout import Layout
 from otel_posthog.convert.limits import CONTEXT_BYTES
-from otel_posthog.convert.request_context import request_properties
+from otel_posthog.convert.request_context import has_request, request_properties
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.convert.values import PLAIN_NUMBER
 from otel_posthog.model import Attributes, AttributeValue, CaptureEvent, JsonValue, Signal, SignalKind
@@ -72,7 +72,7 @@ class PlainEvents:
         """The one event of `signal`; `None` where the careful way is needed.
 
         Args:
-            signal: Not a span event.
+            signal: Not a span event; what owns it lends it nothing but its request (`Layout.lends`).
             layout: Of its attributes; `plain`.
             resource: Of its resource; `plain`.
         """
@@ -92,8 +92,8 @@ class PlainEvents:
             if not session:
                 return None
             properties[posthog.SESSION_PROPERTY] = session
-        if layout.request and self._requests:
-            request = request_properties(attributes, signal.span_kind, self._config, self._user_agents)
+        if self._requests and (layout.request or signal.span is not None):
+            request = self._request(signal, layout)
             properties.update(request)
             for key, value in request.items():
                 weight += len(key) + (len(value) + 12 if type(value) is str else 12)
@@ -119,6 +119,16 @@ class PlainEvents:
         else:
             uuid = hashed_uuid(*signal_key(signal), name)
         return CaptureEvent(name, person, uuid, time_ns, properties, weight + own) if uuid else None
+
+    def _request(self, signal: Signal, layout: Layout) -> dict[str, JsonValue]:
+        """What the item, or else the request around it, says about a request."""
+        owner = signal.span
+        if layout.request or owner is None:
+            kind = signal.span_kind or (owner.span_kind if owner is not None else "")
+            return request_properties(signal.attributes, kind, self._config, self._user_agents)
+        if not has_request(owner.attributes):
+            return {}
+        return request_properties(owner.attributes, owner.span_kind, self._config, self._user_agents)
 
     def person(self, value: AttributeValue) -> str:
         """`value` as a distinct id, "" where it is none, or has to be mended."""

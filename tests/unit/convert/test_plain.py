@@ -85,10 +85,37 @@ CONFIGS = st.sampled_from(
 )
 
 
+OWNERS = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "http.request.method": st.just("GET"),
+            "url.path": VALUES,
+            "user_agent.original": TEXTS,
+            otel.USER_ID: VALUES,
+            otel.ENDUSER_PSEUDO_ID: VALUES,
+        },
+    ).flatmap(lambda request: EXTRAS.map(lambda extras: {**request, **extras} if len(extras) > 1 else request)).map(
+        lambda attributes: Signal(
+            kind=SignalKind.SPAN,
+            name="GET /cart",
+            attributes=attributes,
+            resource=Resource({}),
+            scope=Scope("flask"),
+            trace_id="5b8aa5a2d2c872e8321cf37308d69df2",
+            span_id="151581bf3cb55c13",
+            span_kind="server",
+        )
+    ),
+)  # fmt: skip
+"""What is around a log record that a call has made: mostly a request that nobody has tagged."""
+
+
 @st.composite
 def signals(draw: st.DrawFn) -> Signal:
     """Spans and log records with a tag."""
-    kind = draw(st.sampled_from([SignalKind.SPAN, SignalKind.SPAN, SignalKind.LOG]))
+    kind = draw(st.sampled_from([SignalKind.SPAN, SignalKind.LOG]))
     pairs = list({**draw(EXTRAS), **draw(TAGS), **draw(PROPERTIES)}.items())
     return Signal(
         kind=kind,
@@ -102,6 +129,7 @@ def signals(draw: st.DrawFn) -> Signal:
         start_time_ns=draw(TIMES),
         time_ns=draw(TIMES),
         local=draw(LOCALS),
+        span=draw(OWNERS) if kind is SignalKind.LOG else None,
     )
 
 
