@@ -55,46 +55,46 @@ Starting the shop:
 Events
   time          event           person                    what
   ────────────  ──────────────  ────────────────────────  ───────────────────────────────────────────
-  hh:mm:ss.mmm  $exception      user-1                    OutOfStock: 10 × tent ordered, 3 left
-  hh:mm:ss.mmm  $groupidentify  user-1                    company Alpine Ltd
-  hh:mm:ss.mmm  $groupidentify  user-2                    company Basecamp GmbH
-  hh:mm:ss.mmm  $identify       user-1                    was visitor-0000000000000001
-  hh:mm:ss.mmm  $identify       user-1                    was visitor-0000000000000002
-  hh:mm:ss.mmm  $identify       user-2                    was visitor-0000000000000003
-  hh:mm:ss.mmm  $pageview       user-1                    GET  /  Firefox  Desktop
-  hh:mm:ss.mmm  $pageview       user-1                    GET  /  Mobile Safari  Mobile
-  hh:mm:ss.mmm  $pageview       user-2                    GET  /  Firefox  Desktop
+  hh:mm:ss.mmm  $exception      1                         OutOfStock: 10 × tent ordered, 3 left
+  hh:mm:ss.mmm  $groupidentify  1                         company Alpine Ltd
+  hh:mm:ss.mmm  $groupidentify  2                         company Basecamp GmbH
+  hh:mm:ss.mmm  $identify       1                         was visitor-0000000000000001
+  hh:mm:ss.mmm  $identify       1                         was visitor-0000000000000002
+  hh:mm:ss.mmm  $identify       2                         was visitor-0000000000000003
+  hh:mm:ss.mmm  $pageview       1                         GET  /  Firefox  Desktop
+  hh:mm:ss.mmm  $pageview       1                         GET  /  Mobile Safari  Mobile
+  hh:mm:ss.mmm  $pageview       2                         GET  /  Firefox  Desktop
   hh:mm:ss.mmm  $pageview       visitor-0000000000000001  GET  /  Firefox  Desktop
   hh:mm:ss.mmm  $pageview       visitor-0000000000000001  GET  /products/mug  Firefox  Desktop
   hh:mm:ss.mmm  $pageview       visitor-0000000000000002  GET  /products/stove  Mobile Safari  Mobile
   hh:mm:ss.mmm  $pageview       visitor-0000000000000003  GET  /products/tent  Firefox  Desktop
-  hh:mm:ss.mmm  api_request     user-1                    POST  /checkout  Firefox  Desktop
-  hh:mm:ss.mmm  api_request     user-1                    POST  /checkout  Firefox  Desktop
-  hh:mm:ss.mmm  api_request     user-1                    POST  /checkout  Mobile Safari  Mobile
-  hh:mm:ss.mmm  api_request     user-1                    POST  /login  Mobile Safari  Mobile
-  hh:mm:ss.mmm  api_request     user-1                    POST  /signup  Firefox  Desktop
-  hh:mm:ss.mmm  api_request     user-2                    POST  /checkout  Firefox  Desktop
-  hh:mm:ss.mmm  api_request     user-2                    POST  /signup  Firefox  Desktop
+  hh:mm:ss.mmm  api_request     1                         POST  /checkout  Firefox  Desktop
+  hh:mm:ss.mmm  api_request     1                         POST  /checkout  Firefox  Desktop
+  hh:mm:ss.mmm  api_request     1                         POST  /checkout  Mobile Safari  Mobile
+  hh:mm:ss.mmm  api_request     1                         POST  /login  Mobile Safari  Mobile
+  hh:mm:ss.mmm  api_request     1                         POST  /signup  Firefox  Desktop
+  hh:mm:ss.mmm  api_request     2                         POST  /checkout  Firefox  Desktop
+  hh:mm:ss.mmm  api_request     2                         POST  /signup  Firefox  Desktop
   hh:mm:ss.mmm  api_request     visitor-0000000000000003  POST  /login  Firefox  Desktop
-  hh:mm:ss.mmm  order paid      user-1                    mug  2  29.0  EUR
-  hh:mm:ss.mmm  order paid      user-1                    stove  1  38.0  EUR
-  hh:mm:ss.mmm  order paid      user-2                    tent  1  219.0  EUR
+  hh:mm:ss.mmm  order paid      1                         mug  2  29.0  EUR
+  hh:mm:ss.mmm  order paid      1                         stove  1  38.0  EUR
+  hh:mm:ss.mmm  order paid      2                         tent  1  219.0  EUR
   hh:mm:ss.mmm  sign-in failed  visitor-0000000000000003
-  hh:mm:ss.mmm  user signed in  user-1
-  hh:mm:ss.mmm  user signed up  user-1                    pro
-  hh:mm:ss.mmm  user signed up  user-2                    free
+  hh:mm:ss.mmm  user signed in  1
+  hh:mm:ss.mmm  user signed up  1                         pro
+  hh:mm:ss.mmm  user signed up  2                         free
 
 People
   events  properties                                          known as
-  ──────  ──────────────────────────────────────────────────  ──────────────────────────────────────────────────────────
-  10      plan=free  signed_up_at=yyyy-mm-ddThh:mm:ss.mmmmmm  user-2, visitor-0000000000000003
-  18      plan=pro  signed_up_at=yyyy-mm-ddThh:mm:ss.mmmmmm   user-1, visitor-0000000000000001, visitor-0000000000000002
+  ──────  ──────────────────────────────────────────────────  ─────────────────────────────────────────────────────
+  10      plan=free  signed_up_at=yyyy-mm-ddThh:mm:ss.mmmmmm  2, visitor-0000000000000003
+  18      plan=pro  signed_up_at=yyyy-mm-ddThh:mm:ss.mmmmmm   1, visitor-0000000000000001, visitor-0000000000000002
 
 Companies
   company        events  properties
   ─────────────  ──────  ──────────────────
-  Alpine Ltd     5       name=Alpine Ltd
-  Basecamp GmbH  4       name=Basecamp GmbH
+  Alpine Ltd     13      name=Alpine Ltd
+  Basecamp GmbH  7       name=Basecamp GmbH
 
 Errors
   issue                                  times  users  at
