@@ -13,6 +13,7 @@ from typing import Any
 
 from otel_posthog.cli.installed import Installed, look_around
 from otel_posthog.config.endpoint import parse_endpoint
+from otel_posthog.config.environment import DISABLED_INSTRUMENTATIONS
 from otel_posthog.config.flags import flags_target
 from otel_posthog.config.lanes import exports_otlp, headers_variable, plan_lanes, protocol_of
 from otel_posthog.config.load import load_settings
@@ -150,6 +151,7 @@ def _features(settings: Settings, rules: RuleSet, environ: Mapping[str, str], in
         *([_lane("second lane", settings.also, settings, "sinks")] if settings.also else []),
         *(_standard(signal, settings, environ) for signal in ("traces", "logs")),
         *_rest(settings, rules, installed),
+        *_frameworks(environ, installed),
     ]
     if settings.enabled:
         return features
@@ -304,6 +306,23 @@ def _flags(settings: Settings, installed: Installed) -> Feature:
         where = f"asked for at {target.host}"
     source = sources.get("flags.host", "") if config.host else sources.get("lane.url", "")
     return Feature(name, True, f"{where}, at most {config.timeout:g} s long", source)
+
+
+def _frameworks(environ: Mapping[str, str], installed: Installed) -> list[Feature]:
+    """The frameworks that are there: whether their users are found."""
+    from otel_posthog.instrumentation.frameworks import ALL
+
+    disabled = {name.strip() for name in environ.get(DISABLED_INSTRUMENTATIONS, "").split(",")}
+    features: list[Feature] = []
+    for kind in ALL:
+        version = installed.version(kind.framework)
+        if not version:
+            continue
+        name = f"posthog_{kind.framework}"
+        off = name in disabled
+        why = f"{version}: {kind.finds}" if not off else f"{name} is among the disabled instrumentations"
+        features.append(Feature(kind.framework, not off, why, DISABLED_INSTRUMENTATIONS if off else ""))
+    return features
 
 
 def attached_processors(modules: Mapping[str, ModuleType]) -> dict[str, tuple[str, ...]]:

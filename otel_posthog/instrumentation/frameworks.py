@@ -18,6 +18,8 @@ class FrameworkInstrumentor(PostHogInstrumentor):
 
     watched: ClassVar[tuple[str, ...]] = ()
     """Modules in which something is to be done when they have been imported."""
+    finds: ClassVar[str] = ""
+    """What it finds, for people."""
     done_by: ClassVar[str] = ""
     """By whom: `module:class` of `Hooks`, loaded with the first of these modules."""
 
@@ -60,6 +62,7 @@ class PostHogFlaskInstrumentor(FrameworkInstrumentor):
     """Finds the users of Flask apps, with Flask-Login or without."""
 
     framework: ClassVar[str] = "flask"
+    finds: ClassVar[str] = "users of Flask-Login and g.user, sessions, answered errors"
     oldest: ClassVar[tuple[int, int]] = (2, 2)
     watched: ClassVar[tuple[str, ...]] = ("flask.app", "flask_login.login_manager")
     done_by: ClassVar[str] = "otel_posthog.instrumentation.flask:FlaskHooks"
@@ -69,6 +72,7 @@ class PostHogDjangoInstrumentor(FrameworkInstrumentor):
     """Finds the users of Django apps; of allauth, too."""
 
     framework: ClassVar[str] = "django"
+    finds: ClassVar[str] = "users of django.contrib.auth and allauth, answered errors"
     oldest: ClassVar[tuple[int, int]] = (4, 2)
     watched: ClassVar[tuple[str, ...]] = ("django.core.handlers.base", "django.contrib.auth", "allauth.account.signals")
     done_by: ClassVar[str] = "otel_posthog.instrumentation.django:DjangoHooks"
@@ -78,6 +82,7 @@ class PostHogStarletteInstrumentor(FrameworkInstrumentor):
     """Finds the users of Starlette apps."""
 
     framework: ClassVar[str] = "starlette"
+    finds: ClassVar[str] = "request.user, request.state.user, sessions, answered errors"
     oldest: ClassVar[tuple[int, int]] = (0, 35)
     watched: ClassVar[tuple[str, ...]] = ("starlette.applications",)
     done_by: ClassVar[str] = "otel_posthog.instrumentation.starlette:StarletteHooks"
@@ -87,6 +92,7 @@ class PostHogFastAPIInstrumentor(FrameworkInstrumentor):
     """Finds the users of FastAPI apps."""
 
     framework: ClassVar[str] = "fastapi"
+    finds: ClassVar[str] = "request.user, request.state.user, dependencies, sessions, answered errors"
     oldest: ClassVar[tuple[int, int]] = (0, 106)
     watched: ClassVar[tuple[str, ...]] = ("fastapi.applications", "fastapi.routing")
     done_by: ClassVar[str] = "otel_posthog.instrumentation.fastapi:FastAPIHooks"
@@ -96,6 +102,7 @@ class PostHogCeleryInstrumentor(FrameworkInstrumentor):
     """Takes the person, groups, session and super properties of the work at hand into tasks."""
 
     framework: ClassVar[str] = "celery"
+    finds: ClassVar[str] = "person, groups and session travel into tasks"
     oldest: ClassVar[tuple[int, int]] = (5, 2)
     watched: ClassVar[tuple[str, ...]] = ("celery.signals", "celery.app.trace")
     done_by: ClassVar[str] = "otel_posthog.instrumentation.celery:CeleryHooks"

@@ -266,3 +266,17 @@ def test_what_is_installed_here() -> None:
     assert found.chosen("opentelemetry_distro", {}) == found.names("opentelemetry_distro")[0]
     assert found.chosen("opentelemetry_distro", {"OTEL_PYTHON_DISTRO": "nobody"}) == ""
     assert "opentelemetry.trace" not in sys.modules or status.attached_processors({}) == {}
+
+
+def test_frameworks() -> None:
+    """Each framework that is installed, and whether the standard variable leaves it on; others are not mentioned."""
+    installed = Installed({**PACKAGES.packages, "flask": "3.1.3", "celery": "5.7.0"}, PACKAGES.entries)
+    environ = {**ON, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "posthog_celery, redis"}
+
+    found = {feature.name: (feature.on, feature.source) for feature in status.collect(environ, installed, {}).features}
+
+    assert {name: found[name] for name in ("flask", "celery")} == {
+        "flask": (True, ""),
+        "celery": (False, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"),
+    }
+    assert "django" not in found
