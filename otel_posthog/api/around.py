@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Generic, TypeVar, cast
 
@@ -49,6 +50,9 @@ _open: Final[ContextVar[tuple[tuple[object, Block], ...]]] = ContextVar("otel_po
 class Around(Generic[B]):
     """A context manager and a decorator, for sync and async code; may be used again, also by several at once."""
 
+    def __init__(self) -> None:
+        self._entered: list[B] = []
+
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> B:
         """A block for one run.
 
@@ -66,6 +70,7 @@ class Around(Generic[B]):
     def __enter__(self) -> B:
         """Begins; what `as` names is the block."""
         block = self.begin((), {})
+        self._entered.append(block)
         _open.set((*_open.get(), (self, block)))
         block.resume()
         return block
@@ -74,12 +79,20 @@ class Around(Generic[B]):
         """Ends; an exception goes on unchanged."""
         entered = _open.get()
         for index in range(len(entered) - 1, -1, -1):
-            owner, block = entered[index]
+            owner, found = entered[index]
             if owner is self:
                 _open.set((*entered[:index], *entered[index + 1 :]))
-                block.end(error)
-                block.suspend()
+                block = cast("B", found)
+                break
+        else:
+            # It was entered in another task: a generator that somebody else closes. Then it is the last of all.
+            if not self._entered:
                 return
+            block = self._entered[-1]
+        with suppress(ValueError):
+            self._entered.remove(block)
+        block.end(error)
+        block.suspend()
 
     async def __aenter__(self) -> B:
         """As `__enter__`."""

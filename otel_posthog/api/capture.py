@@ -70,7 +70,9 @@ def capture(
         if set_once is not None:
             add(attributes, posthog.SET_ONCE, set_once, emitter, "set_once")
         own = plain(properties, emitter.edge.guard) if properties else None
-        return uuid if emitter.emit(name, attributes, properties=own, time_ns=moment) else None
+        if emitter.emit(name, attributes, properties=own, time_ns=moment):
+            return uuid
+        return process.refused("capture", emitter)
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.capture", error)
         return None

@@ -73,7 +73,7 @@ def capture_exception(
             severity=(17, "ERROR"),
         )
         # Made from the object's mark, so that it is the same one whichever carrier speaks in the end.
-        return hashed_uuid("exception", seen.token) if taken else None
+        return hashed_uuid("exception", seen.token) if taken else process.refused("capture_exception", emitter)
     except Exception as failure:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.capture_exception", failure)
         return None

@@ -48,7 +48,7 @@ def group(
         attributes: dict[str, Any] = {posthog.GROUPS + name: value}
         if set is not None:
             add(attributes, f"{posthog.GROUP_SET}{name}.", set, emitter, "set")
-        return update(attributes, emitter) if len(attributes) > 1 else None
+        return update(attributes, emitter, "group") if len(attributes) > 1 else None
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.group", error)
         return None

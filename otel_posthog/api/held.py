@@ -53,6 +53,7 @@ class SuperProperties(Around[Held]):
     """See `super_properties`."""
 
     def __init__(self, properties: Any, named: dict[str, Any]) -> None:
+        super().__init__()
         self._properties = properties
         self._named = named
 
@@ -92,6 +93,7 @@ class Scope(Around[Held]):
     """See `scope`."""
 
     def __init__(self, distinct_id: Any, groups: Any) -> None:
+        super().__init__()
         self._distinct_id = distinct_id
         self._groups = groups
 

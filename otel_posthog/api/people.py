@@ -64,7 +64,7 @@ def identify(
         if merged:
             attributes[posthog.ANON_DISTINCT_ID] = merged
         if len(attributes) > 1:
-            return update(attributes, emitter)
+            return update(attributes, emitter, "identify")
         emitter.witness(person, trace_id)
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.identify", error)
@@ -94,7 +94,7 @@ def set_person(
     try:
         attributes: dict[str, Any] = {}
         add_person(attributes, set, set_once, emitter)
-        return _update_of(distinct_id, attributes, emitter)
+        return _update_of(distinct_id, attributes, emitter, "set_person")
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.set_person", error)
         return None
@@ -125,7 +125,7 @@ def unset_person(*names: str, distinct_id: _Id | None = None) -> str | None:
                     emitter.edge.guard.misused(
                         "unset", "otel-posthog: unset_person() takes names, not %s", type(one).__name__
                     )
-        return _update_of(distinct_id, {posthog.UNSET: wanted} if wanted else {}, emitter)
+        return _update_of(distinct_id, {posthog.UNSET: wanted} if wanted else {}, emitter, "unset_person")
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.unset_person", error)
         return None
@@ -150,7 +150,7 @@ def alias(alias: _Id, *, distinct_id: _Id | None = None) -> str | None:
         other = person_id(id_value(alias))
         if not other:
             return bad_id(alias, emitter)
-        return _update_of(distinct_id, {posthog.ALIAS: other}, emitter)
+        return _update_of(distinct_id, {posthog.ALIAS: other}, emitter, "alias")
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.alias", error)
         return None
@@ -188,7 +188,7 @@ def add_person(attributes: dict[str, Any], values: Any, once: Any, emitter: Emit
         add(attributes, posthog.SET_ONCE, once, emitter, "set_once")
 
 
-def _update_of(distinct_id: Any, attributes: dict[str, Any], emitter: Emitter) -> str | None:
+def _update_of(distinct_id: Any, attributes: dict[str, Any], emitter: Emitter, call: str) -> str | None:
     if not attributes:
         return None
     if distinct_id is not None:
@@ -198,11 +198,16 @@ def _update_of(distinct_id: Any, attributes: dict[str, Any], emitter: Emitter) -
         if not person:
             return bad_id(distinct_id, emitter)  # not that of the person at hand: nobody knows whose it is
         attributes[posthog.DISTINCT_ID] = person
-    return update(attributes, emitter)
+    return update(attributes, emitter, call)
 
 
-def update(attributes: dict[str, Any], emitter: Emitter) -> str | None:
+def update(attributes: dict[str, Any], emitter: Emitter, call: str) -> str | None:
     """Hands over a record that only updates.
+
+    Args:
+        attributes: What is to be updated, and whose; ours from now on.
+        emitter: Where to.
+        call: Whose it is, for the complaint.
 
     Returns:
         Its uuid; `None` where there was no room.
@@ -210,4 +215,4 @@ def update(attributes: dict[str, Any], emitter: Emitter) -> str | None:
     moment = now_ns()
     uuid = uuid7(moment)
     attributes[posthog.UUID] = uuid
-    return uuid if emitter.emit("", attributes, time_ns=moment) else None
+    return uuid if emitter.emit("", attributes, time_ns=moment) else process.refused(call, emitter)

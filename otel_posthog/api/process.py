@@ -63,6 +63,16 @@ class ProcessEmitter:
             "after_shutdown", "otel-posthog: %s() was called after the shutdown, so nothing is captured any more", call
         )
 
+    def refused(self, call: str, emitter: Emitter) -> None:
+        """Nothing was taken: for want of room, which is counted where it is missing, or because somebody has shut down.
+
+        Args:
+            call: Its name.
+            emitter: Which did not take it.
+        """
+        if emitter.edge.worker.closed:
+            self.off(call)
+
     @property
     def ended(self) -> bool:
         """Whether there was a runtime, and it has been stopped."""

@@ -58,6 +58,7 @@ class Timed(Around[Timing]):
     """See `timed` and `captured`."""
 
     def __init__(self, event: str, properties: Any, distinct_id: Any, groups: Any) -> None:
+        super().__init__()
         self._event = event
         self._properties = properties
         self._distinct_id = distinct_id

@@ -427,6 +427,11 @@ class Worker:
             self.failures.append(error)
 
     @property
+    def closed(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closed
+
+    @property
     def exit_timeout(self) -> float:
         """Seconds that a shutdown may take altogether."""
         return self._exit_timeout

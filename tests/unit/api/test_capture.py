@@ -378,6 +378,20 @@ def test_after_the_end(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
     ]
 
 
+def test_after_the_end_of_a_provider(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the app shuts down the last provider that feeds our queue, calls after it are as after our own end."""
+    from otel_posthog.api.process import process
+
+    calls.app.tracer_provider.shutdown()
+    calls.app.logger_provider.shutdown()
+    with caplog.at_level(logging.WARNING):
+        assert otel_posthog.capture("after") is None
+        assert otel_posthog.identify("ada", set={"a": 1}) is None
+
+    assert process.guard.misuses() == {"after_shutdown": 2}
+    assert "capture() was called after the shutdown" in caplog.text
+
+
 def test_many_threads(calls: Calls) -> None:
     """Calls of many threads at once all arrive, each once."""
 

@@ -309,6 +309,23 @@ def test_closed_early(calls: Calls) -> None:
     assert calls.said == [("export", "", early), ("stream", "", early), ("stream", "", early)]
 
 
+def test_a_block_in_a_generator_that_somebody_else_closes(calls: Calls) -> None:
+    """A block that is left in another task than it was entered in is an event like any other."""
+
+    async def stream() -> AsyncIterator[int]:
+        with otel_posthog.timed("stream"):
+            yield 1
+
+    async def main() -> None:
+        begun: Any = stream()
+        await asyncio.create_task(begun.__anext__())
+        await begun.aclose()
+
+    asyncio.run(main())
+
+    assert calls.said == [("stream", "", {**SUCCESS, "closed_early": True})]
+
+
 def test_closing_that_fails(calls: Calls) -> None:
     """A generator whose cleaning up fails says so, and its exception goes on."""
 
