@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from otel_posthog.flags.answer import FlagValue
@@ -12,6 +12,8 @@ from otel_posthog.flags.overriding import overrides
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from typing_extensions import Unpack
 
 _ESCAPES: Final = {ord(char): f"\\u{ord(char):04x}" for char in "<>&'"}
 """Nothing that could end a `<script>` element, an attribute, or begin a comment."""
@@ -44,9 +46,7 @@ def bootstrap(
     only: Iterable[str] | None = None,
     booleans: bool = False,
     payloads: bool = False,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> Bootstrap:
     """Flags for the browser: `posthog.init(key, {bootstrap: {{ flags.bootstrap() }}})`. Never raises; counts nothing.
 
@@ -57,14 +57,11 @@ def bootstrap(
         only: These flags alone; the names of all of them are visible to everybody otherwise.
         booleans: Whether on or off, in place of variants.
         payloads: With `featureFlagPayloads`.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
 
     Returns:
         `distinctID`, `isIdentifiedID` and `featureFlags`; the first two are missing where nobody is known.
     """
-    about = About(groups=groups, person_properties=person_properties, group_properties=group_properties)
     asked, values, found = survey(distinct_id, **about)
     for key, answer in overrides().items():
         if answer.value is not None:

@@ -14,19 +14,20 @@ from otel_posthog.flags.who import Who, who
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from typing_extensions import Unpack
+
     from otel_posthog.flags.asking import Found
     from otel_posthog.lane.emitter import Emitter
 
 D = TypeVar("D")
-Id = "str | int | UUID | None"
 
 
 class About(TypedDict, total=False):
-    """What is known beside the context, for targeting.
+    """What is known beside the context, for targeting: keyword arguments of every question.
 
     Args:
-        groups: Group type -> key.
-        person_properties: Of the person.
+        groups: Group type -> key, above those of the context.
+        person_properties: Of the person, above the super properties of the context; PostHog adds what it knows.
         group_properties: Group type -> properties of that group.
     """
 
@@ -39,10 +40,7 @@ def enabled(
     key: str,
     distinct_id: str | int | UUID | None = None,
     default: bool = False,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> bool:
     """Whether a flag is on for somebody; any variant is on. Never raises; waits `OTEL_POSTHOG_FLAGS_TIMEOUT` at most.
 
@@ -51,13 +49,10 @@ def enabled(
         distinct_id: For whom; the person of the context by default, else its visitor.
         default: What counts where there is no answer (flags are off, PostHog cannot be asked, or knows no such flag).
             A flag that says no beats `default=True`.
-        groups: Group type -> key, above those of the context.
-        person_properties: For targeting, above the super properties of the context; PostHog adds what it knows.
-        group_properties: Group type -> properties, for targeting.
+        about: For targeting: `groups` (type -> key), `person_properties`, and `group_properties` (type -> properties).
+            They stand above the groups and super properties of the context; PostHog adds what it knows itself.
     """
-    answer = ask(
-        key, distinct_id, groups=groups, person_properties=person_properties, group_properties=group_properties
-    )
+    answer = ask(key, distinct_id, **about)
     return default if answer.value is None else bool(answer.value)
 
 
@@ -65,10 +60,7 @@ def variant(
     key: str,
     distinct_id: str | int | UUID | None = None,
     default: D = None,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> str | bool | D:
     """Which variant of a flag somebody has: its key; of a flag without variants whether it is on. Never raises.
 
@@ -76,13 +68,9 @@ def variant(
         key: The flag.
         distinct_id: As for `enabled`.
         default: What counts where there is no answer. A flag that is off is one: `False`.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
     """
-    answer = ask(
-        key, distinct_id, groups=groups, person_properties=person_properties, group_properties=group_properties
-    )
+    answer = ask(key, distinct_id, **about)
     return default if answer.value is None else answer.value
 
 
@@ -90,10 +78,7 @@ def payload(
     key: str,
     distinct_id: str | int | UUID | None = None,
     default: Any = None,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> Any:
     """What a flag brings along for somebody, from its JSON. Never raises; tells PostHog nothing, as its SDK.
 
@@ -101,11 +86,8 @@ def payload(
         key: The flag.
         distinct_id: As for `enabled`.
         default: What counts where there is no answer, or no payload.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
     """
-    about = About(groups=groups, person_properties=person_properties, group_properties=group_properties)
     answer = ask(key, distinct_id, counts=False, **about)
     return default if answer.payload is None else answer.payload
 
@@ -114,10 +96,7 @@ def config(
     key: str,
     distinct_id: str | int | UUID | None = None,
     default: Mapping[str, Any] | None = None,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> dict[str, Any]:
     """Remote configuration: a flag's payload as a mapping, always. Never raises.
 
@@ -125,16 +104,13 @@ def config(
         key: The flag.
         distinct_id: As for `enabled`.
         default: What counts for the keys that the payload does not have; all of it where there is no answer.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
 
     Returns:
         A new dict, safe to read from and to change.
     """
-    about = About(groups=groups, person_properties=person_properties, group_properties=group_properties)
     found = payload(key, distinct_id, **about)
-    given = dict(default) if default is not None else {}
+    given = _dict(default, "default")
     if isinstance(found, Mapping):
         given.update(cast("Mapping[str, Any]", found))
     elif found is not None:
@@ -146,10 +122,7 @@ def config(
 
 def all(  # noqa: A001 - read as `flags.all`
     distinct_id: str | int | UUID | None = None,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> dict[str, FlagValue]:
     """Every flag and its value for somebody, by one question; empty where there is no answer. Never raises.
 
@@ -157,51 +130,37 @@ def all(  # noqa: A001 - read as `flags.all`
 
     Args:
         distinct_id: As for `enabled`.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
     """
-    about = About(groups=groups, person_properties=person_properties, group_properties=group_properties)
     return {**survey(distinct_id, **about)[1], **{key: answer.value for key, answer in _overridden().items()}}
 
 
 def experiments(
     distinct_id: str | int | UUID | None = None,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> dict[str, str]:
     """The flags with variants, and the one that somebody has: `all` without those that are only on or off.
 
     Args:
         distinct_id: As for `enabled`.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
     """
-    about = About(groups=groups, person_properties=person_properties, group_properties=group_properties)
     return {key: value for key, value in all(distinct_id, **about).items() if isinstance(value, str)}
 
 
 def details(
     key: str,
     distinct_id: str | int | UUID | None = None,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> Answer:
     """The whole answer: value, payload, who answered, and why. Counts like `enabled`; never raises.
 
     Args:
         key: The flag.
         distinct_id: As for `enabled`.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
     """
-    return ask(key, distinct_id, groups=groups, person_properties=person_properties, group_properties=group_properties)
+    return ask(key, distinct_id, **about)
 
 
 def interaction(
@@ -224,7 +183,7 @@ def interaction(
     """
     from otel_posthog.api.capture import capture
 
-    said: dict[str, Any] = {**(properties or {}), "feature_flag": str(key)}
+    said = _dict(properties, "properties") | {"feature_flag": str(key)}
     if action:
         said["action"] = action
     return capture("feature_interaction", said, distinct_id=distinct_id)
@@ -235,9 +194,7 @@ def ask(
     distinct_id: object = None,
     *,
     counts: bool = True,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> Answer:
     """One question. Never raises.
 
@@ -245,9 +202,7 @@ def ask(
         key: The flag.
         distinct_id: For whom.
         counts: PostHog is told, and what follows is stamped.
-        groups: As for `enabled`.
-        person_properties: As for `enabled`.
-        group_properties: As for `enabled`.
+        about: As for `enabled`.
     """
     name = check_name(key)
     if not name:
@@ -256,7 +211,6 @@ def ask(
     if (forced := override_of(name)) is not None:
         client.count("answered", forced.source)
         return forced
-    about = About(groups=groups, person_properties=person_properties, group_properties=group_properties)
     asked, found, emitter, why = _find(name, distinct_id, about)
     if asked is None or found is None or emitter is None:
         return _unanswered(Answer(name, reason=why))
@@ -275,13 +229,9 @@ def ask(
 
 def survey(
     distinct_id: object = None,
-    *,
-    groups: Mapping[str, Any] | None = None,
-    person_properties: Mapping[str, Any] | None = None,
-    group_properties: Mapping[str, Mapping[str, Any]] | None = None,
+    **about: Unpack[About],
 ) -> tuple[Who | None, dict[str, FlagValue], dict[str, Any]]:
     """(for whom, every flag's value, payloads), overrides left aside. Never raises."""
-    about = About(groups=groups, person_properties=person_properties, group_properties=group_properties)
     asked, found, emitter, why = _find(None, distinct_id, about)
     if found is None or emitter is None:
         client.count("unanswered", why)
@@ -340,6 +290,14 @@ def _unanswered(answer: Answer) -> Answer:
     assert answer.reason in REASONS
     client.count("unanswered", answer.reason)
     return answer
+
+
+def _dict(value: object, what: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, Any]", value))
+    if value is not None:
+        _misused(what, "otel-posthog: %s of a call about a flag is a %s, and not a mapping", what, type(value))
+    return {}
 
 
 def _misused(what: str, message: str, *args: object) -> None:

@@ -71,6 +71,7 @@ class Override(Around[Block]):
     """See `override`."""
 
     def __init__(self, answers: Overrides, *, everywhere: bool) -> None:
+        super().__init__()
         self._answers = answers
         self._everywhere = everywhere
 

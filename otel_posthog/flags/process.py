@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Mapping
@@ -65,7 +66,7 @@ class FlagClient:
         if emitter is None or runtime is None:
             if self._asking is not None:
                 self._follow(None)
-            self._say("off", "the gate is shut (`otel-posthog status` says why)")
+            self._say("off", "the gate is shut (`otel-posthog status` says why)", level=logging.INFO)
             return None, None, "off"
         if runtime.settings is not self._settings:
             self._follow(runtime.settings)
@@ -117,7 +118,8 @@ class FlagClient:
     def _start(self, settings: Settings) -> None:
         target, why = flags_target(settings)
         if target is None:
-            self._say("off", why)
+            # Switched off on purpose, or forgotten.
+            self._say("off", why, level=logging.WARNING if settings.flags.enabled else logging.INFO)
             return
         try:
             from otel_posthog.flags.asking import Asking
@@ -130,8 +132,9 @@ class FlagClient:
             why = "they need the posthog package" if missing else f"the posthog package cannot be used ({error})"
             self._say("package", f"{why}: {INSTALL}")
 
-    def _say(self, what: str, why: str) -> None:
-        self._complaints.say(what, "otel-posthog: feature flags are off, and every default counts: %s", why)
+    def _say(self, what: str, why: str, level: int = logging.WARNING) -> None:
+        message = "otel-posthog: feature flags are off, and every default counts: %s"
+        self._complaints.say(what, message, why, level=level)
 
 
 def _running() -> bool:

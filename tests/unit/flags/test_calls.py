@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -276,6 +279,18 @@ def test_interaction(running: None, emulator: Emulator) -> None:
     assert event["distinct_id"] == "ada"
 
 
+@pytest.mark.parametrize("wrong", [7, "text", [1], object()])
+def test_wrong_types_of_what_is_given(running: None, emulator: Emulator, wrong: Any) -> None:
+    """A configuration stays a mapping, and an interaction an event."""
+    assert flags.config("no-such-flag", "ada", default=wrong) == {}
+    assert flags.interaction("new-dashboard", properties=wrong, distinct_id="ada")
+
+    assert flush(30)
+    assert [event["properties"]["feature_flag"] for event in emulator.events(event="feature_interaction")] == [
+        "new-dashboard"
+    ]
+
+
 def test_details(running: None) -> None:
     """Who answered, and why."""
     answer = flags.details("timer-ui-experiment", "ada")
@@ -306,3 +321,21 @@ def test_switched_off(start: Start, emulator: Emulator) -> None:
     assert flush(30)
     assert [event["event"] for event in emulator.events()] == ["seen"]
     assert questions(emulator) == 0
+
+
+def test_nothing_is_loaded_before_it_is_needed() -> None:
+    """The room is a name until a question comes; `posthog` stays out until one has somebody to be asked."""
+    code = """
+import sys
+from otel_posthog import flags
+assert not [name for name in sys.modules if name.startswith("otel_posthog.flags.")], sys.modules
+assert flags.enabled("new-dashboard", "ada", default=True) is True
+assert flags.variant("new-dashboard") is None
+loaded = {name.partition(".")[0] for name in sys.modules}
+assert not loaded & {"posthog", "requests", "flask", "django", "starlette", "openfeature"}, loaded
+assert "opentelemetry.sdk" not in sys.modules
+"""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "COV_"))}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, timeout=120)
+
+    assert (done.returncode, done.stderr) == (0, "")
