@@ -106,7 +106,7 @@ class PostHogSdkInstrumentor(OnImport):
     def _made(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> None:
         wrapped(*args, **kwargs)
         try:
-            if client.disabled is True and not client.api_key and not kwargs.get("disabled"):
+            if _collector() and client.disabled is True and not client.api_key and not kwargs.get("disabled"):
                 client.disabled = NO_KEY
                 self._keyless_ones.add(client)
         except Exception as error:  # noqa: BLE001 - an edge: the client is made
