@@ -60,9 +60,12 @@ def test_failures_at_once_are_one() -> None:
 
 
 @pytest.mark.parametrize("status", [500, 401])
-def test_an_error_of_posthogs(start: Start, emulator: Emulator, calls: Calls, status: int) -> None:
+def test_an_error_of_posthogs(
+    start: Start, emulator: Emulator, calls: Calls, status: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The default counts, PostHog is left alone for a while, and nobody is told about answers that nobody had."""
-    start()
+    monkeypatch.setattr("otel_posthog.flags.breaker._FIRST", 3_600.0)
+    start(flags_cooldown=3600)
     emulator.script(Fault(action="status", status=status, path="/flags/"))
 
     assert flags.enabled("new-dashboard", "ada", default=True) is True
@@ -342,3 +345,16 @@ def test_a_reload_follows_the_settings(running: None, monkeypatch: pytest.Monkey
     assert reload()
     assert flags.enabled("new-dashboard", "ada") is False
     assert assembly.current() is not None
+
+
+def test_where_the_posthog_package_is_instrumented(running: None, calls: Calls) -> None:
+    """Our client's events are taken before that has anything to take: each answer is one event still."""
+    from otel_posthog.instrumentation.posthog_sdk import PostHogSdkInstrumentor
+
+    instrumentor = PostHogSdkInstrumentor()
+    instrumentor.instrument()
+    try:
+        assert flags.enabled("new-dashboard", "ada") is True
+        assert [event["distinct_id"] for event in calls()] == ["ada"]
+    finally:
+        instrumentor.uninstrument()
