@@ -34,9 +34,12 @@ class FastAPIHooks(AsgiHooks):
             self.patches.wrap(module, "solve_dependencies", self._solve)
 
     async def _solve(self, wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
-        solved = await wrapped(*args, **kwargs)
+        solved: Any = await wrapped(*args, **kwargs)
         try:
+            # Before FastAPI 0.112 it was the last of a tuple.
             found: Any = getattr(solved, "dependency_cache", None)
+            if found is None:
+                found = solved[-1]
             for key, value in found.items() if found else ():
                 # A key begins with the function itself; the cache outlives no request.
                 if value is not None and getattr(key[0], "__name__", "") in self._dependencies:

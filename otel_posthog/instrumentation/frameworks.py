@@ -63,7 +63,7 @@ class PostHogFlaskInstrumentor(FrameworkInstrumentor):
 
     framework: ClassVar[str] = "flask"
     finds: ClassVar[str] = "users of Flask-Login and g.user, sessions, answered errors"
-    oldest: ClassVar[tuple[int, int]] = (2, 2)
+    oldest: ClassVar[tuple[int, int]] = (2, 3)
     watched: ClassVar[tuple[str, ...]] = ("flask.app", "flask_login.login_manager")
     done_by: ClassVar[str] = "otel_posthog.instrumentation.flask:FlaskHooks"
 
