@@ -45,8 +45,8 @@ def complete_item(item: Item, raw: Attributes, ambient: Ambient | None, supers: 
         add_properties(attributes, supers)
     if ambient is not None:
         if ambient.nobody and not ambient.distinct_id:
-            item.apart = not states(raw)
-            if item.apart:
+            if not states(raw):
+                item.apart = True
                 _leave(attributes, raw, ambient)
         else:
             item.person = ambient.distinct_id

@@ -24,6 +24,7 @@ from otel_posthog.lane.internals import (
     baggage_in,
     baggage_key,
     current_context_reader,
+    is_long_over,
     kept_beside,
     span_key,
 )
@@ -43,6 +44,7 @@ MARKS: Final = "_otel_posthog_marks"
 context and by witnesses, and must not depend on how far our thread has read when somebody sets a mark later."""
 _SCOPE: Final = Scope(OWN_SCOPE, __version__)
 _NO_RESOURCE: Final = Resource()
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class Emitter:
@@ -118,6 +120,10 @@ class Emitter:
 
     def _expand(self, payload: Any) -> Iterator[Item | RootEnded]:
         name, attributes, properties, moment, here, span, root, ambient, inner, live, severity = payload
+        baggage = baggage_in(here, self._baggage_key)
+        if span is not None and is_long_over(span, root, self._now_ns()):
+            # A worker that has the context of the request that happened to start it.
+            span, root, baggage = None, None, _NOTHING
         context = span.get_span_context() if span is not None else None
         traced = context if context is not None and context.is_valid else None
         if properties:
@@ -129,7 +135,6 @@ class Emitter:
             del attributes[posthog.DISTINCT_ID]
             self.edge.guard.misused("distinct_id", BAD_ID, repr(said))
         add_properties(attributes, properties_in(here))
-        baggage = baggage_in(here, self._baggage_key)
         if ambient is None and baggage:
             # No local root has brought it into a unit of work: nothing records spans here.
             ambient = self.edge.arriving.ambient(baggage)

@@ -11,11 +11,13 @@ from typing import Any, cast
 
 from opentelemetry import baggage, context, trace
 
+from otel_posthog.context.work import OUTLIVES
 from otel_posthog.model import Attributes
 
 Context = Mapping[str, Any]
 
 _NOTHING: Mapping[str, Any] = {}
+_OUTLIVES_NS = int(OUTLIVES * 1e9)
 
 
 def current_context_reader() -> Callable[[], Context]:
@@ -118,6 +120,22 @@ def kept_beside(span: Any, key: str) -> Any:
     return None if kept is None else kept.get(key)
 
 
+def is_long_over(span: Any, root: Any, now_ns: int) -> bool:
+    """Whether a request ended so long ago that what is still in its context is something else (decision 0119).
+
+    Args:
+        span: The current one of a context.
+        root: The local root of its trace, `None` where that is not known any more.
+        now_ns: Nanoseconds since the Unix epoch.
+    """
+    return _ended_long_ago(span, now_ns) and (root is None or _ended_long_ago(root, now_ns))
+
+
+def _ended_long_ago(span: Any, now_ns: int) -> bool:
+    ended = getattr(span, "_end_time", None)
+    return isinstance(ended, int) and now_ns - ended > _OUTLIVES_NS
+
+
 def events_of(span: Any) -> Sequence[Any]:
     """The span events, oldest first."""
     events = getattr(span, "_events", None)
@@ -133,6 +151,7 @@ __all__ = [
     "baggage_key",
     "current_context_reader",
     "events_of",
+    "is_long_over",
     "keep_beside",
     "kept_beside",
     "put_attributes",

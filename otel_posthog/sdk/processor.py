@@ -32,6 +32,7 @@ from otel_posthog.lane.internals import (
     baggage_key,
     current_context_reader,
     events_of,
+    is_long_over,
     keep_beside,
     kept_beside,
     put_attributes,
@@ -65,6 +66,8 @@ _NO_SCOPE: Final = Scope()
 
 _KEPT: Final = "_otel_posthog_properties"
 """Where the super properties wait that held at a span's start."""
+_APART: Final = "_otel_posthog_apart"
+"""Kept beside a span that started in the context of a request that is long over."""
 _NONE: Final[Mapping[str, Any]] = {}
 _WORKS: Final = traces.works
 
@@ -168,8 +171,12 @@ class PostHogSpanProcessor(SpanProcessor):
                 local = context.get(self._span_key) if self._span_key else span_in(context, "")
                 above = None if local is None else local._attributes._dict
             except AttributeError:
-                attributes, above = attributes_of(span), attributes_of(span_in(context, self._span_key))
+                local = span_in(context, self._span_key)
+                attributes, above = attributes_of(span), attributes_of(local)
             baggage: Mapping[str, Any] | None = None
+            if getattr(local, "_end_time", None) is not None and self._is_stale(local, span):
+                keep_beside(span, _APART, True)
+                context, above = _NONE, None
             if context or not LINKING.isdisjoint(attributes):
                 key = self._baggage_key
                 if not key or key in context:
@@ -191,6 +198,10 @@ class PostHogSpanProcessor(SpanProcessor):
                 self._started(span)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_start", error)
+
+    def _is_stale(self, parent: Any, span: Any) -> bool:
+        root = self._edge.roots.of(parent.get_span_context().trace_id)
+        return is_long_over(parent, root, span.start_time or 0)
 
     def _root_started(self, span: Any) -> None:
         context = span.get_span_context()
@@ -302,6 +313,7 @@ class PostHogSpanProcessor(SpanProcessor):
                 if parent is None or parent.is_remote:
                     item.ends = parent is None
                 supers = kept_beside(span, _KEPT)
+                item.apart = kept_beside(span, _APART) is True
                 if ambient is not None or supers:
                     complete_item(item, attributes, ambient, supers or _NONE)
                 return (item,)
@@ -324,7 +336,8 @@ class PostHogSpanProcessor(SpanProcessor):
             owner = edge.reader.span(span, local=plain_local(sampled))
             supers = kept_beside(span, _KEPT) or _NONE
             # Also where it is not converted: it may state who its events, and the rest of the trace, belong to.
-            whole = complete_item(Item(owner, stamped, convert, sampled), attributes, ambient, supers)
+            whole = Item(owner, stamped, convert, sampled, apart=kept_beside(span, _APART) is True)
+            complete_item(whole, attributes, ambient, supers)
             yield whole
             if with_events:
                 for signal in edge.reader.span_events(span, owner):

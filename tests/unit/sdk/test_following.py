@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from opentelemetry import context
-from opentelemetry.trace import SpanKind
+from opentelemetry import baggage, context
+from opentelemetry.trace import SpanKind, set_span_in_context
 
 from otel_posthog.context import Ambient, attach_properties, working
 from otel_posthog.lane.emitter import Emitter
@@ -206,3 +206,41 @@ def test_a_thread_that_lives_on(app: Any, threads: None, monkeypatch: pytest.Mon
     found = {event.event: event.properties.get("$groups") for event in app.settle()}
     acme = {"company": "acme"}
     assert found == {"soon": acme, "soon span": acme, "late": None, "late span": None}
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_what_spans_and_baggage_say_ends_with_the_request(
+    app: Any, threads: None, monkeypatch: pytest.MonkeyPatch, over: bool
+) -> None:
+    """So does the person on a span of a request that is long over; not while its root goes on."""
+    from otel_posthog.lane import internals
+
+    monkeypatch.setattr(internals, "_OUTLIVES_NS", -1)
+    go, done = threading.Event(), threading.Event()
+
+    def worker() -> None:
+        assert go.wait(60)
+        assert Emitter(app.edge).emit("job", {posthog.EVENT: "job"})
+        with app.tracer.start_as_current_span("job", attributes={"posthog.event": "job span"}):
+            pass
+        done.set()
+
+    root = app.tracer.start_span("request", context.Context(), kind=SpanKind.SERVER, attributes={"user.id": "u1"})
+    token = context.attach(baggage.set_baggage("user.id", "u9", set_span_in_context(root)))
+    with app.tracer.start_as_current_span("inner", attributes={"posthog.event": "inner"}):
+        thread = threading.Thread(target=worker)
+        thread.start()
+    context.detach(token)
+    if over:
+        root.end()
+    assert app.settle()
+    go.set()
+    assert done.wait(60)
+    thread.join(60)
+    root.end()
+    who = {
+        event.event: "" if event.properties.get("$process_person_profile") is False else event.distinct_id
+        for event in app.settle()
+    }
+    later = "" if over else "u1"
+    assert who == {"inner": "u1", "job": later, "job span": later}
