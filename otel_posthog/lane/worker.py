@@ -338,8 +338,9 @@ class Worker:
                     if not self._queue:
                         break
                     self._awake = True
-                if self._backlog or len(self._queue) < _MANY:
-                    halt.wait(_RETRY_PAUSE if self._backlog else _PAUSE)
+                stuck = bool(self._backlog) or not self.bridge.loaded
+                if stuck or len(self._queue) < _MANY:
+                    halt.wait(_RETRY_PAUSE if stuck else _PAUSE)
 
     def _step(self) -> None:
         self._paused_at = time.perf_counter()
@@ -360,7 +361,7 @@ class Worker:
 
     def _drain(self, until: int, deadline: float | None = None) -> None:
         """Reads hand-overs up to number `until`: an app that never pauses must not keep us from all the rest."""
-        while self._queue and not self._backlog and self._expanded + self._failed < until:
+        while self._queue and not self._backlog and self._expanded + self._failed < until and self._ready():
             self._settle_slice()
             if deadline is not None and time.monotonic() >= deadline:
                 return
@@ -395,6 +396,8 @@ class Worker:
 
     def _deliver(self) -> None:
         backlog = self._backlog
+        if backlog and not self._ready():
+            return
         while backlog:
             signals: list[Signal] = []
             room = _SLICE
@@ -413,6 +416,20 @@ class Worker:
                 return  # no room: kept, and asked again after a pause
             if backlog:
                 self._yield()
+
+    def _ready(self) -> bool:
+        """Whether what is behind the bridge is there; it is loaded with the first item.
+
+        Loading can fail for a moment: where gevent patches the locks of an import that is under way on this thread.
+        The items stay where they are, and it is tried again.
+        """
+        if not self.bridge.loaded:
+            try:
+                self.bridge.load()
+            except Exception as error:  # noqa: BLE001 - the thread must live on
+                self._swallow("sdk.bridge", error)
+                return False
+        return True
 
     def _yield(self) -> None:
         """Lets other threads have the interpreter, where we have had it for long enough."""

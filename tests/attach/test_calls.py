@@ -48,6 +48,7 @@ LIVES: dict[str, Counter[tuple[str, str]]] = {
         ]
     ),
     "gevent": Counter([("imported", "")]) + USERS,
+    "gevent_late": Counter([("imported", ""), ("before the patch", "")]) + USERS,
 }
 # Without the hook nobody records spans: what comes before the login stays a visitor's, and no thread has a context.
 BARE = {
@@ -77,7 +78,8 @@ def test_under_the_hook(
     assert process.end(90) == 0, process.output
     assert arrived(receiver) == LIVES[life], process.output
     assert len({event.key for event in receiver.events()}) == len(receiver.events())
-    assert "Traceback" not in process.output
+    # A patch while threads are at work makes Python complain about those, whoever's they are.
+    assert life == "gevent_late" or "Traceback" not in process.output
 
 
 @pytest.mark.parametrize("life", LIVES)
@@ -90,7 +92,7 @@ def test_in_plain_python(
 
     assert process.end(90) == 0, process.output
     assert arrived(receiver) == BARE[life], process.output
-    assert process.output == ""
+    assert life == "gevent_late" or process.output == ""
 
 
 @pytest.mark.parametrize(("name", "command"), [("floor", "hook"), ("plain", "run"), ("edot", "hook"), ("adot", "hook")])

@@ -410,6 +410,29 @@ def test_many_threads(calls: Calls) -> None:
     assert len({event.uuid for event in calls.events}) == 400
 
 
+def test_loading_that_fails_for_a_moment(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is behind the bridge cannot be loaded at the first try: the events wait for the next."""
+    monkeypatch.setenv("OTEL_POSTHOG_RAISE", "false")
+    bridge = calls.app.runtime.bridge
+    loaded, bridge._accepting = bridge._accepting, None
+    tries: list[int] = []
+
+    def load() -> Any:
+        tries.append(1)
+        if len(tries) < 3:
+            raise RuntimeError("cannot release un-acquired lock")
+        bridge._accepting = loaded
+        return loaded
+
+    monkeypatch.setattr(bridge, "load", load)
+    otel_posthog.capture("one", distinct_id="ada")
+    otel_posthog.capture("two", distinct_id="ada")
+
+    assert [name for name, _, _ in calls.said] == ["one", "two"]
+    assert calls.app.runtime.guard.counts() == {"sdk.bridge": 2}
+    calls.app.runtime.guard.after_fork()  # counted on purpose
+
+
 def test_our_own_mistakes_are_swallowed(
     calls: Calls, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
