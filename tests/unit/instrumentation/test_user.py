@@ -20,6 +20,9 @@ class Plain:
 
     id = 7
 
+    def __repr__(self) -> str:
+        return "a plain object"
+
     @property
     def broken(self) -> str:
         """Raises."""
@@ -51,13 +54,13 @@ def reference(*path: str) -> UserReference:
         ({"id": NUMBER}, str(NUMBER)),
         ({"pk": 3}, "3"),
         ({"identity": "ada"}, "ada"),
-        (row(), "7"),
+        pytest.param(row(), "7", id="row"),
         (7, "7"),
         ("ada", "ada"),
         ({"id": 0}, ""),
         ({"id": "anonymous"}, ""),
         ({"id": None, "email": "ada@example.com"}, ""),
-        (object(), ""),
+        pytest.param(object(), "", id="object"),
         (True, ""),
     ],
     ids=repr,
