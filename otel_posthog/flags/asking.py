@@ -147,11 +147,15 @@ class Asking:
             self._keep(place, found)
         return found
 
-    def definitions(self) -> list[dict[str, Any]]:
-        """The definitions of all flags, where a secret key loads them; else none."""
+    def definitions(self, patience: float = 15.0) -> list[dict[str, Any]]:
+        """The definitions of all flags, where a secret key loads them; else none.
+
+        Args:
+            patience: Seconds to wait for the first load.
+        """
         if self._definitions is None:
             return []
-        self._definitions.ensure(self._config.timeout)
+        self._definitions.ensure(patience)
         return list(cast("Any", self.sdk.feature_flags) or [])
 
     def close(self) -> None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from otel_posthog import assembly
 from otel_posthog.api.process import process as api
-from otel_posthog.config.flags import flags_target
-from otel_posthog.config.settings import Settings
+from otel_posthog.config.flags import FlagsTarget, flags_target
+from otel_posthog.config.settings import FlagsConfig, Settings
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.log import Complaints
 
@@ -43,6 +43,7 @@ class FlagClient:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._settings: Settings | None = None
+        self._built: tuple[FlagsTarget, FlagsConfig] | None = None
         self._asking: Asking | None = None
         self._why = ""
         self._counts: dict[tuple[str, str], int] = {}
@@ -66,7 +67,7 @@ class FlagClient:
         if emitter is None or runtime is None:
             if self._asking is not None:
                 self._follow(None)
-            self._say("off", "the gate is shut (`otel-posthog status` says why)", level=logging.INFO)
+            self._say("the gate is shut (`otel-posthog status` says why)", level=logging.INFO)
             return None, None, "off"
         if runtime.settings is not self._settings:
             self._follow(runtime.settings)
@@ -105,36 +106,41 @@ class FlagClient:
 
     def _follow(self, settings: Settings | None) -> None:
         with self._lock:
-            if settings is self._settings:
-                return
-            before, self._asking = self._asking, None
-            if before is not None:
-                before.close()
-            self._why = "off"
-            if settings is not None:
-                self._start(settings)
-            self._settings = settings
+            if settings is not self._settings:
+                self._build(settings)
+                # Not before: other threads would find neither a client nor a reason to wait for it.
+                self._settings = settings
 
-    def _start(self, settings: Settings) -> None:
-        target, why = flags_target(settings)
-        if target is None:
+    def _build(self, settings: Settings | None) -> None:
+        target, why = (None, "") if settings is None else flags_target(settings)
+        built = None if target is None or settings is None else (target, settings.flags)
+        if built is not None and built == self._built:
+            return  # a reload of something else: what was told and loaded stays
+        before, self._asking, self._built = self._asking, None, built
+        if before is not None:
+            before.close()
+        self._why = "off"
+        if built is not None:
+            self._start(*built)
+        elif settings is not None:
             # Switched off on purpose, or forgotten.
-            self._say("off", why, level=logging.WARNING if settings.flags.enabled else logging.INFO)
-            return
+            self._say(why, level=logging.WARNING if settings.flags.enabled else logging.INFO)
+
+    def _start(self, target: FlagsTarget, config: FlagsConfig) -> None:
         try:
             from otel_posthog.flags.asking import Asking
 
-            self._asking = Asking(target, settings.flags, _report, wanted=_running)
+            self._asking = Asking(target, config, _report, wanted=_running)
             self._why = ""
         except (ImportError, TypeError, AttributeError) as error:
             self._why = "package"
             missing = isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] == "posthog"
             why = "they need the posthog package" if missing else f"the posthog package cannot be used ({error})"
-            self._say("package", f"{why}: {INSTALL}")
+            self._say(f"{why}: {INSTALL}")
 
-    def _say(self, what: str, why: str, level: int = logging.WARNING) -> None:
+    def _say(self, why: str, level: int = logging.WARNING) -> None:
         message = "otel-posthog: feature flags are off, and every default counts: %s"
-        self._complaints.say(what, message, why, level=level)
+        self._complaints.say(f"off: {why}", message, why, level=level)
 
 
 def _running() -> bool:

@@ -268,9 +268,18 @@ def test_the_thread_ends_with_the_runtime(local: None) -> None:
     assert not thread.is_alive()
 
 
-def test_many_threads(running: None, calls: Calls) -> None:
-    """Each person is told once, whoever asks at the same time."""
+def test_many_threads(running: None, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All wait for the first one's start, however long it takes; each person is told once."""
+    from otel_posthog.flags import sdk
+
     found: list[bool] = []
+    made = sdk.Client.__init__
+
+    def slow(self: Any, *args: Any, **kwargs: Any) -> None:
+        time.sleep(0.2)  # the import of a package, a slow disk
+        made(self, *args, **kwargs)
+
+    monkeypatch.setattr(sdk.Client, "__init__", slow)
 
     def ask() -> None:
         found.extend(flags.enabled("new-dashboard", f"person-{number}") for number in range(5))
@@ -345,6 +354,21 @@ def test_a_reload_follows_the_settings(running: None, monkeypatch: pytest.Monkey
     assert reload()
     assert flags.enabled("new-dashboard", "ada") is False
     assert assembly.current() is not None
+
+
+def test_a_reload_of_something_else_keeps_the_client(
+    running: None, monkeypatch: pytest.MonkeyPatch, calls: Calls
+) -> None:
+    """What was told stays told."""
+    from otel_posthog.api.control import reload
+
+    assert flags.enabled("new-dashboard", "ada") is True
+    before = client.get()[0]
+    monkeypatch.setenv("OTEL_POSTHOG_EXCEPTIONS", "false")
+    assert reload()
+    assert flags.enabled("new-dashboard", "ada") is True
+    assert client.get()[0] is before
+    assert len(calls()) == 1
 
 
 def test_where_the_posthog_package_is_instrumented(running: None, calls: Calls) -> None:
