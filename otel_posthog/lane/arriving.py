@@ -75,13 +75,15 @@ class Arriving:
         return known
 
     def _read(self, baggage: Mapping[str, Any]) -> Ambient:
-        from otel_posthog.context.baggage import ANONYMOUS_ID, FLAGS, GROUPS, decode  # only where there is some
+        from otel_posthog.context.baggage import FLAGS, GROUPS, decode  # only where there is some
         from otel_posthog.convert.person import claimed_id
 
         said = decode(baggage)
         signed = bool(self._secrets)
         found = Ambient(
-            anonymous_id=claimed_id(said.anonymous_id) if signed or ANONYMOUS_ID in self._allowed else "",
+            # Whoever logs in becomes one person with it. What a stranger sends only names a visitor, by a stamp: else
+            # anybody could have anybody's id, and all that was done under it, merged into his own.
+            anonymous_id=claimed_id(said.anonymous_id) if signed else "",
             groups=said.groups if signed or GROUPS in self._allowed else {},
             flags=said.flags if signed or FLAGS in self._allowed else {},
             properties=said.properties

@@ -31,10 +31,16 @@ LINKING: Final = frozenset((*_OWN, *_OWN_SESSION, *otel.HEADER_DISTINCT_ID, *ote
 _MAX_KNOWN: Final = 1_024
 
 # Baggage members, strongest first; only those in `IdentityConfig.baggage_keys` are read.
-_PERSON_MEMBERS: Final = (posthog.DISTINCT_ID, posthog.POSTHOG_DISTINCT_ID, otel.USER_ID, otel.ENDUSER_ID)
+_PERSON_MEMBERS: Final = (
+    posthog.DISTINCT_ID,
+    posthog.POSTHOG_DISTINCT_ID,
+    otel.USER_ID,
+    otel.ENDUSER_ID,
+    "posthog.anonymous_id",
+)
 _SESSION_MEMBERS: Final = (posthog.SESSION_ID, posthog.POSTHOG_SESSION_ID, otel.SESSION_ID)
 # Read by `arriving.py`.
-_OTHER_MEMBERS: Final = ("posthog.anonymous_id", "posthog.groups", "posthog.flags", "posthog.properties")
+_OTHER_MEMBERS: Final = ("posthog.groups", "posthog.flags", "posthog.properties")
 
 
 class InheritedId(str):

@@ -318,6 +318,22 @@ def test_the_item_wins_over_baggage(app: Any) -> None:
     assert (by_header.distinct_id, by_header.properties["$groups"]) == ("browser", {"company": "upstream"})
 
 
+@pytest.mark.parametrize(("secrets", "merges"), [((), ""), ((SECRET,), "anon-1")])
+def test_only_a_signed_anonymous_id_becomes_somebody_s(
+    build: Any, connect: Any, secrets: tuple[Secret, ...], merges: str
+) -> None:
+    """A stranger names a visitor, and cannot have that visitor's past merged into a person of their own."""
+    config = IdentityConfig(baggage_secrets=secrets)
+    first, second = build(identity=config), build(identity=config)
+    connect(first)
+    with request(first, **{"enduser.pseudo.id": "anon-1"}):
+        headers = call(first)
+    with request(second, headers):
+        capture(second, "seen")
+        assert current_work().ambient.anonymous_id == merges
+    assert [event.distinct_id for event in second.settle()] == ["anon-1"]
+
+
 def test_no_member_is_believed(build: Any) -> None:
     """Where the list is empty, and there is no secret, baggage says nothing."""
     app = build(identity=IdentityConfig(baggage_keys=()))
