@@ -49,9 +49,11 @@ class Timing(Block):
         elif error is not None and not (isinstance(error, SystemExit) and not error.code):
             outcome[SUCCESS] = False
             outcome[EXCEPTION_TYPE] = type(error).__qualname__
-        self.uuid = capture(
-            self.event, {**outcome, **self.properties}, distinct_id=self._distinct_id, groups=self._groups
-        )
+        emitter = process.get()
+        if emitter is not None:
+            # Whatever the block has made of them: a mistake there must not cost the outcome.
+            outcome.update(plain(self.properties, emitter.edge.guard) or {})
+        self.uuid = capture(self.event, outcome, distinct_id=self._distinct_id, groups=self._groups)
 
 
 class Timed(Around[Timing]):

@@ -64,6 +64,15 @@ def test_a_failure_without_an_exception(calls: Calls) -> None:
     assert calls.said == [("x", "", {"success": False, "duration_ms": TOOK})]
 
 
+@pytest.mark.parametrize("properties", [None, 7, ["rows"]])
+def test_properties_that_are_none(calls: Calls, properties: Any) -> None:
+    """What a block puts in the place of its properties costs them, and never the outcome."""
+    with otel_posthog.timed("x", {"a": 1}) as timing:
+        timing.properties = properties
+
+    assert calls.said == [("x", "", SUCCESS)]
+
+
 def test_who_is_learnt_inside(calls: Calls) -> None:
     """The event is whose the work turned out to be."""
     with otel_posthog.timed("login"):
