@@ -47,7 +47,7 @@ def identify(
     if emitter is None:
         return process.off("identify") if process.started else None
     try:
-        from otel_posthog.context import current_work
+        from otel_posthog.context import Ambient, current_work
         from otel_posthog.convert.person import person_id
 
         person = person_id(id_value(distinct_id))
@@ -55,9 +55,18 @@ def identify(
             return bad_id(distinct_id, emitter)
         work = current_work()
         before = work.ambient
-        merged = before.anonymous_id if before.anonymous_id != person else ""
-        # The anonymous id goes with the merge: the next call, or the next login, has nothing to merge with it.
-        work.change(distinct_id=person, anonymous_id="", nobody=False)
+        merged = "" if before.claimed or before.anonymous_id == person else before.anonymous_id
+        if before.distinct_id not in ("", person) and not work.managed and not work.trace_id:
+            # A server or a loop whose requests nobody told apart: at the least, nothing else of the one before holds.
+            emitter.edge.guard.misused(
+                "scope",
+                "otel-posthog: identify() was called for one person after another outside of any request, job or "
+                "scope, so each holds until the next: put `with otel_posthog.scope():` around each piece of work",
+            )
+            work.reset(Ambient(distinct_id=person))
+        else:
+            # The anonymous id goes with the merge: the next call, or the next login, has nothing to merge with it.
+            work.change(distinct_id=person, anonymous_id="", claimed=False, nobody=False)
         trace_id = mark({posthog.DISTINCT_ID: person, posthog.POSTHOG_DISTINCT_ID: person}, work, emitter)
         attributes: dict[str, Any] = {posthog.DISTINCT_ID: person}
         add_person(attributes, set, set_once, emitter)

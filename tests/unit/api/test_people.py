@@ -181,6 +181,21 @@ def test_follows_the_work(calls: Calls) -> None:
     assert calls.said == [("after", "ada", {})]
 
 
+def test_a_loop_without_scopes(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    """One person after another, with nothing that tells the pieces of work apart: a warning, and no mixed groups."""
+    with caplog.at_level(logging.WARNING):
+        otel_posthog.identify("ada")
+        otel_posthog.group("company", "acme")
+        otel_posthog.identify("ada")
+        assert calls.misused == {}
+        otel_posthog.identify("bob")
+        otel_posthog.capture("x")
+
+    assert calls.said == [("x", "bob", {})]
+    assert calls.misused == {"scope": 1}
+    assert "put `with otel_posthog.scope():` around each piece of work" in caplog.text
+
+
 def test_the_next_request(calls: Calls) -> None:
     """Who was identified in one request is nobody in the next, on the same thread."""
     with calls.app.tracer.start_as_current_span("one"):
