@@ -27,6 +27,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _HEADERS: Final = tuple(name.encode() for name in HEADERS)
 _COOKIE: Final = b"cookie"
 _WANTED: Final = frozenset((*_HEADERS, _COOKIE))
+_MARK: Final = "otel_posthog.visit"
+"""Key of a scope whose visit has begun."""
 _FIRST_SERVER_ERROR: Final = 500
 _REQUESTS: Final = ("http", "websocket")
 
@@ -155,10 +157,12 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the app."""
-        visit = self._hooks.arrive(scope) if scope["type"] in _REQUESTS else None
+        # An app that is mounted in another has a chain of its own: the request has begun before.
+        visit = self._hooks.arrive(scope) if scope["type"] in _REQUESTS and _MARK not in scope else None
         if visit is None:
             await self.app(scope, receive, send)
             return
+        scope[_MARK] = True
         try:
             await self.app(scope, receive, send)
         finally:

@@ -10,7 +10,7 @@ from otel_posthog.instrumentation.hooks import Hooks
 from otel_posthog.instrumentation.instrumentor import Hook
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login
-from otel_posthog.instrumentation.visit import Visit, visit_at_hand
+from otel_posthog.instrumentation.visit import Streamed, Visit, visit_at_hand
 
 _MIDDLEWARE: Final = "otel_posthog.instrumentation.django.PostHogMiddleware"
 _USER_KEY: Final = "_auth_user_id"
@@ -91,6 +91,16 @@ class DjangoHooks(Hooks):
             self.failed(error)
         finally:
             visit.end()
+
+    def streaming(self, visit: Visit, response: Any) -> Any:
+        """The response; what it streams is made within the visit."""
+        try:
+            # A file goes to the server as it is.
+            if response.streaming and not response.is_async and not hasattr(response, "file_to_stream"):
+                response.streaming_content = Streamed(response.streaming_content, visit)
+        except Exception as error:  # noqa: BLE001 - an edge: the response is ready
+            self.failed(error)
+        return response
 
     def _look(self, visit: Visit, request: Any) -> None:
         session = _loaded_session(request)
@@ -200,7 +210,7 @@ class PostHogMiddleware:
         if hooks is None or visit is None:
             return self.get_response(request)
         try:
-            return self.get_response(request)
+            return hooks.streaming(visit, self.get_response(request))
         finally:
             hooks.leave(visit, request)
 

@@ -16,7 +16,7 @@ from otel_posthog.instrumentation.patches import Patches
 from otel_posthog.instrumentation.people import People
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, unnoticed
-from otel_posthog.instrumentation.visit import Visit, visit_at_hand
+from otel_posthog.instrumentation.visit import Streamed, Visit, visit_at_hand
 
 _VISIT: Final = "_otel_posthog_visit"
 _USER_KEY: Final = "_user_id"
@@ -51,6 +51,7 @@ class FlaskHooks(Hooks):
         flask = module.Flask
         self.patches.on_undo(self._leave)
         self.patches.wrap(flask, "full_dispatch_request", self._dispatch)
+        self.patches.wrap(flask, "do_teardown_request", self._teardown)
         if self._names:
             self.patches.wrap(flask, "dispatch_request", self._view)
         self.patches.wrap(flask, "handle_user_exception", self._handle_user_exception)
@@ -81,29 +82,20 @@ class FlaskHooks(Hooks):
         return wrapped(*args, **kwargs)
 
     def _enter(self, app: Any) -> None:
-        """Puts our two functions beside those of OpenTelemetry, which replace the context: inside of them."""
+        """Puts our function right after that of OpenTelemetry, which replaces the context: inside of it."""
         with self._lock:
-            if app in self._apps or not self.on:
-                return
-            for functions, ours in (
-                (app.before_request_funcs, self._begin),
-                (app.teardown_request_funcs, self._end),
-            ):
-                listed: list[Any] = functions.setdefault(None, [])
-                listed.insert(_after_opentelemetry(listed), ours)
-            self._apps.add(app)
+            if app not in self._apps and self.on:
+                listed: list[Any] = app.before_request_funcs.setdefault(None, [])
+                listed.insert(_after_opentelemetry(listed), self._begin)
+                self._apps.add(app)
 
     def _leave(self) -> None:
         for app in tuple(self._apps):
-            for functions, ours in (
-                (app.before_request_funcs, self._begin),
-                (app.teardown_request_funcs, self._end),
-            ):
-                listed = functions.get(None, [])
-                if ours in listed:
-                    listed.remove(ours)
-                if not listed:
-                    functions.pop(None, None)
+            listed: list[Any] = app.before_request_funcs.get(None, [])
+            if self._begin in listed:
+                listed.remove(self._begin)
+            if not listed:
+                app.before_request_funcs.pop(None, None)
         self._apps.clear()
 
     def _begin(self) -> None:
@@ -122,7 +114,13 @@ class FlaskHooks(Hooks):
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)
 
-    def _end(self, _error: BaseException | None = None) -> None:
+    def _teardown(self, wrapped: Any, _app: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return wrapped(*args, **kwargs)
+        finally:  # also where a function of the app's raises
+            self._end()
+
+    def _end(self) -> None:
         try:
             here = _request_context()
             visit = here.__dict__.pop(_VISIT, None) if here is not None else None
@@ -150,6 +148,8 @@ class FlaskHooks(Hooks):
             visit = here.__dict__.get(_VISIT) if here is not None else None
             if isinstance(visit, Visit):
                 self._look(visit, here)
+                if response.is_streamed and not response.direct_passthrough:
+                    response.response = Streamed(response.response, visit)
         except Exception as error:  # noqa: BLE001 - an edge: the response is ready
             self.failed(error)
         return response

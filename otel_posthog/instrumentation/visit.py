@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from opentelemetry import context, trace
@@ -54,6 +55,36 @@ class Visit(Work):
         # Where somebody else's end was first, the context is what it was before both: detaching would undo that.
         if token is not None and context.get_current().get(KEY) is self:
             context.detach(token)
+
+
+class Streamed:
+    """What a streamed answer makes after its request has ended, made within its visit.
+
+    Args:
+        chunks: The answer's own.
+        visit: The request.
+    """
+
+    def __init__(self, chunks: Iterable[Any], visit: Visit) -> None:
+        self._chunks = chunks
+        self._iterator = iter(chunks)
+        self._visit = visit
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        token = context.attach(context.set_value(KEY, self._visit))
+        try:
+            return next(self._iterator)
+        finally:
+            context.detach(token)
+
+    def close(self) -> None:
+        """Also where nobody has asked for the first of them."""
+        close = getattr(self._chunks, "close", None)
+        if close is not None:
+            close()
 
 
 def visit_at_hand() -> Visit | None:

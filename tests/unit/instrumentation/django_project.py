@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import django
 from django.conf import settings
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 import otel_posthog
 
@@ -118,6 +120,17 @@ def token(request: HttpRequest) -> HttpResponse:
 
     request.user = User.objects.get(username=request.headers["x-key"])
     return HttpResponse("hi")
+
+
+def stream(request: HttpRequest) -> StreamingHttpResponse:
+    """Answers in pieces, long after the view has returned."""
+    request.user.is_authenticated  # noqa: B018 - as a template would
+
+    def words() -> Iterator[str]:
+        otel_posthog.capture("said")
+        yield "hi"
+
+    return StreamingHttpResponse(words())
 
 
 def fail(request: HttpRequest, kind: str) -> HttpResponse:

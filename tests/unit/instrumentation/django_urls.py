@@ -19,6 +19,7 @@ urlpatterns = [
     path("login/<name>", views.login, name="login"),
     path("alogin/<name>", views.alogin),
     path("logout", views.logout),
+    path("stream", views.stream),
     path("token", views.token),
     path("fail/<kind>", views.fail),
 ]

@@ -262,6 +262,21 @@ def test_a_session(on: Callable[..., Any], build: Callable[..., Calls]) -> None:
     assert [name for name, _ in quiet.headers if name.lower() == b"vary"] == []
 
 
+def test_an_app_in_an_app(on: Callable[..., Any], calls: Calls) -> None:
+    """A mounted app has a chain of its own, and is part of the same visit."""
+    on(PostHogFastAPIInstrumentor)
+    on(PostHogStarletteInstrumentor)
+    outer = fastapi.FastAPI(middleware=[Middleware(AuthenticationMiddleware, backend=Tokens())])
+    inner = fastapi.FastAPI()
+    outer.mount("/inner", inner)
+    inner.mount("/most", Starlette(routes=[Route("/", look)]))
+
+    with calls.app.tracer.start_as_current_span("GET", attributes={"posthog.event": "asked"}):
+        get(outer, "/inner/most/", x_key="7")
+
+    assert people(calls) == [("looked", "7"), ("left", "7"), ("asked", "7")]
+
+
 def test_work_after_the_answer(on: Callable[..., Any], calls: Calls) -> None:
     """A background task is part of its request."""
     on(PostHogStarletteInstrumentor)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry import context
 
 from otel_posthog.instrumentation.django import PostHogDjangoInstrumentor
 from tests.unit.api.conftest import Calls
@@ -125,6 +126,17 @@ def test_a_user_by_token(on: Callable[..., Any], calls: Calls, members: Any) -> 
         client.get("/token", headers={"x-key": "grace", **G})
 
     assert people(calls) == [("$identify", members["grace"])]
+
+
+def test_until_the_last_word(on: Callable[..., Any], calls: Calls, members: Any) -> None:
+    """A streamed answer is part of its request, and nothing is left of it afterwards."""
+    on(PostHogDjangoInstrumentor)
+    client = Client()
+    client.get("/login/ada")
+
+    assert b"".join(client.get("/stream").streaming_content) == b"hi"
+    assert people(calls)[-1] == ("said", members["ada"])
+    assert dict(context.get_current()) == {}
 
 
 def test_allauth_s_signals(on: Callable[..., Any], build: Callable[..., Calls], members: Any) -> None:

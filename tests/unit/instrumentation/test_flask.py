@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from opentelemetry import context
 
 import otel_posthog
 from otel_posthog.instrumentation.flask import PostHogFlaskInstrumentor
@@ -295,6 +296,73 @@ def test_a_name_in_g_is_no_id(on: Callable[..., Any], calls: Calls) -> None:
     assert people(calls) == [("looked", "")]
 
 
+def test_until_the_last_word(shop: Shop, calls: Calls) -> None:
+    """A streamed answer is part of its request, and nothing is left of it afterwards."""
+
+    @shop.app.get("/stream")
+    def stream() -> Any:
+        flask_login.login_user(shop.accounts[3])
+
+        def words() -> Any:
+            otel_posthog.capture("said")
+            yield "hi"
+
+        return flask.Response(flask.stream_with_context(words()) if flask.request.args else words())
+
+    for query in ("", "?with=context"):
+        assert shop.app.test_client().get(f"/stream{query}").text == "hi"
+    assert people(calls) == [("said", "3"), ("said", "3")]
+    assert dict(context.get_current()) == {}
+
+
+def test_a_stream_that_nobody_reads_is_closed(shop: Shop, calls: Calls) -> None:
+    """What the app streams is closed as it was without us, asked for or not."""
+
+    class Rows:
+        closed = 0
+
+        def __iter__(self) -> Any:
+            return iter([b"hi"])
+
+        def close(self) -> None:
+            Rows.closed += 1
+
+    shop.app.add_url_rule("/rows", "rows", lambda: flask.Response(Rows()))
+    shop.app.test_client().head("/rows").close()
+
+    assert Rows.closed == 1
+
+
+def test_a_copy_of_the_request_ends_nothing(shop: Shop, calls: Calls) -> None:
+    """A thread with a copy of the request context tears that down, and not the request."""
+
+    @shop.app.get("/thread")
+    def thread() -> str:
+        flask_login.login_user(shop.accounts[3])
+        worker = threading.Thread(target=flask.copy_current_request_context(lambda: None))
+        worker.start()
+        worker.join(60)
+        otel_posthog.capture("went on")
+        return "hi"
+
+    shop.app.test_client().get("/thread")
+
+    assert people(calls) == [("went on", "3")]
+
+
+def test_a_teardown_that_fails(shop: Shop, calls: Calls) -> None:
+    """The visit ends whatever the app's own functions do."""
+
+    @shop.app.teardown_request
+    def fail(_error: Any) -> None:
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        shop.app.test_client().get("/login/1")
+
+    assert dict(context.get_current()) == {}
+
+
 # --- errors ----------------------------------------------------------------------------------------------------------
 
 
@@ -370,8 +438,6 @@ def test_inside_of_opentelemetry(on: Callable[..., Any], calls: Calls) -> None:
     client.get("/")
 
     assert people(calls) == [("$identify", "1"), ("welcomed", "1"), ("looked", "1")]
-    from opentelemetry import context
-
     assert dict(context.get_current()) == {}
 
 

@@ -1,0 +1,88 @@
+"""What is remembered of people, and for how many."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+import otel_posthog
+from otel_posthog import assembly
+from otel_posthog.instrumentation import people as module
+from otel_posthog.instrumentation.people import People, people_of
+from otel_posthog.instrumentation.user import Login
+from tests.unit.api.conftest import Calls
+from tests.unit.instrumentation.conftest import ADA, GRACE, people
+
+
+def the_people() -> People:
+    """Those of the process."""
+    runtime = assembly.current()
+    assert runtime is not None
+    return people_of(runtime)
+
+
+def visit(who: People, user: Any, *, browser: str = "", login: bool = False) -> None:
+    """One request of a user."""
+    request = who.arrive((browser or None, None, None), None)
+    request.begin()
+    try:
+        if login:
+            who.logged_in(request, user, Login())
+        else:
+            who.seen(request, user, silent=True)
+        otel_posthog.capture("acted")
+    finally:
+        request.end()
+
+
+def test_a_visitor_becomes_one_person_only(calls: Calls) -> None:
+    """Who comes next to the same browser is not merged with whoever was there before."""
+    who = the_people()
+    visit(who, {"id": 1}, browser=ADA, login=True)
+    visit(who, {"id": 2}, browser=ADA, login=True)
+    visit(who, {"id": 1}, browser=GRACE, login=True)
+
+    merged = [(person, own["$anon_distinct_id"]) for name, person, own in calls.said if name == "$identify"]
+    assert merged == [("1", ADA), ("1", GRACE)]
+
+
+def test_the_id_of_a_person_is_no_visitor(calls: Calls) -> None:
+    """Users with UUIDs of version 7: the browser may still name the one who left."""
+    who = the_people()
+    visit(who, {"id": ADA}, login=True)
+    visit(who, {"id": GRACE}, browser=ADA, login=True)
+
+    assert people(calls) == [("acted", ADA), ("acted", GRACE)]
+
+
+def test_memory_is_bounded(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest are remembered."""
+    monkeypatch.setattr(module, "_KEPT", 3)
+    who = the_people()
+    for number in range(1, 10):
+        visit(who, {"id": number}, browser=f"01990000-0000-7000-8000-00000000001{number}")
+
+    assert list(who._properties) == ["7", "8", "9"]
+    assert list(who._merged.values()) == ["7", "8", "9"]
+
+
+def test_headers_are_not_believed(build: Callable[..., Calls]) -> None:
+    """By configuration nothing that a browser says counts."""
+    from otel_posthog.config.settings import IdentityConfig
+
+    calls = build(identity=IdentityConfig(headers=False))
+    visit(the_people(), {"id": 1}, browser=ADA, login=True)
+    visit(the_people(), None, browser=ADA)
+
+    assert people(calls) == [("acted", "1"), ("acted", "")]
+
+
+def test_a_user_without_an_id_is_said_once(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is identified, and the log says what to write."""
+    for _ in range(3):
+        visit(the_people(), {"name": "Ada"})
+
+    assert people(calls) == [("acted", "")] * 3
+    assert calls.misused == {"user_id": 3}
