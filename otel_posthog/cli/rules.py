@@ -71,10 +71,14 @@ def _schema() -> int:
 
 def _check(file: str) -> int:
     from otel_posthog.config.settings import RulesConfig
-    from otel_posthog.rules.load import load_rules
+    from otel_posthog.rules.load import load_functions, load_rules
 
-    rules = load_rules(RulesConfig(path=file))
-    print(f"{file}: {len(rules)} rule{'s' * (len(rules) != 1)}, digest {rules.digest}")
+    config = RulesConfig(path=file)
+    rules, functions = load_rules(config), load_functions(config)
+    counted = f"{len(rules)} rule{'s' * (len(rules) != 1)}"
+    if functions:
+        counted += f", {len(functions)} event{'s' * (len(functions) != 1)} of functions"
+    print(f"{file}: {counted}, digest {rules.digest}")
     return 0
 
 
@@ -127,14 +131,15 @@ def _rules_of_gateway(file: str) -> list[RuleSet]:
 def _list(file: str, *, defaults: bool) -> int:
     from otel_posthog.cli.terminal import columns
     from otel_posthog.config.settings import RulesConfig
-    from otel_posthog.rules.load import load_rules
-    from otel_posthog.rules.summary import summary
+    from otel_posthog.rules.load import load_functions, load_rules
+    from otel_posthog.rules.summary import function_summary, summary
 
     if not file and not defaults:
         print("which rules? Name a FILE, or --default-rules", file=sys.stderr)
         return 2
-    rules = load_rules(RulesConfig(path=file, defaults=defaults))
-    rows = [summary(rule) for rule in rules.rules]
+    config = RulesConfig(path=file, defaults=defaults)
+    rows = [summary(rule) for rule in load_rules(config).rules]
+    rows += [function_summary(event) for event in load_functions(config)]
     if not rows:
         return 0
     widths = [max(len(row[column]) for row in rows) for column in range(2)]

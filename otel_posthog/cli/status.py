@@ -152,6 +152,8 @@ def _features(settings: Settings, rules: RuleSet, environ: Mapping[str, str], in
         *(_standard(signal, settings, environ) for signal in ("traces", "logs")),
         *_rest(settings, rules, installed),
         *_frameworks(environ, installed),
+        *_functions(settings, environ),
+        _sdk(environ, installed),
     ]
     if settings.enabled:
         return features
@@ -208,7 +210,6 @@ def _rest(settings: Settings, rules: RuleSet, installed: Installed) -> list[Feat
     path, waits = settings.rules.path, identity.late_wait > 0
     defaults = any(rule.name.startswith(BUILTIN_PREFIX) for rule in rules.rules)
     own = sum(not rule.name.startswith(BUILTIN_PREFIX) for rule in rules.rules)
-    sdk = installed.version("posthog")
     unsampled = {"all": "every unsampled span is seen for product events", "server": "unsampled server spans are seen"}
     return [
         feature(
@@ -286,11 +287,6 @@ def _rest(settings: Settings, rules: RuleSet, installed: Installed) -> list[Feat
             "delivery.spool_dir",
         ),
         feature("further sinks", bool(settings.sinks), ", ".join(settings.sinks), "none", "sinks"),
-        Feature(
-            "posthog SDK",
-            bool(sdk),
-            f"{sdk}: an exception that it has captured is not sent again" if sdk else "not installed, and not needed",
-        ),
     ]
 
 
@@ -312,17 +308,46 @@ def _frameworks(environ: Mapping[str, str], installed: Installed) -> list[Featur
     """The frameworks that are there: whether their users are found."""
     from otel_posthog.instrumentation.frameworks import ALL
 
-    disabled = {name.strip() for name in environ.get(DISABLED_INSTRUMENTATIONS, "").split(",")}
     features: list[Feature] = []
     for kind in ALL:
         version = installed.version(kind.framework)
         if not version:
             continue
-        name = f"posthog_{kind.framework}"
-        off = name in disabled
-        why = f"{version}: {kind.finds}" if not off else f"{name} is among the disabled instrumentations"
-        features.append(Feature(kind.framework, not off, why, DISABLED_INSTRUMENTATIONS if off else ""))
+        features.append(
+            _instrumentation(kind.framework, f"posthog_{kind.framework}", f"{version}: {kind.finds}", environ)
+        )
     return features
+
+
+def _instrumentation(feature: str, name: str, why: str, environ: Mapping[str, str]) -> Feature:
+    disabled = {one.strip() for one in environ.get(DISABLED_INSTRUMENTATIONS, "").split(",")}
+    if not disabled.isdisjoint((name, "*")):
+        return Feature(feature, False, f"{name} is among the disabled instrumentations", DISABLED_INSTRUMENTATIONS)
+    return Feature(feature, True, why)
+
+
+def _functions(settings: Settings, environ: Mapping[str, str]) -> list[Feature]:
+    """Functions that become events, where there are any."""
+    if not settings.enabled or not settings.rules.path:
+        return []
+    from otel_posthog.rules.load import load_functions
+
+    try:
+        count = len(load_functions(settings.rules))
+    except ConfigError:  # said elsewhere
+        return []
+    if not count:
+        return []
+    why = f"{count} event{'s' * (count != 1)} of {settings.rules.path}"
+    return [_instrumentation("functions", "posthog_functions", why, environ)]
+
+
+def _sdk(environ: Mapping[str, str], installed: Installed) -> Feature:
+    """The posthog package, where it is there."""
+    version = installed.version("posthog")
+    if not version:
+        return Feature("posthog SDK", False, "not installed, and not needed")
+    return _instrumentation("posthog SDK", "posthog_sdk", f"{version}: its events travel this way", environ)
 
 
 def attached_processors(modules: Mapping[str, ModuleType]) -> dict[str, tuple[str, ...]]:

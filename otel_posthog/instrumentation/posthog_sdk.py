@@ -33,6 +33,8 @@ _PATIENCE: Final = 10.0
 """Seconds that `shutdown()` and `join()` wait for our lane; `flush()` of the SDK has the same default."""
 _NO_LIMIT: Final = 600.0
 """Seconds, for `flush(None)`."""
+_OLDEST: Final = 7
+"""The oldest major version whose events are taken over."""
 _PORTS: Final = {"http": 80, "https": 443}
 _TOP_LEVEL: Final = (posthog.PERSON_SET, posthog.PERSON_SET_ONCE)
 
@@ -75,6 +77,9 @@ class PostHogSdkInstrumentor(OnImport):
 
     def _client(self, module: Any) -> None:
         client = module.Client
+        if int(str(getattr(module, "VERSION", "0")).partition(".")[0]) < _OLDEST:
+            self._left("version", f"it is older than {_OLDEST}.0")
+            return
         self._relayed, self._project = False, None
         if self.patches is not None:
             self.patches.on_undo(self._forget_keyless)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from otel_posthog.rules.functions import CallText, FunctionEvent
 from otel_posthog.rules.rule import Rule
 from otel_posthog.rules.template import Template
 
@@ -16,12 +17,27 @@ def summary(rule: Rule) -> tuple[str, str, str]:
     return rule.name, matches, ", ".join(_actions(rule))
 
 
-def source(template: Template) -> str:
+def function_summary(event: FunctionEvent) -> tuple[str, str, str]:
+    """(function, which calls, what they become)."""
+    matches = "calls, at the start" if event.on == "start" else f"calls, {event.when}"
+    actions = [f"capture {source(event.event)!r}"]
+    if event.distinct_id is not None:
+        actions.append(f"as {source(event.distinct_id)}")
+    for verb, named in (("set", event.set), ("set once", event.set_once), ("group", event.group)):
+        if named:
+            actions.append(f"{verb} {', '.join(name for name, _ in named)}")
+    return event.target, matches, ", ".join(actions)
+
+
+def source(template: Template | CallText) -> str:
     """The template as it is written."""
-    return "".join(
-        part.replace("{", "{{").replace("}", "}}") if isinstance(part, str) else "{" + "|".join(part) + "}"
-        for part in template.parts
-    )
+    parts: list[str] = []
+    for part in template.parts:
+        if isinstance(part, str):
+            parts.append(part.replace("{", "{{").replace("}", "}}"))
+        else:
+            parts.append("{" + "|".join(one if isinstance(one, str) else one.text for one in part) + "}")
+    return "".join(parts)
 
 
 def _actions(rule: Rule) -> list[str]:

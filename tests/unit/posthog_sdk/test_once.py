@@ -351,6 +351,22 @@ def test_versions_with_one_method_for_everything(emulator: Any, bridge: Any, sdk
     assert (names(emulator), running.captured) == (["changed", "theirs"], 1)
 
 
+def test_versions_that_are_too_old(
+    emulator: Any, bridge: Any, sdk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Left alone, and said once."""
+    monkeypatch.setattr(posthog.client, "VERSION", "6.9.3")
+    with caplog.at_level(logging.WARNING, logger="otel_posthog"):
+        running = bridge()
+    client = sdk()
+    client.capture("one", distinct_id="ada")
+    client.flush()
+    assert (names(emulator), running.captured) == (["one"], 0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "otel-posthog: a client of the posthog package sends its events itself: it is older than 7.0"
+    ]
+
+
 # --- on and off ------------------------------------------------------------------------------------------------------
 
 

@@ -55,6 +55,30 @@ warnings      log, 2 conditions                    capture 'warned'
 """)
 
 
+FUNCTIONS = """
+rules:
+  - {name: paid, match: {name: x}, capture: order paid}
+functions:
+  "shop.billing:charge": {event: "charge {args.kind|args.type}", set: {plan: result.plan}, distinct_id: args.user}
+  "shop.reports:build": {event: report started, on: start}
+"""
+
+
+def test_functions(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """`check` counts the events of functions, `list` shows them after the rules."""
+    monkeypatch.setenv("COLUMNS", "120")
+    path = tmp_path / "rules.yaml"
+    path.write_text(FUNCTIONS)
+    assert main(["rules", "check", str(path)]) == 0
+    assert capsys.readouterr().out.startswith(f"{path}: 1 rule, 2 events of functions, digest ")
+    assert main(["rules", "list", str(path)]) == 0
+    assert capsys.readouterr().out == snapshot("""\
+paid                 span, 1 condition    capture 'order paid'
+shop.billing:charge  calls, success       capture 'charge {args.kind|args.type}', as {args.user}, set plan
+shop.reports:build   calls, at the start  capture 'report started'
+""")
+
+
 def test_list_default_rules(capsys: pytest.CaptureFixture[str]) -> None:
     """`list --default-rules` needs no file; `list` alone asks for one."""
     assert main(["rules", "list", "--default-rules"]) == 0
