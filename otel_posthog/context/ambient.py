@@ -16,6 +16,8 @@ class Ambient:
     Args:
         distinct_id: Who it is for; "" while nobody has been identified.
         anonymous_id: The stable id of a visitor who has not been identified; "" where none is known.
+        claimed: The anonymous id is a client's claim that may be somebody's own: it names the visitor, and is never
+            merged into who logs in.
         session_id: Browser session; "" where none is known.
         window_id: Browser window; "" where none is known.
         groups: Group type -> key.
@@ -33,6 +35,7 @@ class Ambient:
     flags: Mapping[str, str | bool] = field(default_factory=dict["str", "str | bool"])
     properties: Mapping[str, Any] = field(default_factory=dict[str, Any])
     nobody: bool = False
+    claimed: bool = False
 
 
 NOTHING = Ambient()

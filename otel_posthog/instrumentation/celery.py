@@ -35,6 +35,7 @@ _FIELDS: Final = (
     ("flags", "flags"),
     ("properties", "properties"),
     ("nobody", "nobody"),
+    ("claimed", "claimed"),
 )
 """Name in the header -> field of `Ambient`."""
 

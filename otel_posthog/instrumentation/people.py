@@ -101,7 +101,12 @@ class People:
         if claim is browser.NOTHING:
             return Visit()
         return Visit(
-            Ambient(anonymous_id=claim.distinct_id, session_id=claim.session_id, window_id=claim.window_id),
+            Ambient(
+                anonymous_id=claim.distinct_id,
+                session_id=claim.session_id,
+                window_id=claim.window_id,
+                claimed=not claim.anonymous_id,
+            ),
             browser_id=claim.anonymous_id,
         )
 
