@@ -179,10 +179,12 @@ class _Reading:
         dump = getattr(cls, "model_dump", None)
         if callable(dump):
             return self._value(dump(value), depth + 1)
-        if cls.__str__ is object.__str__ and cls.__repr__ is object.__repr__:
+        text = str.__str__(str(value))
+        if text.startswith("<") and " at 0x" in text:
+            # The usual `repr`: an address in memory, another one in each process, says nothing.
             self._strange("value", value)
             return f"<{cls.__name__}>"
-        return str.__str__(str(value))
+        return text
 
     def _strange(self, what: str, value: Any) -> None:
         self._guard.misused(

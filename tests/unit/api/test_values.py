@@ -173,6 +173,8 @@ class HostileList(list[Any]):
     ("value", "arrives"),
     [
         (Opaque(), "<Opaque>"),
+        ((number for number in [1]), "<generator>"),
+        (lambda: 1, "<function>"),
         (Hostile, "<Hostile>"),
         (HostileList([1]), "<HostileList>"),
         ([Opaque(), 1], ["<Opaque>", 1]),
