@@ -218,7 +218,8 @@ def test_people_of_tasks(
     tmp_path: Path,
 ) -> None:
     """A task is for whoever the request was for that sent it, and so are the tasks that it sends; with and without
-    OpenTelemetry's own instrumentation of Celery; the next task is for somebody else, or nobody."""
+    OpenTelemetry's own instrumentation of Celery; the next task is for somebody else, or nobody.
+    """
     where = environment(name)
     config = tmp_path / "bridge.yaml"
     config.write_text(TASKS, encoding="utf-8")
@@ -255,3 +256,19 @@ def test_people_of_tasks(
     (declined,) = emulator.events(event="$exception")
     assert (declined["distinct_id"], declined["properties"]["$groups"]) == ("grace-2", dict(grace_s))
     assert declined["properties"]["$exception_list"][0]["value"] == "card declined"
+
+
+def test_left_out_by_the_standard_variable(
+    environment: Callable[[str], Environment], launch: Launch, emulator: Emulator, tmp_path: Path
+) -> None:
+    """`posthog_flask` among the disabled instrumentations: everything else works, and nobody is identified."""
+    where = environment("stock")
+    config = tmp_path / "bridge.yaml"
+    config.write_text(USERS, encoding="utf-8")
+    env = variables(emulator, where, config, OTEL_PYTHON_DISABLED_INSTRUMENTATIONS="posthog_flask")
+
+    serve("flask", where, launch, env)
+
+    events = emulator.events()
+    assert {event["event"] for event in events} == {"$pageview", "api_request"}
+    assert {person for _, _, person in told(emulator)} == {ADA, GRACE, ""}
