@@ -29,7 +29,7 @@ def posthog_script(
     signed_out: bool | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Markup:
-    """What a page needs in its `<head>`, as `{{ posthog_script() }}`. Never raises.
+    """What a page needs in its `<head>`. Never raises.
 
     Args:
         context: The template's; Jinja gives it.

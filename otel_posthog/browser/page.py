@@ -74,9 +74,7 @@ def write(
             "groups": dict(told.groups),
             "properties": _properties(config, told, properties, trace_id, span_id, emitter),
             "options": {
-                **_options(config, target),
-                **config.options,
-                **(options or {}),
+                **_merged(_options(config, target), config.options, options or {}),
                 "bootstrap": _bootstrap(config, told, ambient, flags),
             },
         }
@@ -103,6 +101,8 @@ def _options(config: BrowserConfig, target: BrowserTarget) -> dict[str, Any]:
         "ui_host": target.ui,
         "defaults": DEFAULTS,
         "person_profiles": "identified_only",
+        # On localhost posthog-js would make a person of each visitor, marked as a test user.
+        "internal_or_test_user_hostname": None,
         "autocapture": config.autocapture,
         "capture_pageview": "history_change" if config.page_views == "browser" else False,
         "capture_pageleave": "if_capture_pageview",
@@ -111,6 +111,16 @@ def _options(config: BrowserConfig, target: BrowserTarget) -> dict[str, Any]:
         # The server reads this one, too.
         "opt_out_capturing_persistence_type": "cookie",
     }
+
+
+def _merged(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of all, later ones first; of groups of options each one by itself, so that masking stays on."""
+    made: dict[str, Any] = {}
+    for layer in layers:
+        for name, value in layer.items():
+            before = made.get(name)
+            made[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    return made
 
 
 def _bootstrap(config: BrowserConfig, told: Who, ambient: Ambient, flags: Iterable[str] | None) -> dict[str, Any]:

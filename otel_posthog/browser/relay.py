@@ -40,6 +40,9 @@ _ASSETS: Final = re.compile(r"/static/(?:[0-9]+\.[0-9]+\.[0-9]+/)?[A-Za-z0-9._-]
 _CONFIG: Final = re.compile(r"/array/([A-Za-z0-9_-]+)/(?:config|config\.js|array\.js)/?")
 _GETS: Final = re.compile(r"/api/(?:surveys|early_access_features|web_experiments|product_tours)/?")
 
+_OWN: Final = ("/analytics.js", "/analytics.mjs")
+"""The wrapper, for pages that load it by itself."""
+
 _OUT: Final = (
     "content-type",
     "content-encoding",
@@ -118,6 +121,8 @@ class Relay:
         if found is None:
             return Answer.of(404)
         emitter, settings, target = found
+        if method == "GET" and path in _OWN:
+            return Answer(200, {"content-type": "text/javascript", "cache-control": "max-age=3600"}, _own(path))
         base = _base(method, path, target)
         if not base:
             return Answer.of(404)
@@ -203,6 +208,12 @@ def _base(method: str, path: str, target: BrowserTarget) -> str:
     if config is not None:
         return target.assets if config[1] == target.token else ""
     return target.host if _GETS.fullmatch(path) else ""
+
+
+def _own(path: str) -> bytes:
+    from otel_posthog.browser.markup import source
+
+    return source(path[1:]).encode()
 
 
 def _ignore() -> None:

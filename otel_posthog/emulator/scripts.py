@@ -1,4 +1,4 @@
-"""posthog-js's own files where PostHog has them: `/static/array.js` and the like, with a version in the path or without."""
+"""posthog-js's own files where PostHog has them: `/static/array.js` and the like, with a version or without."""
 
 from __future__ import annotations
 

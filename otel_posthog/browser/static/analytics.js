@@ -10,8 +10,9 @@
   function send(it, name, args) {
     try { return it[name].apply(it, args); } catch (error) { /* the page goes on */ }
   }
-  function ready() {
-    var it = live(), calls = waiting;
+  function ready(it) {
+    var calls = waiting;
+    it = it || live();
     if (it && on) {
       waiting = [];
       calls.forEach(function (call) { send(it, call[0], call[1]); });
@@ -21,7 +22,7 @@
   function method(name) {
     return function () {
       if (!on) return;
-      var it = ready(), args = [].slice.call(arguments);
+      var it = ready(null), args = [].slice.call(arguments);
       if (it) send(it, name, args);
       else if (waiting.length < LIMIT) waiting.push([name, args]);
     };

@@ -47,7 +47,7 @@
       /* An earlier no in this browser does not outlive a yes. */
       if (page.consented && posthog.has_opted_out_capturing()) posthog.opt_in_capturing({ captureEventName: false });
       Object.keys(page.groups).forEach(function (type) { posthog.group(type, page.groups[type]); });
-      root.otelPosthog._ready();
+      root.otelPosthog._ready(posthog);
     };
     return made;
   }

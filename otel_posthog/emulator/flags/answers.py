@@ -77,6 +77,7 @@ def browser_settings(*, has_flags: bool, recording: bool = False) -> dict[str, A
         "heatmaps": False,
         "capturePerformance": False,
         "autocaptureExceptions": False,
+        "autocapture_opt_out": False,  # without this word posthog-js captures no click
         "isAuthenticated": False,
         "toolbarParams": {},
         "config": {"enable_collect_everything": True},

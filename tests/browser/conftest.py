@@ -1,0 +1,112 @@
+"""One Chromium for all tests of a worker, a local PostHog with posthog-js, and shops as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from otel_posthog.emulator import Emulator
+from tests.fixtures.chromium import Chromium, chromium
+from tests.fixtures.collector import CACHE
+from tests.fixtures.processes import ServerProcess
+
+APPS = Path(__file__).parent / "apps"
+TOKEN = "phc_browserTestToken"
+USERS = """
+default_rules: true
+users:
+  distinct_id: user.NAME
+  groups: {company: user.company}
+"""
+FLAGS = {"flags": {"button": {"variants": {"green": 100}, "payloads": {"green": {"size": 3}}}, "hidden": True}}
+
+
+@pytest.fixture(scope="session")
+def posthog_js() -> Path:
+    """The files of the real posthog-js, as `make clients` fetched them."""
+    folder = CACHE / "clients" / "browser" / "package" / "dist"
+    if not (folder / "array.js").exists():
+        reason = f"there is no {folder}: run `make clients` first (needs npm)"
+        if os.environ.get("OTEL_POSTHOG_REQUIRE_ALL") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """The browser; each test takes a page with cookies of its own."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as running:
+        yield running
+
+
+@pytest.fixture
+def emulator(posthog_js: Path) -> Iterator[Emulator]:
+    """A local PostHog that serves posthog-js, flags and the configuration of a project that records sessions."""
+    with Emulator(flags=FLAGS, posthog_js=posthog_js) as running:
+        yield running
+
+
+class Shop(ServerProcess):
+    """An app under `opentelemetry-instrument`.
+
+    Args:
+        framework: `flask` or `django`.
+        variables: Of its environment, above the usual.
+        folder: For its log and its configuration.
+        emulator: Its PostHog.
+    """
+
+    def __init__(self, framework: str, variables: dict[str, str], folder: Path, emulator: Emulator) -> None:
+        self._log = folder / f"{framework}.log"
+        rules = folder / "rules.yaml"
+        rules.write_text(USERS.replace("NAME", "id" if framework == "flask" else "username"), encoding="utf-8")
+        programs = Path(sys.executable).parent
+        environment = {
+            "PATH": f"{programs}:/usr/bin:/bin",
+            "PYTHONPATH": str(APPS),
+            "PYTHONUNBUFFERED": "1",
+            "SHOP_DATABASE": str(folder / "shop.sqlite3"),
+            "DJANGO_SETTINGS_MODULE": "shop_django",
+            "OTEL_SERVICE_NAME": "shop",
+            "OTEL_POSTHOG_MODE": "direct",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": emulator.endpoint,
+            "OTEL_EXPORTER_OTLP_TOKEN": TOKEN,
+            "OTEL_POSTHOG_CONFIG": str(rules),
+            "OTEL_POSTHOG_FLAGS_TIMEOUT": "30",
+            "OTEL_METRICS_EXPORTER": "none",
+            **variables,
+        }
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            number = listener.fileno()
+            command = [str(programs / "opentelemetry-instrument"), sys.executable, str(APPS / "serve.py"), framework]
+            self._out = self._log.open("ab")
+            self.process = subprocess.Popen(
+                [*command, str(number)], env=environment, stdout=self._out, stderr=self._out, pass_fds=[number]
+            )
+
+    @property
+    def text(self) -> str:
+        """Everything it has said so far."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+
+@pytest.fixture
+def shop(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[..., Shop]]:
+    """Starts shops; they end with the test."""
+    started: list[Shop] = []
+
+    def start(framework: str = "flask", **variables: str) -> Shop:
+        started.append(Shop(framework, variables, tmp_path, emulator))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.stop()
