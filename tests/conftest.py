@@ -21,6 +21,11 @@ settings.load_profile("usual")
 settings.register_profile("few", settings(), max_examples=25)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests of this package open and shut the gate themselves: the plugin that it ships leaves it alone here."""
+    config.option.otel_posthog = True
+
+
 @pytest.fixture(autouse=True)
 def balanced_books(books: Books) -> None:
     """Whatever a test does with a bridge, each signal and each event has exactly one outcome."""
