@@ -16,7 +16,7 @@ from otel_posthog.context.baggage import MAX_BYTES, encode, weight_of
 from otel_posthog.context.destination import OwnHosts, destination_of, is_message, service_of
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.signature import MEMBER, sign
-from otel_posthog.context.work import work_in
+from otel_posthog.context.work import apart, work_in
 from otel_posthog.lane.edge import Edge
 from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key, span_in, span_key
 from otel_posthog.semconv import otel, posthog
@@ -125,7 +125,7 @@ class Departing:
         trace_id = span.get_span_context().trace_id if span is not None else 0
         work = work_in(ctx, trace_id)
         ambient = work.ambient if work is not None else self._edge.arriving.ambient(baggage) if baggage else NOTHING
-        if ambient.nobody or (ambient.distinct_id and ambient.session_id):
+        if ambient.nobody or (ambient.distinct_id and ambient.session_id) or (work and apart(work, trace_id)):
             return ambient
         above = _NONE if span is None else attributes_of(span)
         found = self._edge.stamper.missing({}, above, baggage)
@@ -135,9 +135,11 @@ class Departing:
             found = {**self._edge.stamper.missing({}, attributes_of(root), None), **found}
         person = ambient.distinct_id or cast("str", found.get(posthog.POSTHOG_DISTINCT_ID, ""))
         session = ambient.session_id or cast("str", found.get(posthog.POSTHOG_SESSION_ID, ""))
-        anonymous = (
-            ambient.anonymous_id or _pseudonym(above) or _pseudonym(_NONE if root is None else attributes_of(root))
-        )
+        below = _NONE if root is None else attributes_of(root)
+        anonymous = ambient.anonymous_id or _pseudonym(above) or _pseudonym(below)
+        if ambient.claimed:
+            # Named there as it is here, and, since we vouch for it, not as one that may become somebody's.
+            person, anonymous = person or ambient.anonymous_id, ""
         return replace(ambient, distinct_id=str(person), session_id=str(session), anonymous_id=anonymous)  # pyright: ignore[reportArgumentType] - a dataclass
 
 

@@ -15,7 +15,7 @@ from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from otel_posthog.config.settings import IdentityConfig, Mode, Secret
-from otel_posthog.context import Ambient, attach_properties, current_work, working
+from otel_posthog.context import Ambient, attach_properties, current_work, new_work, working
 from otel_posthog.context.baggage import decode
 from otel_posthog.instrumentation.propagation import Propagation
 from otel_posthog.lane.arriving import Arriving
@@ -332,6 +332,30 @@ def test_only_a_signed_anonymous_id_becomes_somebody_s(
         capture(second, "seen")
         assert current_work().ambient.anonymous_id == merges
     assert [event.distinct_id for event in second.settle()] == ["anon-1"]
+
+
+def test_a_claim_is_not_vouched_for_as_a_visitor(build: Any, connect: Any) -> None:
+    """What a browser claims names somebody in the next service, too, and becomes nobody's there either."""
+    config = IdentityConfig(baggage_secrets=(SECRET,))
+    first, second = build(identity=config), build(identity=config)
+    connect(first)
+    with request(first), working(Ambient(anonymous_id="victim", claimed=True)):
+        headers = call(first)
+    with request(second, headers):
+        capture(second, "seen")
+        assert current_work().ambient.anonymous_id == ""
+    assert [event.distinct_id for event in second.settle()] == ["victim"]
+
+
+def test_a_scope_inside_of_a_request_is_apart(app: Any, connect: Any) -> None:
+    """A piece of work of its own takes along nobody from the request around it."""
+    connect(app)
+    with request(app, **{"user.id": "u1"}):
+        assert members(call(app)) == {"posthog.distinct_id": "u1"}
+        token = context.attach(new_work(Ambient(groups={"company": "acme"}), context.get_current()))
+        inside = call(app)
+        context.detach(token)
+    assert members(inside) == {"posthog.groups": "company=acme"}
 
 
 def test_no_member_is_believed(build: Any) -> None:
