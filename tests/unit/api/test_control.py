@@ -8,11 +8,14 @@ import threading
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
 
 import otel_posthog
 from otel_posthog import assembly
 from otel_posthog.api.process import process
 from otel_posthog.emulator import Emulator
+from otel_posthog.sdk.processor import PostHogSpanProcessor
+from tests.attach.receiver import Receiver
 from tests.unit.api.conftest import Calls
 
 OURS = "otel-posthog"
@@ -54,6 +57,29 @@ def test_the_first_call_starts(posthog: Emulator) -> None:
     ]
     assert uuid in [event["uuid"] for event in posthog.events()]
     assert [person["properties"]["plan"] for person in posthog.persons()] == ["pro"]
+
+
+def test_updates_leave_with_their_event(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the request goes on, and with no flush: the update and the event beside it, in order, in one batch."""
+    with Receiver() as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"{receiver.url}/i")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TOKEN", "phc_test")
+        monkeypatch.setenv("OTEL_POSTHOG_MODE", "direct")
+        monkeypatch.setenv("OTEL_POSTHOG_LATE_IDENTITY_WAIT", "60")
+        monkeypatch.setenv("OTEL_POSTHOG_FLUSH_INTERVAL", "3")  # so long that a busy machine makes no two of it
+        provider = TracerProvider(shutdown_on_exit=False)
+        provider.add_span_processor(PostHogSpanProcessor())
+        with provider.get_tracer("shop").start_as_current_span("request"):
+            otel_posthog.capture("early")
+            otel_posthog.identify("ada", set={"plan": "pro"})
+            otel_posthog.capture("upgraded")
+            receiver.wait(lambda it: len(it.events()) >= 2)
+            first = receiver.events()
+        assert otel_posthog.shutdown(60.0) is True
+        batches = [[item["event"] for item in arrival.body["batch"]] for arrival in receiver.arrivals()]
+
+    assert [(event.event, event.distinct_id) for event in first] == [("$set", "ada"), ("upgraded", "ada")]
+    assert batches == [["$set", "upgraded"], ["early"]]
 
 
 def test_many_first_calls(posthog: Emulator) -> None:
