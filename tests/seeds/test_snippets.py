@@ -11,6 +11,7 @@ import pytest
 from tests.seeds.expected import EXPECTED, INSTALLATION, USER, USER_ONCE, Outcome
 from tests.seeds.extract import as_json, committed, snippets_in
 from tests.seeds.running import CONTEXT, Run, run_all
+from tests.seeds.table import FILE, table
 
 pytest.importorskip("flask_login")
 pytest.importorskip("posthog")
@@ -48,6 +49,11 @@ def test_every_snippet_runs_or_says_why_not() -> None:
     assert list(EXPECTED) == RUN
     assert [each.name for each in SNIPPETS if each.kind == "definition" and not each.later] == []
     assert {each.kind for each in SNIPPETS} == {"python", "template", "definition"}
+
+
+def test_table() -> None:
+    """The table is what the snippets and their outcomes make of it."""
+    assert FILE.read_text(encoding="utf-8") == table()
 
 
 @pytest.mark.parametrize("state", ["on", "off", "down"])
