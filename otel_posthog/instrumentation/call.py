@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import date, datetime, timedelta
@@ -21,7 +22,7 @@ from otel_posthog.api.values import plain
 from otel_posthog.instrumentation.user import peek
 from otel_posthog.lane.now import elapsed_ns, now_ns
 from otel_posthog.lane.uuids import uuid7
-from otel_posthog.rules.functions import CallReference, CallText, CallValue, FunctionEvent, Named
+from otel_posthog.rules.functions import CallReference, CallText, CallValue, FunctionEvent
 from otel_posthog.rules.template import text_of
 from otel_posthog.semconv import posthog
 
@@ -32,7 +33,29 @@ _WHOLE: Final = (
     "otel-posthog: functions: %s of %s is a whole %s, and is left out: name what of it may leave, e.g. `%s.id`"
 )
 
-Found = dict[CallReference, Any]
+_PLAIN: Final = frozenset({str, int, float, bool})
+
+Found = list[Any]
+"""What the references of a function have found, by their numbers; `None` for what is not there."""
+Read = Callable[[Found], Any]
+
+
+class _Event:
+    """One event, ready to be made.
+
+    Args:
+        event: As the file has it.
+        numbers: The references' numbers.
+    """
+
+    def __init__(self, event: FunctionEvent, numbers: Mapping[CallReference, int]) -> None:
+        self.on, self.when = event.on, event.when
+        self.name = _text_reader(event.event, numbers)
+        self.person = None if event.distinct_id is None else _reader(event.distinct_id, numbers)
+        self.properties, self.set, self.set_once, self.group = (
+            tuple((name, _reader(value, numbers)) for name, value in named)
+            for named in (event.properties, event.set, event.set_once, event.group)
+        )
 
 
 class Calls:
@@ -44,27 +67,31 @@ class Calls:
     """
 
     def __init__(self, events: Sequence[FunctionEvent], signature: inspect.Signature | None) -> None:
-        self.events = tuple(events)
         self.target = events[0].target
-        references = {one for event in events for one in event.references}
-        self.arguments = tuple(one for one in references if one.root == "args")
-        self.later = tuple(one for one in references if one.root != "args")
-        self._signature = signature
-        self._rest = ""
-        """Name of the parameter that takes all other keywords."""
-        if signature is not None:
-            keywords = [p.name for p in signature.parameters.values() if p.kind is p.VAR_KEYWORD]
-            self._rest = keywords[0] if keywords else ""
+        references = list(dict.fromkeys(one for event in events for one in event.references))
+        numbers = {one: number for number, one in enumerate(references)}
+        self.events = tuple(_Event(event, numbers) for event in events)
+        self.size = len(references)
+        self.arguments = tuple((numbers[one], one) for one in references if one.root == "args")
+        self.later = tuple((numbers[one], one) for one in references if one.root != "args")
+        parameters = list(signature.parameters.values()) if signature is not None else []
+        self._known = [one.name for one in parameters]
+        self._positional = [
+            one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+        ]
+        self._defaults = {one.name: one.default for one in parameters if one.default is not one.empty}
+        self._more = next((one.name for one in parameters if one.kind is one.VAR_POSITIONAL), "")
+        self._rest = next((one.name for one in parameters if one.kind is one.VAR_KEYWORD), "")
+        self._open = signature is None or bool(self._rest)
 
     def unknown(self) -> list[tuple[str, str]]:
         """Arguments that no call can have, each with a hint at the nearest one."""
         import difflib
 
-        if self._signature is None or self._rest:
+        if self._open:
             return []
-        known = list(self._signature.parameters)
-        missing = sorted({one.path[0] for one in self.arguments} - {*known, "self", "cls"})
-        close = {name: difflib.get_close_matches(name, known, n=1, cutoff=0.6) for name in missing}
+        missing = sorted({one.path[0] for _, one in self.arguments} - {*self._known, "self", "cls"})
+        close = {name: difflib.get_close_matches(name, self._known, n=1, cutoff=0.6) for name in missing}
         return [(name, f"; did you mean `{close[name][0]}`?" if close[name] else "") for name in missing]
 
     def begin(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Call:
@@ -82,61 +109,65 @@ class Calls:
                 self.read(self.arguments, lambda one: _follow(given.get(one.path[0]), one.path[1:]), call.found)
             for event in self.events:
                 if event.on == "start":
-                    self.emit(event, call.found, {}, now_ns())
+                    self.emit(event, call.found, {}, time.time_ns())
         except Exception as error:  # noqa: BLE001 - an edge: the function runs
             _failed(error)
         return call
 
     def _given(self, instance: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Mapping[str, Any]:
-        given: dict[str, Any] = {"self": instance, "cls": instance}
-        if self._signature is None:
-            return {**given, **kwargs}
-        try:
-            bound = self._signature.bind(*args, **kwargs)
-        except TypeError:  # Python is about to say the same to the caller
-            return {**given, **kwargs}
-        bound.apply_defaults()
-        given.update(bound.arguments)
-        # `**options` by their own names; its own name stands for all of them.
-        return {**given.get(self._rest, {}), **given} if self._rest else given
+        # Not `Signature.bind`, which takes longer than all the rest: whether the call is a right one, Python will say.
+        given = {"self": instance, "cls": instance, **self._defaults, **kwargs}
+        given.update(zip(self._positional, args, strict=False))
+        if self._more:
+            given[self._more] = args[len(self._positional) :]
+        if self._rest:
+            given.setdefault(self._rest, {name: value for name, value in kwargs.items() if name not in self._known})
+        return given
 
-    def read(self, references: tuple[CallReference, ...], find: Callable[[CallReference], Any], into: Found) -> None:
+    def read(
+        self, references: tuple[tuple[int, CallReference], ...], find: Callable[[CallReference], Any], found: Found
+    ) -> None:
         """Adds what `references` find, in normal form: what an event says does not change any more."""
         emitter = process.get()
         if emitter is None:
             return
         guard = emitter.edge.guard
-        for reference in references:
+        for number, reference in references:
             try:
                 value = find(reference)
-                if value is None:
+                if type(value) in _PLAIN:
+                    found[number] = value
+                elif value is None:
                     continue
-                if not _may_leave(value, 0):
+                elif _may_leave(value, 0):
+                    found[number] = (plain({"": value}, guard) or {}).get("")
+                else:
                     text = reference.text
                     guard.misused(f"function.{text}", _WHOLE, text, self.target, type(value).__name__, text)
-                    continue
-                into[reference] = (plain({"": value}, guard) or {}).get("")
             except Exception:  # noqa: BLE001 - a property of the app's: it costs this value
                 guard.misused(
                     "function_value", "otel-posthog: functions: %s of %s cannot be read", reference.text, self.target
                 )
 
-    def emit(self, event: FunctionEvent, found: Found, outcome: dict[str, Any], moment: int) -> None:
+    def emit(self, event: _Event, found: Found, outcome: dict[str, Any], moment: int) -> None:
         """Captures one event, in the context that it is called in."""
         emitter = process.get()
         if emitter is None:
             return
-        name = _text(event.event, found)
+        name = event.name(found)
         if not name:
             no_name("", emitter)
             return
         attributes: dict[str, Any] = {posthog.EVENT: name, posthog.UUID: uuid7(moment)}
-        person = None if event.distinct_id is None else _value(event.distinct_id, found)
+        person = None if event.person is None else event.person(found)
         if person is not None:
             state(attributes, person, emitter)
-        add(attributes, posthog.SET, _named(event.set, found), emitter, "set")
-        add(attributes, posthog.SET_ONCE, _named(event.set_once, found), emitter, "set_once")
-        add_groups(attributes, _named(event.group, found), emitter)
+        if event.set:
+            add(attributes, posthog.SET, _named(event.set, found), emitter, "set")
+        if event.set_once:
+            add(attributes, posthog.SET_ONCE, _named(event.set_once, found), emitter, "set_once")
+        if event.group:
+            add_groups(attributes, _named(event.group, found), emitter)
         properties = {**outcome, **_named(event.properties, found)}
         emitter.emit(name, attributes, properties=properties, time_ns=moment)
 
@@ -149,7 +180,7 @@ class Call(Block):
     """
 
     def __init__(self, calls: Calls) -> None:
-        self.found: Found = {}
+        self.found: Found = [None] * calls.size
         self._calls = calls
         self._result: Any = None
         self._begun = elapsed_ns()
@@ -171,7 +202,7 @@ class Call(Block):
                 outcome[EXCEPTION_TYPE] = type(error).__qualname__
             wanted = ("always", "success" if outcome[SUCCESS] else "failure")
             events = [event for event in self._calls.events if event.on == "end" and event.when in wanted]
-            if events:
+            if events and self._calls.later:
                 self._calls.read(self._calls.later, lambda one: self._later(one, outcome), self.found)
             for event in events:
                 self._calls.emit(event, self.found, outcome, moment)
@@ -216,29 +247,43 @@ def _may_leave(value: Any, depth: int) -> bool:
     return len(members) <= _MAX_MEMBERS and all(_may_leave(one, depth + 1) for one in members)
 
 
-def _first(alternatives: tuple[CallReference, ...], found: Found) -> Any:
-    return next((found[one] for one in alternatives if found.get(one) is not None), None)
-
-
-def _value(value: CallValue, found: Found) -> Any:
+def _reader(value: CallValue, numbers: Mapping[CallReference, int]) -> Read:
+    """Gives the value; `None` where it is not there."""
     if not isinstance(value, CallText):
-        return value
+        return lambda _: value
     if len(value.parts) == 1 and not isinstance(value.parts[0], str):
-        return _first(value.parts[0], found)
-    return _text(value, found) or None
+        return _first(value.parts[0], numbers)
+    text = _text_reader(value, numbers)
+    return lambda found: text(found) or None
 
 
-def _text(text: CallText, found: Found) -> str:
-    """The text; "" where something of it is missing: with a hole it would say what nobody wrote."""
-    parts: list[str] = []
-    for part in text.parts:
-        said = part if isinstance(part, str) else text_of(_first(part, found))
-        if not said:
-            return ""
-        parts.append(said)
-    return "".join(parts).strip()
+def _first(alternatives: tuple[CallReference, ...], numbers: Mapping[CallReference, int]) -> Read:
+    places = [numbers[one] for one in alternatives]
+    if len(places) == 1:
+        place = places[0]
+        return lambda found: found[place]
+    return lambda found: next((found[place] for place in places if found[place] is not None), None)
 
 
-def _named(values: Named, found: Found) -> dict[str, Any]:
-    read = ((name, _value(value, found)) for name, value in values)
-    return {name: value for name, value in read if value is not None}
+def _text_reader(text: CallText, numbers: Mapping[CallReference, int]) -> Callable[[Found], str]:
+    """Gives the text; "" where something of it is missing: with a hole it would say what nobody wrote."""
+    constant = text.text
+    if constant is not None:
+        said = constant.strip()
+        return lambda _: said
+    parts = [part if isinstance(part, str) else _first(part, numbers) for part in text.parts]
+
+    def read(found: Found) -> str:
+        texts: list[str] = []
+        for part in parts:
+            one = part if isinstance(part, str) else text_of(part(found))
+            if not one:
+                return ""
+            texts.append(one)
+        return "".join(texts).strip()
+
+    return read
+
+
+def _named(values: tuple[tuple[str, Read], ...], found: Found) -> dict[str, Any]:
+    return {name: value for name, read in values if (value := read(found)) is not None}

@@ -64,7 +64,10 @@ class PostHogFunctionsInstrumentor(OnImport):
         from otel_posthog.instrumentation.wrapping import wrap_function
 
         for qualname, events in self._events[module.__name__].items():
-            wrap_function(self.patches, module, qualname, events, late=self._looking)
+            try:
+                wrap_function(self.patches, module, qualname, events, late=self._looking)
+            except Exception as error:  # noqa: BLE001, PERF203 - one that cannot be wrapped costs itself
+                self.failed(error)
 
 
 __all__ = ["PostHogFunctionsInstrumentor"]

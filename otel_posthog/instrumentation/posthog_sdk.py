@@ -83,7 +83,7 @@ class PostHogSdkInstrumentor(OnImport):
         self._relayed, self._project = False, None
         if self.patches is not None:
             self.patches.on_undo(self._forget_keyless)
-        # Before 7.90 one method does it all.
+        # In older versions one method does it all.
         self._submits = hasattr(client, "_submit_event")
         wrap = self._wrap
         wrap(client, "__init__", self._made)
@@ -154,7 +154,10 @@ class PostHogSdkInstrumentor(OnImport):
         said: Any = client.before_send(message) if client.before_send else message
         if not isinstance(said, dict) or not client.send:
             return cast("Any", said)
-        if self._take(client, cast("dict[str, Any]", said)):
+        came = self._take(client, cast("dict[str, Any]", said))
+        if came is None:
+            return None
+        if came:
             taken.append(str(said["uuid"]))  # pyright: ignore[reportUnknownArgumentType] - the SDK gave it one
             return None
         return cast("Any", said) if client.api_key else None
@@ -162,15 +165,23 @@ class PostHogSdkInstrumentor(OnImport):
     def _submit(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         message: Any = args[0] if args else kwargs.get("msg")
         lane: Any = args[1] if len(args) > 1 else kwargs.get("lane")
-        if client.send and lane is client._analytics_lane and not lane._closed and self._take(client, message):
-            if client.sync_mode:
-                self._deliver(client.timeout)
-            return message["uuid"]
+        if client.send and lane is client._analytics_lane and not lane._closed:
+            came = self._take(client, message)
+            if came is None:
+                return None
+            if came:
+                if client.sync_mode:
+                    self._deliver(client.timeout)
+                return message["uuid"]
         # Without a key there is no other way.
         return wrapped(*args, **kwargs) if client.api_key or not client.send or lane._closed else None
 
-    def _take(self, client: Any, message: dict[str, Any]) -> bool:
-        """Hands `message` over to our lane; False where the SDK has to send it. Never raises."""
+    def _take(self, client: Any, message: dict[str, Any]) -> bool | None:
+        """Hands `message` over to our lane. Never raises.
+
+        Returns:
+            False where the SDK has to send it; `None` where it has been captured before, and nobody has to.
+        """
         emitter = process.get()
         if emitter is None:
             return False
@@ -182,7 +193,7 @@ class PostHogSdkInstrumentor(OnImport):
             from otel_posthog.model import CaptureEvent
 
             if message["event"] == posthog.EVENT_EXCEPTION and not _first_time(message):
-                return True
+                return None
             said = message.get("distinct_id")
             event = CaptureEvent(
                 event=str(message["event"]),
@@ -255,13 +266,16 @@ class PostHogSdkInstrumentor(OnImport):
     # --- the asynchronous client -------------------------------------------------------------------------------------
 
     async def _process_event(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
-        message = await wrapped(*args, **kwargs)
-        if message is not None and client.send and self._take(client, message):
-            waiting = _immediate.get()
-            if waiting is not None:
-                waiting.append(message["uuid"])
-            return None
-        return message
+        message: Any = await wrapped(*args, **kwargs)
+        if message is None or not client.send:
+            return message
+        came = self._take(client, message)
+        if came is False:
+            return message
+        waiting = _immediate.get()
+        if came and waiting is not None:
+            waiting.append(str(message["uuid"]))
+        return None
 
     async def _capture_immediate(self, wrapped: Any, _client: Any, args: Any, kwargs: Any) -> Any:
         taken: list[str] = []

@@ -51,7 +51,17 @@ def wrap_function(patches: Patches, module: Any, qualname: str, events: list[Fun
     def wrapper(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
         if process.get() is None:
             return wrapped(*args, **kwargs)
-        return run(_Captured(calls, instance), wrapped)(*args, **kwargs)
+        if run is not None:
+            return run(_Captured(calls, instance), wrapped)(*args, **kwargs)
+        call = calls.begin(instance, args, kwargs)
+        try:
+            result = wrapped(*args, **kwargs)
+        except BaseException as error:
+            call.end(error)
+            raise
+        call.gave(result)
+        call.end(None)
+        return result
 
     make: Any = _Wrapped
     patches.put(owner, name, lambda enabled: make(raw, wrapper, enabled))
@@ -105,7 +115,8 @@ class _Wrapped(wrapt.FunctionWrapper):  # pyright: ignore[reportMissingTypeArgum
         return self.__qualname__
 
 
-def _runner(function: Any) -> Callable[..., Any]:
+def _runner(function: Any) -> Callable[..., Any] | None:
+    """What drives a function of its kind; `None` for one that simply returns."""
     behind = getattr(function, "__call__", None)  # noqa: B004 - an object may be called by a coroutine function
     for kind, run in (
         (inspect.isasyncgenfunction, around._async_generator),
@@ -114,7 +125,7 @@ def _runner(function: Any) -> Callable[..., Any]:
     ):
         if kind(function) or kind(behind):
             return run
-    return around._plain
+    return None
 
 
 def _signature(function: Any, *, bound: bool) -> inspect.Signature | None:
