@@ -123,13 +123,13 @@ def work_of(trace_id: int, ctx: Any) -> Work | None:
         trace_id: Its trace.
         ctx: The context that it ends in, which may be another request's.
     """
-    found = traces.of(trace_id)
-    if found is None:
-        near = ctx.get(KEY)
-        if near is None or not (near.trace_id == trace_id or (near.managed and not near.trace_id)):
-            return None
-        found = near
-    return None if found.is_over else found
+    found, near = traces.of(trace_id), ctx.get(KEY)
+    if near is not None:
+        # A scope in the middle of a request is nearer than the request; another request's context is not.
+        is_its = near.trace_id == trace_id or (near.managed and not near.trace_id)
+        if near.inner or (found is None and is_its):
+            found = near
+    return None if found is None or found.is_over else found
 
 
 def root_started(trace_id: int, ctx: Any, arriving: Ambient = NOTHING) -> None:

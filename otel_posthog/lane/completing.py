@@ -6,10 +6,10 @@ The same for everything that becomes an event: calls, annotated spans, span even
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from otel_posthog.context.ambient import Ambient
-from otel_posthog.context.work import work_of
+from otel_posthog.context.work import Work, apart, work_of
 from otel_posthog.lane.identity import CLAIMS, InheritedId, states
 from otel_posthog.lane.waiting import Item
 from otel_posthog.model import Attributes, AttributeValue, Signal
@@ -23,13 +23,25 @@ _STAMPS: Final = (posthog.POSTHOG_DISTINCT_ID, posthog.POSTHOG_SESSION_ID)
 _NO: Final[AttributeValue] = False
 
 
-def ambient_of(trace_id: int, ctx: Mapping[str, Any]) -> Ambient | None:
-    """What holds at this moment for an item of the trace that ends, or is emitted, in `ctx`."""
-    work = work_of(trace_id, ctx)
-    return None if work is None else work.ambient
+class Scoped(NamedTuple):
+    """What holds in a scope that is apart from the request around it: neither says who the other is for."""
+
+    ambient: Ambient
 
 
-def complete_item(item: Item, raw: Attributes, ambient: Ambient | None, supers: Mapping[str, Any]) -> Item:
+def held_by(work: Work | None, trace_id: int) -> Ambient | Scoped | None:
+    """What holds at this moment in a unit of work, for an item of the trace."""
+    if work is None:
+        return None
+    return Scoped(work.ambient) if work.inner and apart(work, trace_id) else work.ambient
+
+
+def ambient_of(trace_id: int, ctx: Mapping[str, Any]) -> Ambient | Scoped | None:
+    """What holds at this moment for a span of the trace that ends in `ctx`."""
+    return held_by(work_of(trace_id, ctx), trace_id)
+
+
+def complete_item(item: Item, raw: Attributes, held: Ambient | Scoped | None, supers: Mapping[str, Any]) -> Item:
     """Completes an item of somebody else's telemetry, before anybody has seen it.
 
     Who identified the user is heard after what the item, or the rule that matches it, says about its person.
@@ -37,14 +49,16 @@ def complete_item(item: Item, raw: Attributes, ambient: Ambient | None, supers: 
     Args:
         item: Its signal's attributes are a copy that nobody else has; it is changed.
         raw: The attributes that it was read from, where our stamps can be told from what the item says.
-        ambient: What held for its unit of work when it ended.
+        held: What held for its unit of work when it ended.
         supers: The super properties that held where it started.
     """
+    ambient = held.ambient if isinstance(held, Scoped) else held
     attributes = cast("dict[str, AttributeValue]", item.signal.attributes)
     if supers:
         add_properties(attributes, supers)
     if ambient is not None:
-        if ambient.nobody and not ambient.distinct_id:
+        if ambient is not held or (ambient.nobody and not ambient.distinct_id):
+            item.apart = item.apart or ambient is not held
             if not states(raw):
                 item.apart = True
                 _leave(attributes, raw, ambient)
@@ -70,12 +84,12 @@ def complete(attributes: dict[str, AttributeValue], ambient: Ambient, *, says_se
         add_properties(attributes, ambient.properties)
 
 
-def complete_event(signal: Signal, ambient: Ambient | None, supers: Mapping[str, Any]) -> None:
+def complete_event(signal: Signal, held: Ambient | Scoped | None, supers: Mapping[str, Any]) -> None:
     """Adds to a span event what it does not have from its span: the properties."""
     attributes = cast("dict[str, AttributeValue]", signal.attributes)
     add_properties(attributes, supers)
-    if ambient is not None:
-        add_properties(attributes, ambient.properties)
+    if held is not None:
+        add_properties(attributes, (held.ambient if isinstance(held, Scoped) else held).properties)
 
 
 def add_properties(attributes: dict[str, AttributeValue], properties: Mapping[str, Any]) -> None:
@@ -85,15 +99,18 @@ def add_properties(attributes: dict[str, AttributeValue], properties: Mapping[st
 
 
 def _leave(attributes: dict[str, AttributeValue], raw: Attributes, ambient: Ambient) -> None:
-    """Takes away whom the item was for before the logout, and gives it to the visitor of the time after it."""
+    """Takes away whom the item was for outside of this scope, or before the logout, and says who it is for now."""
     for key in _STAMPS:
         if type(raw.get(key)) is InheritedId:
             attributes.pop(key, None)
     for key in CLAIMS:
         attributes.pop(key, None)
-    attributes[posthog.DISTINCT_ID] = ambient.anonymous_id
-    # A visitor who left is nobody new: PostHog makes no person of that.
-    attributes.setdefault(posthog.PROCESS_PERSON_PROFILE, _NO)
+    if ambient.distinct_id:
+        attributes[posthog.DISTINCT_ID] = ambient.distinct_id
+    elif ambient.nobody:
+        attributes[posthog.DISTINCT_ID] = ambient.anonymous_id
+        # A visitor who left is nobody new: PostHog makes no person of that.
+        attributes.setdefault(posthog.PROCESS_PERSON_PROFILE, _NO)
 
 
 def flag_properties(
@@ -120,10 +137,12 @@ def _says_session(attributes: Attributes) -> bool:
 
 
 __all__ = [
+    "Scoped",
     "add_properties",
     "ambient_of",
     "complete",
     "complete_event",
     "complete_item",
     "flag_properties",
+    "held_by",
 ]

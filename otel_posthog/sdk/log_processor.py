@@ -16,7 +16,7 @@ from otel_posthog.assembly import Runtime
 from otel_posthog.context.ambient import Ambient
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.work import work_in
-from otel_posthog.lane.completing import complete_item
+from otel_posthog.lane.completing import Scoped, complete_item, held_by
 from otel_posthog.lane.edge import OWN_SCOPE, runtime_from_arguments
 from otel_posthog.lane.exceptions import LiveException, matches, see
 from otel_posthog.lane.identity import inherited
@@ -181,8 +181,8 @@ class PostHogLogRecordProcessor(LogRecordProcessor):
             unhandled=unhandled,
             mechanism=mechanism,
         )
-        work = work_in(context, log.trace_id or 0)
-        payload = (item, attributes, work.ambient if work is not None else None, properties_in(context))
+        trace_id = log.trace_id or 0
+        payload = (item, attributes, held_by(work_in(context, trace_id), trace_id), properties_in(context))
         if self._worker.hand_over(_expand_item, payload):
             self._edge.claim(log)
             if signal.trace_id:
@@ -236,7 +236,7 @@ def _is_last_resort(signal: Signal) -> bool:
 
 
 def _expand_item(
-    payload: tuple[Item, Mapping[str, Any], Ambient | None, Mapping[str, Any]],
+    payload: tuple[Item, Mapping[str, Any], Ambient | Scoped | None, Mapping[str, Any]],
 ) -> Iterator[Item | RootEnded]:
     yield complete_item(*payload)
 

@@ -21,7 +21,7 @@ from otel_posthog.context.properties import KEY as SUPERS
 from otel_posthog.context.traces import traces
 from otel_posthog.context.work import KEY as WORK
 from otel_posthog.context.work import root_started
-from otel_posthog.lane.completing import ambient_of, complete_event, complete_item
+from otel_posthog.lane.completing import Scoped, ambient_of, complete_event, complete_item
 from otel_posthog.lane.edge import runtime_from_arguments
 from otel_posthog.lane.exceptions import LiveException
 from otel_posthog.lane.identity import LINKING, InheritedId, inherited
@@ -71,7 +71,7 @@ _APART: Final = "_otel_posthog_apart"
 _NONE: Final[Mapping[str, Any]] = {}
 _WORKS: Final = traces.works
 
-Ended = tuple[Any, "tuple[LiveException, tuple[int, ...]] | None", bool, "Ambient | None"]
+Ended = tuple[Any, "tuple[LiveException, tuple[int, ...]] | None", bool, "Ambient | Scoped | None"]
 """A span, the live exception that it saw, whether it was handed over at its start, and what held at its end."""
 
 
@@ -348,8 +348,9 @@ class PostHogSpanProcessor(SpanProcessor):
                         item.person, item.apart = whole.person, whole.apart
                         complete_event(signal, ambient, supers)
                         yield item
-        elif shape & (STATES | LINKS) or (ambient is not None and ambient.distinct_id):
-            yield _witness(attributes, context.trace_id, edge.stating, ambient.distinct_id if ambient else "")
+        elif shape & (STATES | LINKS) or isinstance(ambient, Ambient):
+            person = ambient.distinct_id if isinstance(ambient, Ambient) else ""
+            yield _witness(attributes, context.trace_id, edge.stating, person)
         if root:
             yield RootEnded(f"{context.trace_id:032x}", only_root=parent is None)
 
@@ -397,7 +398,7 @@ class PostHogSpanProcessor(SpanProcessor):
 
 
 def _expand_start(
-    payload: tuple[Signal, Mapping[str, Any], bool, Ambient | None, Mapping[str, Any]],
+    payload: tuple[Signal, Mapping[str, Any], bool, Ambient | Scoped | None, Mapping[str, Any]],
 ) -> Iterator[Item | RootEnded]:
     signal, attributes, sampled, ambient, supers = payload
     yield complete_item(Item(signal, inherited=inherited(attributes), sampled=sampled), attributes, ambient, supers)

@@ -237,6 +237,7 @@ def test_what_spans_and_baggage_say_ends_with_the_request(
     go.set()
     assert done.wait(60)
     thread.join(60)
+    assert app.settle()
     root.end()
     who = {
         event.event: "" if event.properties.get("$process_person_profile") is False else event.distinct_id

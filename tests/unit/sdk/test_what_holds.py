@@ -10,7 +10,7 @@ from opentelemetry import context
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 
-from otel_posthog.context import Ambient, Work, attach_properties, current_work, working
+from otel_posthog.context import Ambient, Work, attach_properties, current_work, new_work, working
 from otel_posthog.lane.emitter import Emitter
 from otel_posthog.semconv import posthog
 
@@ -446,3 +446,35 @@ def test_a_work_of_its_own_goes_on_with_what_the_trace_brought(app: Any) -> None
             )
     event = only(app, "paid")
     assert (event.distinct_id, event.properties["$groups"]) == ("u1", {"company": "acme", "team": "b"})
+
+
+def test_a_scope_inside_of_a_request(app: Any) -> None:
+    """What ends in a scope is the scope's, as a call there is; neither says who the other is for."""
+    with app.tracer.start_as_current_span("request", kind=SpanKind.SERVER), working(FULL):
+        for name, ambient in (("job", Ambient(distinct_id="u2", groups={"company": "c2"})), ("plain", Ambient())):
+            token = context.attach(new_work(ambient, context.get_current()))
+            emit_call(app, f"{name} call")
+            with app.tracer.start_as_current_span("x", attributes={"posthog.event": f"{name} span"}):
+                pass
+            record = LogRecord(timestamp=1_700_000_000_000_000_000, attributes={"posthog.event": f"{name} log"})
+            app.logger_provider.get_logger("shop").emit(record)
+            context.detach(token)
+        with app.tracer.start_as_current_span("y", attributes={"posthog.event": "request's"}):
+            pass
+    found = {
+        event.event: (
+            "" if event.properties.get("$process_person_profile") is False else event.distinct_id,
+            event.properties.get("$groups"),
+        )
+        for event in app.settle()
+    }
+    c2 = {"company": "c2"}
+    assert found == {
+        "job call": ("u2", c2),
+        "job span": ("u2", c2),
+        "job log": ("u2", c2),
+        "plain call": ("", None),
+        "plain span": ("", None),
+        "plain log": ("", None),
+        "request's": ("u1", {"company": "acme"}),
+    }
