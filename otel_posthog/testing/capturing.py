@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,17 @@ from otel_posthog.testing.clock import Clock
 
 PROJECT: Final = "phc_test"
 """Project API key in tests."""
+
+_INSTRUMENTORS: Final = {
+    "posthog_celery": ("frameworks", "PostHogCeleryInstrumentor"),
+    "posthog_django": ("frameworks", "PostHogDjangoInstrumentor"),
+    "posthog_fastapi": ("frameworks", "PostHogFastAPIInstrumentor"),
+    "posthog_flask": ("frameworks", "PostHogFlaskInstrumentor"),
+    "posthog_functions": ("functions", "PostHogFunctionsInstrumentor"),
+    "posthog_sdk": ("posthog_sdk", "PostHogSdkInstrumentor"),
+    "posthog_starlette": ("frameworks", "PostHogStarletteInstrumentor"),
+}
+"""Entry points of `opentelemetry_instrumentor` -> module and class."""
 
 LANE: Final[Mapping[str, Any]] = {"endpoint": "http://127.0.0.1:9", "token": PROJECT, "mode": "direct"}
 """What an open gate has. Nothing listens there, and nothing is sent there."""
@@ -43,10 +55,13 @@ def capturing(
     """Captures everything that the block does, in any thread of this process; sends nothing.
 
     Calls of this package, spans and log records of the global providers (see `CapturedEvents.attach` for others; where
-    the app sets none, of providers that are there for the block), lines of `logging`, exceptions, flag evaluations, and
-    functions by configuration. Settings and rules are those of production, `OTEL_POSTHOG_*` and `[tool.otel_posthog]`,
-    apart from where and how events are sent. Whether the gate is open does not matter. The block begins with an empty
-    OpenTelemetry context; afterwards all is as it was.
+    the app sets none, of providers that are there for the block), lines of `logging`, exceptions, flag evaluations,
+    functions by configuration, and what the `posthog` package would send. Frameworks are instrumented, so that each
+    request has a person of its own.
+
+    Settings and rules are those of production (`OTEL_POSTHOG_*`, `[tool.otel_posthog]`), apart from where and how
+    events are sent; whether the gate is open does not matter. The block begins with an empty OpenTelemetry context.
+    Afterwards all is as it was.
 
     Fixture `captured_events` is this for pytest. In `unittest.TestCase.setUp` it is
     `self.events = self.enterContext(capturing())`; docs/testing.md has it for Python 3.10.
@@ -125,8 +140,7 @@ def _begin(runtime: Runtime, sink: Any, clock: Clock, undo: ExitStack, *, seed: 
         # After everything that has to do with it has been imported.
         count_ids(undo, seed)
         stop_time(undo, clock)
-    if runtime.settings.rules.path:
-        _wrap_functions(undo)
+    _instrument(undo, functions=bool(runtime.settings.rules.path))
 
     def read() -> list[Any]:
         if not worker.settle(_PATIENCE):
@@ -184,14 +198,19 @@ def enter_context(undo: ExitStack) -> None:
     undo.callback(back)
 
 
-def _wrap_functions(undo: ExitStack) -> None:
-    from otel_posthog.instrumentation.functions import PostHogFunctionsInstrumentor
+def _instrument(undo: ExitStack, *, functions: bool) -> None:
+    """Frameworks, functions and the `posthog` package, as under `opentelemetry-instrument`.
 
-    instrumentor: Any = PostHogFunctionsInstrumentor()
-    if instrumentor.is_instrumented_by_opentelemetry:
-        return
-    instrumentor.instrument()
-    undo.callback(instrumentor.uninstrument)
+    Without it requests of one test would not be told apart, and the `posthog` package would send.
+    """
+    disabled = {one.strip() for one in os.environ.get("OTEL_PYTHON_DISABLED_INSTRUMENTATIONS", "").split(",")}
+    for name, (module, kind) in _INSTRUMENTORS.items():
+        if name in disabled or (name == "posthog_functions" and not functions):
+            continue
+        instrumentor = getattr(import_module(f"otel_posthog.instrumentation.{module}"), kind)()
+        if not instrumentor.is_instrumented_by_opentelemetry:
+            instrumentor.instrument(skip_dep_check=True)
+            undo.callback(instrumentor.uninstrument)
 
 
 def _file(rules: str | Path, undo: ExitStack) -> str:

@@ -38,6 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Shuts the gate before the first conftest.py imports the app."""
+    pass
     _shut(early_config)
 
 
@@ -95,6 +96,20 @@ def _open(config: pytest.Config) -> None:
         del os.environ[SWITCH]
     else:
         os.environ[SWITCH] = before
+
+
+def _as_written(config: pytest.Config) -> None:
+    """Our modules are imported as they are, and not with their asserts rewritten.
+
+    pytest rewrites every module of a distribution that has a plugin in it. Ours are imported where they are first used,
+    often in two threads at once, and `ast.parse` of CPython 3.11 fails in one of two threads (SystemError: "AST
+    constructor recursion depth mismatch"). Where pytest has no such names, it stays as it is.
+    """
+    hook: Any = getattr(config.pluginmanager, "rewrite_hook", None)
+    marked, known = getattr(hook, "_must_rewrite", None), getattr(hook, "_marked_for_rewrite_cache", None)
+    if isinstance(marked, set) and isinstance(known, dict):
+        marked.discard("otel_posthog")  # pyright: ignore[reportUnknownMemberType]
+        known.clear()  # pyright: ignore[reportUnknownMemberType]
 
 
 def _stop() -> None:

@@ -1,0 +1,114 @@
+"""Apps of frameworks, by their own test clients; functions by configuration; the `posthog` package."""
+
+from __future__ import annotations
+
+from tests.unit.testing.test_plugin import OPEN, Project, project
+
+__all__ = ["project"]
+
+APPS = """
+    import django, flask, posthog
+    from django.conf import settings
+    settings.configure(
+        ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", INSTALLED_APPS=[], MIDDLEWARE=[], DATABASES={}
+    )
+    django.setup()
+    from django.http import HttpResponse
+    from django.urls import path
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+    import otel_posthog
+
+    def visit(who):
+        if who:
+            otel_posthog.identify(who)
+        otel_posthog.capture("visited", {"named": bool(who)})
+        return "ok"
+
+    shop = flask.Flask("shop")
+    shop.add_url_rule("/<who>", view_func=visit, endpoint="named")
+    shop.add_url_rule("/", view_func=lambda: visit(""), endpoint="nobody")
+
+    urlpatterns = [
+        path("<who>", lambda request, who: HttpResponse(visit(who))), path("", lambda request: HttpResponse(visit("")))
+    ]
+
+    async def page(request):
+        return PlainTextResponse(visit(request.path_params.get("who", "")))
+
+    asgi = Starlette(routes=[Route("/{who}", page), Route("/", page)])
+
+    def charge(amount, who):
+        return amount * 2
+
+    def old_code():
+        posthog.Posthog("phc_test", host="http://127.0.0.1:9").capture("old event", distinct_id="ada")
+"""
+
+TESTS = """
+    import asyncio, apps, pytest
+    from django.test import Client
+
+    def check(events):
+        seen = [(event.properties["named"], event.personless) for event in events.named("visited")]
+        assert seen == [(True, False), (False, True)]
+        assert events.of("ada").one("visited")
+
+    def test_flask(captured_events):
+        client = apps.shop.test_client()
+        assert [client.get(path).status_code for path in ("/ada", "/")] == [200, 200]
+        check(captured_events)
+
+    def test_django(captured_events):
+        client = Client()
+        assert [client.get(path).status_code for path in ("/ada", "/")] == [200, 200]
+        check(captured_events)
+
+    def test_asgi(captured_events):
+        # As the test client of Starlette and FastAPI does, which needs a package more.
+        import anyio.from_thread
+
+        async def get(path):
+            sent = []
+            scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": [],
+                     "query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("test", 80)}
+            async def receive():
+                return {"type": "http.request", "body": b"", "more_body": False}
+            async def send(message):
+                sent.append(message)
+            await apps.asgi(scope, receive, send)
+            return sent[0]["status"]
+
+        with anyio.from_thread.start_blocking_portal() as portal:
+            assert [portal.call(get, path) for path in ("/ada", "/")] == [200, 200]
+        check(captured_events)
+
+    RULES = '''
+    functions:
+      "apps:charge": {event: charged, distinct_id: args.who, properties: {amount: args.amount}}
+    '''
+
+    @pytest.mark.otel_posthog(rules=RULES)
+    def test_functions(captured_events):
+        assert apps.charge(3, who="ada") == 6
+        event = captured_events.one("charged")
+        assert (event.distinct_id, event.properties["amount"], event.properties["duration_ms"]) == ("ada", 3, 0.0)
+
+    def test_functions_are_as_they_were(captured_events):
+        assert apps.charge(3, who="ada") == 6
+        assert captured_events == []
+
+    def test_the_posthog_package(captured_events):
+        apps.old_code()
+        assert captured_events.one("old event").distinct_id == "ada"
+"""
+
+
+def test_apps_of_frameworks(project: Project) -> None:
+    """Each request is somebody's of its own, as in production; functions and the SDK's calls are captured, too."""
+    project.write("apps.py", APPS)
+    project.write("test_apps.py", TESTS)
+    said = project.run("-q", **OPEN)
+
+    assert "6 passed" in said, said
