@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Shuts the gate before the first conftest.py imports the app."""
-    pass
+    _as_written(early_config)
     _shut(early_config)
 
 
