@@ -148,7 +148,8 @@ def test_one_page_view(browser: Chromium, emulator: Emulator, shop: Callable[...
 
 
 WAYS = {
-    "script": """await new Promise(done => { const it = document.createElement("script"); it.src = "/relay/analytics.js";
+    "script": """await new Promise(done => { const it = document.createElement("script");
+            it.src = "/relay/analytics.js";
             it.onload = done; document.head.append(it); }); const all = window.otelPosthog;""",
     "module": """const all = await import("/relay/analytics.mjs");""",
 }
