@@ -88,7 +88,7 @@ test-floor: .envs/floor/.made #: unit, golden and parity tests on the oldest Pyt
 	@.envs/floor/bin/python -m pytest $(PYTEST_FLAGS) --hypothesis-profile few -p no:cacheprovider $(FLOOR_TESTS)
 
 .PHONY: clients
-clients: #: fetch and build the OpenTelemetry clients of other languages that the tests use (JavaScript, Go, Java)
+clients: #: fetch and build the OpenTelemetry clients of other languages that the tests use (JavaScript, Go, Java), and posthog-js
 	@tests/clients/build.sh .cache/clients
 
 .PHONY: soak

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Fetches and builds the clients of other languages into a folder that survives: build.sh FOLDER [LANGUAGE…]
-# Versions are pinned in package-lock.json, go.sum, jars.sha256 and posthog-js.sha512; a client whose pins are unchanged is left alone.
+# Versions are pinned in package-lock.json, go.sum, jars.sha256 and posthog-js.sha512; a client whose pins are unchanged is
+# left alone.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$1"
