@@ -39,7 +39,8 @@ LANE: Final[Mapping[str, Any]] = {"endpoint": "http://127.0.0.1:9", "token": PRO
 
 _PATIENCE: Final = 60.0
 _SECTIONS: Final = ("convert.", "identity.", "rules.", "browser.", "record_unsampled")
-"""Settings of the environment that count in a test: those that say what becomes of things, not where it goes."""
+KEPT: Final = frozenset(row.name for row in OURS if row.setting.startswith(_SECTIONS))
+"""Variables that count in a test: those that say what becomes of things, not where it goes."""
 
 
 @contextmanager
@@ -97,8 +98,7 @@ class Settling(Worker):
 
 
 def _settings(directory: str | Path, arguments: dict[str, Any]) -> Settings:
-    kept = {row.name for row in OURS if row.setting.startswith(_SECTIONS)}
-    environ = {name: value for name, value in os.environ.items() if name in kept}
+    environ = {name: value for name, value in os.environ.items() if name in KEPT}
     if not any(name.startswith("flags") for name in arguments):
         # Overrides count all the same; nobody is asked.
         arguments = {**arguments, "flags": False}
@@ -224,4 +224,4 @@ def _file(rules: str | Path, undo: ExitStack) -> str:
     return str(path)
 
 
-__all__ = ["LANE", "PROJECT", "capturing", "enter_context", "put_runtime"]
+__all__ = ["KEPT", "LANE", "PROJECT", "capturing", "enter_context", "put_runtime"]

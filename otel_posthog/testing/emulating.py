@@ -12,6 +12,8 @@ from otel_posthog.config import environment as names
 if TYPE_CHECKING:
     from otel_posthog.emulator import Emulator
 
+FLAGS_TIMEOUT: Final = "30"
+"""Seconds: a busy machine must not turn an answer into a default."""
 _EXIT: Final = 30.0
 
 
@@ -30,15 +32,15 @@ def emulating(setenv: Callable[[str, str], Any], delenv: Callable[[str], Any]) -
     from otel_posthog.emulator import Emulator
     from otel_posthog.lane.edge import edge_of, suppressed
     from otel_posthog.testing.attaching import Attachment, attach_lines
-    from otel_posthog.testing.capturing import PROJECT, enter_context, put_runtime
+    from otel_posthog.testing.capturing import KEPT, PROJECT, enter_context, put_runtime
 
     with Emulator() as emulator, ExitStack() as undo:
         for name in tuple(os.environ):
-            if name.startswith(("OTEL_EXPORTER_OTLP_", "OTEL_POSTHOG_")) and name != names.OURS[0].name:
+            if name.startswith(("OTEL_EXPORTER_OTLP_", "OTEL_POSTHOG_")) and name not in KEPT:
                 delenv(name)
         setenv(names.ENDPOINT, emulator.endpoint)
         setenv(names.TOKEN, PROJECT)
-        setenv(names.OURS[0].name, "true")
+        setenv("OTEL_POSTHOG_FLAGS_TIMEOUT", FLAGS_TIMEOUT)
         from otel_posthog.assembly import build_runtime
 
         runtime = build_runtime(load_settings(), send_guard=suppressed)
@@ -51,4 +53,4 @@ def emulating(setenv: Callable[[str, str], Any], delenv: Callable[[str], Any]) -
         yield emulator
 
 
-__all__ = ["emulating"]
+__all__ = ["FLAGS_TIMEOUT", "emulating"]

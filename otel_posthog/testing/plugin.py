@@ -139,8 +139,10 @@ def captured_events(request: pytest.FixtureRequest, posthog_clock: Clock) -> Gen
 
     arguments: dict[str, Any] = {"directory": request.config.rootpath, "seed": request.node.nodeid}
     if "posthog_emulator" in request.fixturenames:
+        from otel_posthog.testing.emulating import FLAGS_TIMEOUT
+
         emulator: Emulator = request.getfixturevalue("posthog_emulator")
-        arguments.update(flags_host=emulator.url, flags_token=PROJECT)
+        arguments.update(flags_host=emulator.url, flags_token=PROJECT, flags_timeout=FLAGS_TIMEOUT)
     for marker in reversed(list(request.node.iter_markers(MARKER))):
         if marker.args:
             raise pytest.UsageError(f"@pytest.mark.{MARKER} takes arguments by name, not {marker.args[0]!r}")

@@ -31,7 +31,6 @@ def test_every_block_runs(tmp_path: Path) -> None:
             **kept,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTEST_PLUGINS": "otel_posthog.testing.plugin",
-            "OTEL_POSTHOG_FLAGS_TIMEOUT": "30",
         },
         capture_output=True,
         text=True,

@@ -265,7 +265,7 @@ def test_the_emulator(project: Project) -> None:
             assert posthog_emulator.events() == []
         """,
     )
-    said = project.run("-q", OTEL_POSTHOG_FLAGS_TIMEOUT="30", **OPEN)
+    said = project.run("-q", **OPEN)
     assert "3 passed" in said, said
 
 
