@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from uuid import UUID
 
 from otel_posthog import flags
@@ -80,27 +76,7 @@ def feature_flag_required(flag_key: str, redirect_to: str | None = None) -> Call
         flag_key: The flag.
         redirect_to: Where others go, those who are nobody too; they get 403 where `None`.
     """
-    required = flags.required(flag_key, redirect_to)
-
-    def decorate(view: F) -> F:
-        guarded = required(view)
-        if inspect.iscoroutinefunction(view):
-
-            @functools.wraps(guarded)
-            async def with_user_async(*args: Any, **kwargs: Any) -> Any:
-                _load_user()
-                return await guarded(*args, **kwargs)
-
-            return cast("F", with_user_async)
-
-        @functools.wraps(guarded)
-        def with_user(*args: Any, **kwargs: Any) -> Any:
-            _load_user()
-            return guarded(*args, **kwargs)
-
-        return cast("F", with_user)
-
-    return decorate
+    return flags.required(flag_key, redirect_to)
 
 
 def inject_feature_flags_to_frontend(user: Any, *, booleans: bool = False) -> dict[str, FlagValue]:
@@ -128,12 +104,3 @@ def track_feature_flag_interaction(
         As `otel_posthog.capture`.
     """
     return flags.interaction(flag_key, action, properties, distinct_id=id_of(user))
-
-
-def _load_user() -> None:
-    """Flask-Login loads the user of a request when somebody asks, and a view's guard may be the first one."""
-    login: Any = sys.modules.get("flask_login")
-    if login is not None:
-        # What is raised by the app's own loader comes again when the view asks.
-        with suppress(Exception):
-            _ = login.current_user.is_authenticated

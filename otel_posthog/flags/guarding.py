@@ -6,6 +6,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from otel_posthog.flags.calls import ask
@@ -60,6 +61,7 @@ def required(
                 from otel_posthog.context.work import current_work
 
                 current_work()  # here, and not in the thread: what is stamped there shall hold here
+                await _meet_user_async(args)
                 if await asyncio.to_thread(allowed):
                     return await view(*args, **kwargs)
                 return _refuse(args, redirect_to, status)
@@ -68,6 +70,7 @@ def required(
 
         @functools.wraps(view)
         def guarded(*args: Any, **kwargs: Any) -> Any:
+            _meet_user(args)
             if allowed():
                 return view(*args, **kwargs)
             return _refuse(args, redirect_to, status)
@@ -77,11 +80,48 @@ def required(
     return decorate
 
 
+def _meet_user(args: tuple[Any, ...]) -> None:
+    """Frameworks load the user of a request when somebody looks, and so do we learn who it is: a guard may be first."""
+    # What is raised by the app's own loader comes again when the view looks.
+    with suppress(Exception):
+        if not _strangers():
+            return
+        request = _django_request(args)
+        if request is not None:
+            _ = request.user.is_authenticated
+        elif (login := cast("Any", sys.modules.get("flask_login"))) is not None:
+            _ = login.current_user.is_authenticated
+
+
+async def _meet_user_async(args: tuple[Any, ...]) -> None:
+    request = _django_request(args)
+    if request is None:
+        _meet_user(args)  # Flask has no other way
+        return
+    with suppress(Exception):
+        if _strangers():
+            await request.auser()
+
+
+def _strangers() -> bool:
+    """Whether there is somebody to be met: the gate is open, and it is not known yet whom the work is for."""
+    from otel_posthog.api.process import process
+    from otel_posthog.context.work import current_work
+
+    return process.get() is not None and not current_work().ambient.distinct_id
+
+
+def _django_request(args: tuple[Any, ...]) -> Any:
+    """Of a view, or of a method of one; `None` in another framework."""
+    http: Any = sys.modules.get("django.http")
+    return next((each for each in args[:2] if http is not None and isinstance(each, http.HttpRequest)), None)
+
+
 def _refuse(args: tuple[Any, ...], redirect_to: str | None, status: int) -> Any:
     """The answer for those who may not, as the framework at work gives it."""
     # A framework that is at work is loaded.
-    http: Any = sys.modules.get("django.http")
-    if http is not None and any(isinstance(each, http.HttpRequest) for each in args[:2]):
+    if _django_request(args) is not None:
+        http: Any = sys.modules["django.http"]
         if redirect_to is not None and _is_address(redirect_to):
             return http.HttpResponseRedirect(redirect_to)
         if redirect_to is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from otel_posthog import flags
+from otel_posthog.api.held import scope
 from otel_posthog.api.people import identify
 from otel_posthog.context import working
 from otel_posthog.context.ambient import Ambient
@@ -206,6 +208,66 @@ def test_django(running: None) -> None:
         away = asyncio.run(moved(request))
         assert (away.status_code, away["Location"]) == (302, "/old")
         assert View().get(request).status_code == 403
+
+
+def test_django_users_are_met(running: None) -> None:
+    """Django loads the user when somebody looks: the guard does, once, where it is not known who it is."""
+    if not django_settings.configured:
+        django_settings.configure(TEMPLATES=[])
+    from django.http import HttpRequest, HttpResponse
+    from django.utils.functional import SimpleLazyObject
+
+    looked: list[str] = []
+
+    def load() -> Any:
+        looked.append("looked")
+        identify("ada")  # as our hook does
+        return SimpleNamespace(is_authenticated=True)
+
+    async def load_async() -> Any:
+        return load()
+
+    @flags.required("new-dashboard")
+    def new(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("new")
+
+    @flags.required("new-dashboard")
+    async def new_async(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("new")
+
+    def request() -> HttpRequest:
+        made = HttpRequest()
+        made.user = SimpleLazyObject(load)  # type: ignore[attr-defined]
+        made.auser = load_async  # type: ignore[attr-defined]
+        return made
+
+    with scope():
+        assert new(request()).status_code == 200
+        assert new(request()).status_code == 200
+    with scope():
+        assert asyncio.run(new_async(request())).status_code == 200
+    assert looked == ["looked", "looked"]
+
+
+def test_nobody_is_met_with_the_gate_shut() -> None:
+    """A switched-off package makes no query."""
+    from django.http import HttpRequest, HttpResponse
+
+    if not django_settings.configured:
+        django_settings.configure(TEMPLATES=[])
+    looked: list[str] = []
+
+    @flags.required("new-dashboard", default=True)
+    def new(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("new")
+
+    class Asked(HttpRequest):
+        @property
+        def user(self) -> Any:
+            looked.append("looked")
+            return None
+
+    assert (new(Asked()).status_code, looked) == (200, [])
 
 
 def test_without_a_framework(running: None, monkeypatch: pytest.MonkeyPatch) -> None:
