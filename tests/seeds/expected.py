@@ -64,13 +64,13 @@ QUIET = Outcome()
 
 
 def identified(values: dict[str, Any], once: dict[str, Any]) -> dict[str, Outcome]:
-    """A person with properties. The older SDK put the wrapper into `$set`; the newer has no `identify` (X-03)."""
+    """A person with properties. The older SDK put the wrapper into `$set`; the newer has no `identify`."""
     said = Outcome(events=(("$set", {"$set": values, "$set_once": once}), ("afterwards", {})))
     return {"on": said, "off": said, "down": said}
 
 
 def grouped(kind: str, key: str, values: dict[str, Any]) -> dict[str, Outcome]:
-    """A group with properties, and linked to what follows; before, events carried no `$groups` (X-07)."""
+    """A group with properties, and linked to what follows; before, events carried no `$groups`."""
     groups = {"$groups": {kind: key}}
     update = {**groups, "$group_type": kind, "$group_key": key, "$group_set": values}
     said = Outcome(events=(("$groupidentify", update), ("afterwards", groups)))
@@ -103,7 +103,7 @@ def asked(
 
 
 def guarded(text: str) -> dict[str, Outcome]:
-    """A view behind a flag. The gate of the original could not open: everybody got 403 (X-01)."""
+    """A view behind a flag. The gate of the original could not open: everybody got 403."""
     return {
         "on": Outcome([200, text], FORBIDDEN, None, (), (("beta-features", True),)),
         "off": Outcome(FORBIDDEN, FORBIDDEN, None, (), (("beta-features", False),)),
@@ -112,7 +112,7 @@ def guarded(text: str) -> dict[str, Outcome]:
 
 
 def page(document: str, state: str) -> list[Any]:
-    """A page with flags. Variants are kept, where the original made switches of them (X-25)."""
+    """A page with flags. Variants are kept, where the original made switches of them."""
     on = state == "on"
     values: dict[str, Any] = dict.fromkeys((*SWITCHES, "dashboard-config"), on)
     values |= dict.fromkeys(EXPERIMENTS, "variant-b" if on else "control")
@@ -136,7 +136,7 @@ def experiments() -> dict[str, Outcome]:
 _TEAM = {"$groups": {"team": "acme"}}
 _ACTION = Outcome(
     # `$groups` comes from the team that the request declared; the original sent none, and another key than the
-    # browser's (X-07).
+    # browser's.
     names={"restored": True},
     events=(("action_completed", {**_TEAM, "team_slug": "acme", "relevant_property": 42}), ("afterwards", _TEAM)),
 )
@@ -172,13 +172,13 @@ EXPECTED: dict[str, dict[str, Outcome]] = {
     "PostHog-Enhancements:248": {state: Outcome(page("Enhancements", state)) for state in _SAME},
     "PostHog-Enhancements:337": asked("new-timer-ui"),
     "PostHog-Enhancements:344": experiments(),
-    # An answer of False beats `default=True`: the original's `… or default` could never fire (X-02).
+    # An answer of False beats `default=True`: the original's `… or default` could never fire.
     "PostHog-Enhancements:351": {
         "on": Outcome(events=stamped(_EXPORTS, True), flag_calls=((_EXPORTS, True),)),
         "off": Outcome(DISABLED, events=(), flag_calls=((_EXPORTS, False),)),
         "down": QUIET,
     },
-    # Without an answer `.get` of the original's None raised (X-25).
+    # Without an answer `.get` of the original's None raised.
     "PostHog-Enhancements:356": {
         "on": Outcome(names={"config": CONFIG, "theme": "dark", "widgets": ["timer"]}),
         "off": Outcome(names={"config": {}, "theme": "light", "widgets": []}),
@@ -191,7 +191,7 @@ EXPECTED: dict[str, dict[str, Outcome]] = {
         {**INSTALLATION, "auth_method": "oidc", "last_seen": "2025-10-20 10:30:00"},
         {"first_seen_platform": "Linux", "first_seen_python_version": "3.12.0", "first_seen_version": "2.8.0"},
     ),
-    # A list stays one; PostHog overwrites it, and does not collect (X-26).
+    # A list stays one; PostHog overwrites it, and does not collect.
     "PostHog-Advanced:78": grouped(
         "version", "3.0.0", {"version_number": "3.0.0", "python_versions": ["3.12.0", "3.11.5"]}
     ),

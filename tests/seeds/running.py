@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from otel_posthog.emulator import Emulator
@@ -122,6 +123,8 @@ def run_all() -> dict[str, Run]:
         if each.code
     ]
     with ExitStack() as stack:
+        given = Path(stack.enter_context(TemporaryDirectory())) / "snippets.json"
+        given.write_text(json.dumps(rows), encoding="utf-8")
         started: dict[str, tuple[Emulator, subprocess.Popen[str]]] = {}
         for state in STATES:
             posthog = stack.enter_context(Emulator(flags=flags_of(state)))
@@ -131,7 +134,7 @@ def run_all() -> dict[str, Run]:
                 subprocess.Popen(
                     [sys.executable, "-W", "ignore", str(ROOT / "tests/seeds/world.py")],
                     env=_environment("" if state == "shut" else posthog.endpoint),
-                    stdin=subprocess.PIPE,
+                    stdin=stack.enter_context(given.open(encoding="utf-8")),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
@@ -141,7 +144,7 @@ def run_all() -> dict[str, Run]:
             started[state] = (posthog, process)
         found: dict[str, Run] = {}
         for state, (posthog, process) in started.items():
-            out, err = process.communicate(json.dumps(rows), timeout=100)
+            out, err = process.communicate(timeout=240)
             assert process.returncode == 0, err
             found[state] = _arrived(posthog, Run(**json.loads(out), said=err))
         return found

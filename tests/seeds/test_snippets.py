@@ -15,6 +15,7 @@ from tests.seeds.table import FILE, table
 
 pytest.importorskip("flask_login")
 pytest.importorskip("posthog")
+pytestmark = pytest.mark.timeout(300)
 
 SNIPPETS = committed()
 RUN = [each.name for each in SNIPPETS if each.kind == "python" and not each.later]
