@@ -60,12 +60,13 @@ class Clock:
 
 
 def _somebody_else_rules() -> bool:
-    # freezegun puts functions of Python in the place of those of `time`; time-machine changes what they do, and keeps
-    # a stack of the times that hold.
+    # freezegun puts functions of Python in the place of those of `time`; time-machine changes what they do, and says so
+    # by its escape hatch, older ones by the stack of the times that hold.
     if not isinstance(time.time_ns, BuiltinFunctionType):
         return True
     time_machine: Any = sys.modules.get("time_machine")
-    return bool(getattr(time_machine, "coordinates_stack", None))
+    travelling: Any = getattr(getattr(time_machine, "escape_hatch", None), "is_travelling", None)
+    return bool(travelling() if callable(travelling) else getattr(time_machine, "coordinates_stack", None))
 
 
 __all__ = ["START", "Clock"]

@@ -302,13 +302,14 @@ def test_flags_in_a_test(events: CapturedEvents) -> None:
 
 
 def test_time_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where freezegun (functions in the place of `time`'s) or time-machine (a stack) rules time, theirs counts."""
+    """Where freezegun (functions in the place of `time`'s) or time-machine (which says so) rules, theirs counts."""
     import sys
     import time
     import types
 
     at = 1_700_000_000_000_000_000
-    frozen = types.SimpleNamespace(coordinates_stack=[object()])
+    there = [True]
+    hatch = types.SimpleNamespace(is_travelling=lambda: there[0])
     with capturing() as events:
         otel_posthog.capture("first", distinct_id="ada")
         with monkeypatch.context() as patch:
@@ -317,13 +318,16 @@ def test_time_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
             with early.start_as_current_span("a", attributes={"posthog.event": "third", "user.id": "ada"}):
                 pass
         with monkeypatch.context() as patch:
-            patch.setitem(sys.modules, "time_machine", frozen)
+            patch.setitem(sys.modules, "time_machine", types.SimpleNamespace(escape_hatch=hatch))
             otel_posthog.capture("fourth", distinct_id="ada")
-            frozen.coordinates_stack.clear()
+            there[0] = False
             otel_posthog.capture("fifth", distinct_id="ada")
+            patch.setitem(sys.modules, "time_machine", types.SimpleNamespace(coordinates_stack=[object()]))
+            otel_posthog.capture("sixth, with an older one", distinct_id="ada")
 
-        years = [event.timestamp.year for event in events]
-    assert years == [2026, 2023, 2023, datetime.now(timezone.utc).year, 2026]
+        ours = [event.timestamp == events.clock.now for event in events]
+    assert ours == [True, False, False, False, True, False]
+    assert [events[index].timestamp.year for index in (1, 2)] == [2023, 2023]
 
 
 def test_real_time() -> None:
