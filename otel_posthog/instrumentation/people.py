@@ -22,7 +22,7 @@ from otel_posthog.context.ambient import Ambient
 from otel_posthog.instrumentation import browser
 from otel_posthog.instrumentation.user import Login, UserReader, is_known, is_scalar
 from otel_posthog.instrumentation.visit import Visit
-from otel_posthog.observe.guard import Guard
+from otel_posthog.observe.guard import Guard, logger
 from otel_posthog.rules.load import load_users
 from otel_posthog.rules.users import UsersConfig, UserSource
 
@@ -40,6 +40,10 @@ _KEPT: Final = 10_000
 _PENDING: Final = 0
 """In place of a digest: who logged in is known by id alone."""
 _PEOPLE: Final = "instrumentation_people"
+_STANDS_BACK: Final = (
+    "otel-posthog: rules say who people are, so frameworks are not asked who is logged in. Say in the rules file that "
+    'they have the same ids, e.g. `users: {distinct_id: "user-{user.id}"}`, and they are'
+)
 _NO_ID: Final = (
     "otel-posthog: a user of type %s has no id that could be a distinct id, and is not identified. Say where it is in "
     "the rules file, e.g. `users: {distinct_id: user.uuid}`"
@@ -58,7 +62,10 @@ class People:
 
     def __init__(self, config: UsersConfig, *, trusted: bool, project_key: str, guard: Guard) -> None:
         self.guard = guard
-        self.sources = USUAL if config.sources is None else config.sources
+        self._stands_back = config.stands_back
+        if self._stands_back:
+            logger.info(_STANDS_BACK)
+        self.sources = () if self._stands_back else USUAL if config.sources is None else config.sources
         self._strict = config.sources is None
         self._config = config
         self._reader = UserReader(config)
@@ -192,7 +199,7 @@ class People:
             reset()
 
     def _person(self, user: Any, session: Mapping[str, Any] | None, *, sure: bool) -> str:
-        if is_scalar(user) and not sure:
+        if self._stands_back or (is_scalar(user) and not sure):
             return ""
         person = self._reader.person(user, session)
         if not person:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from otel_posthog.api.values import id_value
 from otel_posthog.convert.person import person_id
-from otel_posthog.rules.users import UserReference, UsersConfig
+from otel_posthog.rules.users import UserReference, UsersConfig, UserText
 
 _ABSENT: Final = object()
 _IDS: Final = ("id", "pk", "identity")
@@ -62,8 +62,10 @@ class UserReader:
             session: The session, where it is open.
         """
         reference = self.config.distinct_id
-        if reference is not None:
+        if isinstance(reference, UserReference):
             return person_id(id_value(self._value(reference, user, None, session)))
+        if reference is not None:
+            return self._written(reference, user, session)
         if is_scalar(user):
             return person_id(id_value(user))
         for name in _MODEL_IDS if hasattr(user, "_meta") else _IDS:
@@ -71,6 +73,16 @@ class UserReader:
             if value is not None and (found := person_id(id_value(value))):
                 return found
         return person_id(id_value(_identity(user)))
+
+    def _written(self, text: UserText, user: Any, session: Mapping[str, Any] | None) -> str:
+        """Text with references; "" where one of them is not there: half an id is somebody else's."""
+        written: list[str] = []
+        for part in text.parts:
+            value = part if isinstance(part, str) else id_value(self._value(part, user, None, session))
+            if value is None or value == "":
+                return ""
+            written.append(str(value))
+        return person_id("".join(written))
 
     def values(
         self,

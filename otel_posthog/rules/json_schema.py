@@ -33,6 +33,7 @@ from otel_posthog.rules.schema import (
     Text,
     Texts,
     Type,
+    UserId,
     Values,
     Version,
 )
@@ -199,6 +200,7 @@ _MAKERS: Final[dict[type, Callable[[Any], Schema]]] = {
     GroupValues: lambda _: _mapping({"$ref": "#/$defs/values"}),
     Many: lambda kind: {"type": "array", "minItems": 1, "items": {"$ref": f"#/$defs/{kind.table}"}},
     Reference: lambda _: dict(_REFERENCE),
+    UserId: lambda _: {"anyOf": [dict(_REFERENCE), {"type": "string", "pattern": "^[^{}]*(\\{[^{}|]+\\}[^{}]*)+$"}]},
     References: lambda _: _mapping(dict(_REFERENCE)),
     Functions: lambda kind: _functions(kind.table),
     CallTemplate: lambda _: dict(_CALL_TEXT),

@@ -42,12 +42,19 @@ def load_rules(config: RulesConfig) -> RuleSet:
 def load_users(config: RulesConfig) -> UsersConfig:
     """The section `users:` of the file that `config` names; what holds without one where there is none.
 
+    Without one nobody is looked for where rules name persons: see `UsersConfig.stands_back`.
+
     Raises:
         RulesError: As `load_rules`.
     """
     from otel_posthog.rules.users import UsersConfig
 
-    return load_file(config.path).users if config.path else UsersConfig()
+    if not config.path:
+        return UsersConfig()
+    file = load_file(config.path)
+    if file.users is not None:
+        return file.users
+    return UsersConfig(stands_back=any(rule.distinct_id is not None for rule in file.rules))
 
 
 def load_functions(config: RulesConfig) -> tuple[FunctionEvent, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from otel_posthog.rules.at import At
@@ -19,7 +19,7 @@ from otel_posthog.rules.functions import (
     read_value,
 )
 from otel_posthog.rules.parse_scalars import shown_node
-from otel_posthog.rules.parse_users import read_groups, read_reference, read_sources
+from otel_posthog.rules.parse_users import read_groups, read_reference, read_sources, read_user_id
 from otel_posthog.rules.parse_values import ValueReader
 from otel_posthog.rules.rule import Condition, Group, ListValue, Rule
 from otel_posthog.rules.schema import (
@@ -50,6 +50,7 @@ from otel_posthog.rules.schema import (
     Text,
     Texts,
     Type,
+    UserId,
     Values,
     Version,
 )
@@ -89,7 +90,7 @@ class ParsedFile:
 
     rules: tuple[Rule, ...]
     default_rules: bool = False
-    users: UsersConfig = field(default_factory=UsersConfig)
+    users: UsersConfig | None = None
     functions: tuple[FunctionEvent, ...] = ()
 
 
@@ -124,9 +125,7 @@ class _Parser(ValueReader):
         defaults: bool = fields.get("default_rules", False)
         if not defaults and fields.keys() <= {"version", "default_rules"}:
             raise self.error("`rules` is missing", at, "Add `rules:` with at least one rule, or `default_rules: true`")
-        return ParsedFile(
-            fields.get("rules", ()), defaults, fields.get("users", UsersConfig()), fields.get("functions", ())
-        )
+        return ParsedFile(fields.get("rules", ()), defaults, fields.get("users"), fields.get("functions", ()))
 
     def table(self, table: Table, at: At, *, ignore: str = "\0") -> dict[str, Any]:
         """The values of a mapping by its table; absent keys are absent."""
@@ -337,6 +336,7 @@ _READERS: Final[dict[type, Callable[[_Parser, Any, At], Any]]] = {
     Templates: lambda parser, _, at: parser.templates(at),
     GroupValues: lambda parser, _, at: parser.group_values(at),
     Reference: lambda parser, _, at: read_reference(parser, at),
+    UserId: lambda parser, _, at: read_user_id(parser, at),
     References: lambda parser, kind, at: (
         read_groups(parser, at, posthog.MAX_GROUP_TYPES)
         if kind.groups

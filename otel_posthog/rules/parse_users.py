@@ -7,7 +7,8 @@ from typing import Final
 
 from otel_posthog.rules.at import At
 from otel_posthog.rules.parse_scalars import ScalarReader
-from otel_posthog.rules.users import UserReference, UserSource
+from otel_posthog.rules.template import parse_template
+from otel_posthog.rules.users import UserReference, UserSource, UserText
 
 LOGIN_WORDS: Final = ("method", "provider", "backend", "route", "at")
 """What may follow `login.` in a reference."""
@@ -16,6 +17,30 @@ SOURCE_ROOTS: Final = ("session", "g", "state", "request", "dependency")
 _NAME: Final = r"[A-Za-z_][\w-]*"
 _PATH: Final = re.compile(rf"{_NAME}(\.[\w-]+)*\Z")
 _CALL: Final = re.compile(rf"{_NAME}(\.{_NAME})*:{_NAME}(\.{_NAME})*\Z")
+
+
+def read_user_id(reader: ScalarReader, at: At) -> UserReference | UserText:
+    """A reference, or text with references in braces: `user.uuid`, `"user-{user.id}"`.
+
+    Raises:
+        RulesError: It is none, or names nobody.
+    """
+    source = reader.text(at)
+    if "{" not in source and "}" not in source:
+        return _reference(reader, source.strip(), at)
+    template = reader.attempt(lambda: parse_template(source), at)
+    parts: list[str | UserReference] = []
+    for part in template.parts:
+        if isinstance(part, str):
+            parts.append(part)
+        else:
+            if len(part) > 1:
+                raise reader.error("alternatives stand in an id", at, "Name one reference in each pair of braces")
+            parts += [_reference(reader, one, at) for one in part]
+    named = [part for part in parts if not isinstance(part, str)]
+    if not named:
+        raise reader.error("it is the same for everybody", at, 'Name what tells people apart: "user-{user.id}"')
+    return named[0] if len(parts) == 1 else UserText(tuple(parts))
 
 
 def read_reference(reader: ScalarReader, at: At) -> UserReference:
@@ -27,6 +52,10 @@ def read_reference(reader: ScalarReader, at: At) -> UserReference:
     text = reader.text(at).strip()
     if "{" in text:
         raise reader.error("braces stand where a plain reference belongs", at, f"Write `{text.strip('{}')}`")
+    return _reference(reader, text, at)
+
+
+def _reference(reader: ScalarReader, text: str, at: At) -> UserReference:
     if not _PATH.match(text) or "__" in text:
         raise reader.error(f"{text!r} is no reference", at, "Write the name of an attribute, e.g. `user.role`")
     root, dot, rest = text.partition(".")

@@ -27,6 +27,7 @@ from otel_posthog.rules.schema import (
     Tests,
     Text,
     Texts,
+    UserId,
     Values,
     Version,
 )
@@ -47,6 +48,7 @@ _TYPES = {
     GroupValues: "type: name: value",
     Many: "list of rules",
     Reference: "reference",
+    UserId: "reference",
     References: "name: reference",
     Sources: "source or a list",
     Functions: "function: mapping, see `function`",

@@ -115,6 +115,11 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True)
+class UserId:
+    """A reference into a user, or text with such references."""
+
+
+@dataclass(frozen=True, slots=True)
 class References:
     """A mapping from name to `Reference`; `groups` where the names are group types."""
 
@@ -167,6 +172,7 @@ Type = (
     | Sub
     | Many
     | Reference
+    | UserId
     | References
     | Sources
     | Functions
@@ -459,8 +465,9 @@ USERS: Final = Table(
     (
         Key(
             "distinct_id",
-            Reference(),
-            "The person's id. By default the user's own: Django's primary key, else `id`.",
+            UserId(),
+            'The person\'s id: a reference, or text with references in braces (`"user-{user.id}"`). By default the '
+            "user's own: Django's primary key, else `id`.",
             example="user.uuid",
         ),
         Key(

@@ -27,6 +27,16 @@ class UserReference(NamedTuple):
         return ".".join((self.root, *self.path))
 
 
+class UserText(NamedTuple):
+    """Text with references.
+
+    Args:
+        parts: Texts and references, in order.
+    """
+
+    parts: tuple[str | UserReference, ...]
+
+
 class UserSource(NamedTuple):
     """Where a framework keeps the logged-in user.
 
@@ -50,10 +60,13 @@ class UsersConfig:
         groups: Group type -> where the key is.
         sources: Where users are found beside what frameworks and login packages tell by themselves; `None` for what
             is usual.
+        stands_back: There is no such section, and rules name persons in their own way: a second name for the same
+            people would make two of each, so nobody is looked for.
     """
 
-    distinct_id: UserReference | None = None
+    distinct_id: UserReference | UserText | None = None
     set: tuple[tuple[str, UserReference], ...] = ()
     set_once: tuple[tuple[str, UserReference], ...] = ()
     groups: tuple[tuple[str, UserReference], ...] = ()
     sources: tuple[UserSource, ...] | None = None
+    stands_back: bool = False

@@ -12,6 +12,7 @@ from otel_posthog import assembly
 from otel_posthog.instrumentation import people as module
 from otel_posthog.instrumentation.people import People, people_of
 from otel_posthog.instrumentation.user import Login
+from otel_posthog.rules.users import UsersConfig
 from tests.unit.api.conftest import Calls
 from tests.unit.instrumentation.conftest import ADA, GRACE, people
 
@@ -55,6 +56,19 @@ def test_the_id_of_a_person_is_no_visitor(calls: Calls) -> None:
     visit(who, {"id": GRACE}, browser=ADA, login=True)
 
     assert people(calls) == [("acted", ADA), ("acted", GRACE)]
+
+
+def test_rules_that_name_people_are_not_contradicted(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody is identified by an id beside the one that the rules write; the log says why, and what to write."""
+    runtime = assembly.current()
+    assert runtime is not None
+    with caplog.at_level("INFO", "otel_posthog"):
+        who = People(UsersConfig(stands_back=True), trusted=True, project_key="", guard=runtime.guard)
+    visit(who, {"id": 7}, login=True)
+    visit(who, {"id": 7})
+
+    assert people(calls) == [("acted", ""), ("acted", "")]
+    assert who.sources == ()
 
 
 def test_memory_is_bounded(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:

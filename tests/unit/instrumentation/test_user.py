@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from otel_posthog.instrumentation.user import Login, UserReader, is_known, peek
-from otel_posthog.rules.users import UserReference, UsersConfig
+from otel_posthog.rules.users import UserReference, UserText, UsersConfig
 
 NUMBER = UUID("01990000-0000-7000-8000-000000000001")
 
@@ -85,6 +85,17 @@ def test_a_user_s_own_id(user: Any, person: str) -> None:
 def test_a_mapped_id(path: tuple[str, ...], user: Any, person: str) -> None:
     """What the configuration names, and nothing in its place."""
     assert UserReader(UsersConfig(distinct_id=reference(*path))).person(user) == person
+
+
+@pytest.mark.parametrize(
+    ("user", "person"),
+    [({"id": 7}, "user-7"), ({"id": None}, ""), ({}, ""), ("ada", "")],
+    ids=["there", "empty", "absent", "bare"],
+)
+def test_an_id_with_text_around_it(user: Any, person: str) -> None:
+    """As the app's rules write it; where the reference finds nothing there is nobody, and no half an id."""
+    config = UsersConfig(distinct_id=UserText(("user-", reference("id"))))
+    assert UserReader(config).person(user) == person
 
 
 def test_values() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from otel_posthog.config.settings import RulesConfig
 from otel_posthog.rules.load import load_rules, load_users
-from otel_posthog.rules.users import UserReference, UsersConfig, UserSource
+from otel_posthog.rules.users import UserReference, UsersConfig, UserSource, UserText
 
 YAML = """
 users:
@@ -69,3 +69,28 @@ def test_without_the_section(tmp_path: Path) -> None:
     config = written(tmp_path, "bridge.yaml", "default_rules: true\n")
 
     assert (load_users(config), load_users(RulesConfig())) == (UsersConfig(), UsersConfig())
+
+
+def test_an_id_with_text_around_it(tmp_path: Path) -> None:
+    """Ids are written as the rules write them; a reference alone in braces is that reference."""
+    text = written(tmp_path, "text.yaml", 'users: {distinct_id: "user-{user.id}@{session.realm}"}')
+    alone = written(tmp_path, "alone.yaml", 'users: {distinct_id: "{uuid}"}')
+
+    assert load_users(text) == UsersConfig(
+        distinct_id=UserText(
+            ("user-", UserReference("user", ("id",)), "@", UserReference("session", ("realm",))),
+        )
+    )
+    assert load_users(alone) == UsersConfig(distinct_id=UserReference("user", ("uuid",)))
+
+
+def test_rules_that_name_people_are_not_contradicted(tmp_path: Path) -> None:
+    """Without the section nobody is looked for, since other ids would make two people of each; with it, somebody is."""
+    rule = 'rules: [{name: paid, match: {name: pay}, capture: paid, distinct_id: "user-{user_id}"}]\n'
+    nobody = "rules: [{name: paid, match: {name: pay}, capture: paid}]\n"
+
+    assert load_users(written(tmp_path, "rule.yaml", rule)) == UsersConfig(stands_back=True)
+    assert load_users(written(tmp_path, "nobody.yaml", nobody)) == UsersConfig()
+    assert load_users(written(tmp_path, "both.yaml", rule + "users: {set: {role: role}}")) == UsersConfig(
+        set=(("role", UserReference("user", ("role",))),)
+    )
