@@ -21,7 +21,7 @@ __all__ = ["builder", "default_calls", "on", "own_context", "own_process"]
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs/frameworks.md").read_text(encoding="utf-8")
 FLASK, FASTAPI, CELERY, PLAIN = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
-USERS, SOURCES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+USERS, WRITTEN, SOURCES = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def run(text: str) -> dict[str, Any]:
@@ -87,14 +87,15 @@ def test_celery(on: Callable[..., Any], calls: Calls) -> None:
     assert sent == ['{"person":"7"}']
 
 
-@pytest.mark.parametrize("text", [USERS, SOURCES])
+@pytest.mark.parametrize("text", [USERS, WRITTEN, SOURCES], ids=["users", "written", "sources"])
 def test_the_configuration_is_good(text: str, tmp_path: Path) -> None:
-    """Both files load, and say something."""
+    """All files load, and say something."""
     path = tmp_path / "bridge.yaml"
     path.write_text(text, encoding="utf-8")
     users = load_file(str(path)).users
 
-    assert users.set or users.sources
+    assert users is not None
+    assert users.set or users.sources or users.distinct_id
 
 
 def test_what_is_switched_off_has_these_names() -> None:

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from otel_posthog.instrumentation.user import Login, UserReader, is_known, peek
-from otel_posthog.rules.users import UserReference, UserText, UsersConfig
+from otel_posthog.rules.users import UserReference, UsersConfig, UserText
 
 NUMBER = UUID("01990000-0000-7000-8000-000000000001")
 
