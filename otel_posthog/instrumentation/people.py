@@ -17,7 +17,7 @@ from otel_posthog.api.groups import group
 from otel_posthog.api.people import identify, reset
 from otel_posthog.api.values import id_value
 from otel_posthog.assembly import Runtime
-from otel_posthog.config.settings import Mode
+from otel_posthog.config.settings import Mode, Settings
 from otel_posthog.context.ambient import Ambient
 from otel_posthog.instrumentation import browser
 from otel_posthog.instrumentation.user import Login, UserReader, is_known, is_scalar
@@ -277,16 +277,24 @@ def people_of(runtime: Runtime) -> People:
     kept = vars(runtime.bridge)
     found = kept.get(_PEOPLE)
     if found is None:
+        from otel_posthog.config.browser import browser_target
+
         settings = runtime.settings
-        lane = settings.lane
-        direct = lane is not None and lane.mode is Mode.DIRECT
+        # In collector mode the process knows of no key but the one that its pages may have.
+        page = browser_target(settings)[0]
         found = kept.setdefault(
             _PEOPLE,
             People(
                 load_users(settings.rules),
                 trusted=settings.identity.headers,
-                project_key=lane.token.reveal() if direct and lane is not None else "",
+                project_key=page.token if page is not None else _key(settings),
                 guard=runtime.guard,
             ),
         )
     return cast("People", found)
+
+
+def _key(settings: Settings) -> str:
+    """The project's key of direct mode, where pages have none; "" in collector mode."""
+    lane = settings.lane
+    return lane.token.reveal() if lane is not None and lane.mode is Mode.DIRECT else ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 import otel_posthog
 from otel_posthog import assembly
+from otel_posthog.config.settings import BrowserConfig, Mode, Secret
 from otel_posthog.instrumentation import people as module
 from otel_posthog.instrumentation.people import People, people_of
 from otel_posthog.instrumentation.user import Login
@@ -91,6 +93,22 @@ def test_headers_are_not_believed(build: Callable[..., Calls]) -> None:
     visit(the_people(), None, browser=ADA)
 
     assert people(calls) == [("acted", "1"), ("acted", "")]
+
+
+@pytest.mark.parametrize(
+    ("mode", "pages", "key"),
+    [
+        (Mode.DIRECT, BrowserConfig(), "phc_test"),
+        (Mode.COLLECTOR, BrowserConfig(), ""),
+        (Mode.COLLECTOR, BrowserConfig(host="https://eu.i.posthog.com", token=Secret("phc_pages")), "phc_pages"),
+    ],
+    ids=["direct", "collector", "collector with pages"],
+)
+def test_whose_cookie_it_is(mode: Mode, pages: BrowserConfig, key: str, build: Callable[..., Calls]) -> None:
+    """That of the project that pages name: behind a Collector the process knows of no other."""
+    runtime = build(mode=mode).app.runtime
+
+    assert people_of(replace(runtime, settings=replace(runtime.settings, browser=pages)))._project_key == key
 
 
 def test_a_user_without_an_id_is_said_once(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
