@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @frozen
 class Runtime:
-    """What runs: the settings it was built from, the rules, the bridge, and what is entered around every request."""
+    """What runs: the settings it was built from, the rules, the bridge, and what is entered around every request.
+
+    With `keeps_all` whatever it is handed stays in the process (a test's list), so it takes events of any project.
+    """
 
     settings: Settings
     rules: RuleSet
@@ -36,6 +39,7 @@ class Runtime:
     guard: Guard
     send_guard: Callable[[], SendGuard] = nullcontext
     resource: Mapping[str, object] | None = None
+    keeps_all: bool = False
 
 
 def build_runtime(

@@ -216,6 +216,9 @@ class PostHogSdkInstrumentor(OnImport):
         lane = runtime.settings.lane if runtime is not None else None
         if runtime is None or lane is None:
             return False
+        if runtime.keeps_all:
+            # In a test nothing is sent, least of all with the key of production.
+            return True
         if client.historical_migration:
             return self._left("historical", "a historical import needs PostHog's own door")
         key: str = client.api_key

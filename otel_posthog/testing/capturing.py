@@ -118,7 +118,7 @@ def _build(settings: Settings) -> tuple[Runtime, Any]:
     rules = load_rules(settings.rules)
     sink = MemorySink(limit=sys.maxsize)
     bridge = Bridge(Converter(settings.convert, rules), Policy(), sink, guard=guard)
-    runtime = Runtime(settings=settings, rules=rules, bridge=bridge, guard=guard)
+    runtime = Runtime(settings=settings, rules=rules, bridge=bridge, guard=guard, keeps_all=True)
     # A test that captures a million events shall see a million.
     identity = replace(settings.identity, late_cap=sys.maxsize)
     edge_of(runtime, worker=Settling(bridge, identity=identity, guard=guard, capacity=sys.maxsize))

@@ -102,6 +102,19 @@ TESTS = """
     def test_the_posthog_package(captured_events):
         apps.old_code()
         assert captured_events.one("old event").distinct_id == "ada"
+
+    def test_any_project_of_the_posthog_package(captured_events, monkeypatch):
+        import posthog
+
+        # The key and host of production, as an app sets them; and those of a historical import.
+        monkeypatch.setattr(posthog, "project_api_key", "phc_production")
+        monkeypatch.setattr(posthog, "host", "http://127.0.0.1:9")
+        monkeypatch.setattr(posthog, "default_client", None)
+        posthog.capture("of the app", distinct_id="ada")
+        old = posthog.Posthog("phc_other", host="http://localhost:9", historical_migration=True)
+        old.capture("of an import", distinct_id="ada")
+        assert [event.name for event in captured_events] == ["of the app", "of an import"]
+        assert old.queue.empty() and posthog.default_client.queue.empty()
 """
 
 
@@ -111,4 +124,4 @@ def test_apps_of_frameworks(project: Project) -> None:
     project.write("test_apps.py", TESTS)
     said = project.run("-q", **OPEN)
 
-    assert "6 passed" in said, said
+    assert "7 passed" in said, said
