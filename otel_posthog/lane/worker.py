@@ -88,11 +88,29 @@ class _Sync:
         self.halt = threading.Event()
         self.work = threading.Lock()
         """Held while items are settled; whoever holds it may pause in between."""
+        self.holder = 0
+        """The thread that has it by `acquire`; 0 for none."""
         self.start = threading.Lock()
         """Held while the thread is started; nobody waits for it."""
 
     def acquire(self, timeout: float | None = None) -> bool:
-        """Takes `work`; whether that was possible within `timeout` seconds (`None`: however long it takes)."""
+        """Takes `work`; whether that was possible within `timeout` seconds (`None`: however long it takes).
+
+        At once not where this very thread has it: what it settles, or who looks on, has called for a flush, and it
+        would wait for itself.
+        """
+        me = threading.get_ident()
+        if self.holder == me or not self._take(timeout):
+            return False
+        self.holder = me
+        return True
+
+    def release(self) -> None:
+        """Gives `work` back."""
+        self.holder = 0
+        self.work.release()
+
+    def _take(self, timeout: float | None) -> bool:
         if self.kind is threading.Lock:
             return self.work.acquire(timeout=-1 if timeout is None else timeout)
         # gevent has patched since. A greenlet that waited for this lock would keep all others from running, also the
@@ -216,7 +234,7 @@ class Worker:
     def _in_parent(self) -> None:
         gate, self._gate = self._gate, None
         if gate is not None:
-            gate.work.release()
+            gate.release()
 
     def _identify(self, signal: Signal) -> str:
         # Through the bridge each time: a reload gives it another converter.
@@ -328,7 +346,7 @@ class Worker:
                         self._step()
                         idle = not (found or self._queue or self._backlog or self._waiting)
                     finally:
-                        sync.work.release()
+                        sync.release()
                 except Exception as error:  # noqa: BLE001 - the thread must live on
                     idle = False
                     self._swallow("sdk.worker", error)
@@ -497,7 +515,7 @@ class Worker:
             except Exception as error:  # noqa: BLE001 - an end must end
                 self._swallow("sdk.settle", error)
             finally:
-                sync.work.release()
+                sync.release()
             if time.monotonic() >= deadline:
                 return False
             sync.halt.wait(min(_PAUSE, left))  # delivery is full: its own thread needs the time to send

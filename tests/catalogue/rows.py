@@ -348,5 +348,7 @@ BEYOND: Final[dict[int, str]] = {
     "deliver there; in legacy ones all modules import, which no test shows. No free-threaded build is among the "
     "interpreters that the tests run on. A clean end of the interpreter where gevent patched after our threads had "
     "started: a plain waiting thread hangs or crashes it without us, too.",
+    49: "a machine that really sleeps, and a stepped system clock: both would be the whole machine's. Injected clocks "
+    "jump instead; Linux's monotonic clock stands still in a sleep, so there nothing but the wall clock jumps.",
 }
 """What of a row no test here can show, and why."""

@@ -96,15 +96,21 @@ def post(url: str, document: Any, *, token: str = "", kind: str = "traces") -> t
 def send_grpc(port: int, document: Any, *, token: str = "") -> Any:
     """Sends the same over gRPC; the answer."""
     import grpc
-    from google.protobuf import json_format
-    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2_grpc import TraceServiceStub
 
-    request = json_format.ParseDict(_for_protobuf(document), ExportTraceServiceRequest())
+    request = as_protobuf(document)
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = TraceServiceStub(channel)
         metadata = [("authorization", f"Bearer {token}")] if token else []
         return stub.Export(request, timeout=30, metadata=metadata)
+
+
+def as_protobuf(document: Any) -> Any:
+    """The message that says the same as a document in OTLP/JSON."""
+    from google.protobuf import json_format
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+    return json_format.ParseDict(_for_protobuf(document), ExportTraceServiceRequest())
 
 
 def _for_protobuf(document: Any) -> Any:

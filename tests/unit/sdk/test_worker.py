@@ -276,3 +276,26 @@ def test_items_that_wait_for_identity_do_not_wait_for_a_quiet_moment(app: Any) -
         assert len(settled) < 200_000
     finally:
         stop.set()
+
+
+@pytest.mark.row(49)
+@pytest.mark.parametrize("jump", [3_600.0, -3_600.0])
+def test_clocks_that_jump_while_items_wait(app: Any, monkeypatch: pytest.MonkeyPatch, jump: float) -> None:
+    """Both clocks jump by an hour: an item leaves early or with its root, once, with the time at which it happened."""
+    wall = time.time_ns()
+    root = app.tracer.start_span("root", start_time=wall)
+    from opentelemetry import trace
+
+    with trace.use_span(root):
+        span = app.tracer.start_span("x", attributes={"posthog.event": "waiting"}, start_time=wall)
+        span.end(end_time=wall + 1_000)
+    assert app.arrived() == []
+    monkeypatch.setattr(time, "time", lambda: wall / 1e9 + jump)
+    monkeypatch.setattr(time, "time_ns", lambda: wall + int(jump * 1e9))
+    app.clock.now += jump
+    assert [event.event for event in app.arrived()] == (["waiting"] if jump > 0 else [])
+    root.end(end_time=wall + 2_000)
+    emit(app, "next")
+    assert app.names == ["waiting", "next"]
+    assert app.delivery.events[0].timestamp_ns in (wall, wall + 1_000)
+    assert app.edge.worker.stats().waiting == 0
