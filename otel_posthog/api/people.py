@@ -56,8 +56,10 @@ def identify(
         work = current_work()
         before = work.ambient
         merged = "" if before.claimed or before.anonymous_id == person else before.anonymous_id
-        if before.distinct_id not in ("", person) and not work.managed and not work.trace_id:
-            # A server or a loop whose requests nobody told apart: at the least, nothing else of the one before holds.
+        endless = not work.managed and not work.trace_id
+        if before.distinct_id not in ("", person) and (endless or work.has_ended):
+            # A server or a loop whose requests nobody told apart, or a worker thread that the first request started
+            # and that has its context for good: at the least, nothing else of the one before holds.
             emitter.edge.guard.misused(
                 "scope",
                 "otel-posthog: identify() was called for one person after another outside of any request, job or "

@@ -51,6 +51,11 @@ class Work:
         self._ended = time.monotonic()
 
     @property
+    def has_ended(self) -> bool:
+        """Whether its request has been answered; what that has started may still go on for it."""
+        return self._ended > 0.0
+
+    @property
     def is_over(self) -> bool:
         """Whether it ended so long ago that what still has its context is something else.
 

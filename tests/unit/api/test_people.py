@@ -196,6 +196,21 @@ def test_a_loop_without_scopes(calls: Calls, caplog: pytest.LogCaptureFixture) -
     assert "put `with otel_posthog.scope():` around each piece of work" in caplog.text
 
 
+def test_a_worker_of_a_request_that_is_over(calls: Calls) -> None:
+    """A thread that a request started, and that serves others later: no group, session or flag of that request."""
+    before = Ambient(distinct_id="ada", session_id="s-1", groups={"company": "acme"}, flags={"new-ui": True})
+    with working(before):
+        worker = copy_context()
+    worker.run(otel_posthog.identify, "ada")
+    assert calls.misused == {}
+    worker.run(otel_posthog.identify, "bob")
+    worker.run(otel_posthog.capture, "x")
+
+    (event,) = calls.events
+    assert (event.distinct_id, calls.misused) == ("bob", {"scope": 1})
+    assert not {"$groups", "$session_id", "$feature/new-ui"} & set(event.properties)
+
+
 def test_the_next_request(calls: Calls) -> None:
     """Who was identified in one request is nobody in the next, on the same thread."""
     with calls.app.tracer.start_as_current_span("one"):
