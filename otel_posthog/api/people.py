@@ -55,7 +55,9 @@ def identify(
             return bad_id(distinct_id, emitter)
         work = current_work()
         before = work.ambient
-        merged = "" if before.claimed or before.anonymous_id == person else before.anonymous_id
+        # What outlives its request may serve others by now, and nothing undoes a merge.
+        apart = before.claimed or before.anonymous_id == person or work.has_ended
+        merged = "" if apart else before.anonymous_id
         endless = not work.managed and not work.trace_id
         if before.distinct_id not in ("", person) and (endless or work.has_ended):
             # A server or a loop whose requests nobody told apart, or a worker thread that the first request started

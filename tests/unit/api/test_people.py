@@ -211,6 +211,16 @@ def test_a_worker_of_a_request_that_is_over(calls: Calls) -> None:
     assert not {"$groups", "$session_id", "$feature/new-ui"} & set(event.properties)
 
 
+def test_a_worker_of_a_visit_that_is_over(calls: Calls) -> None:
+    """Whoever a thread serves after the visitor's request that started it is not made one with the visitor."""
+    with working(Ambient(anonymous_id="visitor")):
+        worker = copy_context()
+    worker.run(otel_posthog.identify, "bob")
+    worker.run(otel_posthog.capture, "x")
+
+    assert calls.said == [("x", "bob", {})]
+
+
 def test_the_next_request(calls: Calls) -> None:
     """Who was identified in one request is nobody in the next, on the same thread."""
     with calls.app.tracer.start_as_current_span("one"):
