@@ -146,6 +146,7 @@ def _entries(signal: Signal, reader: ExceptionReader, cleaner: Cleaner) -> list[
         return _from_local(local, reader, cleaner)
     attributes, before = signal.attributes, cleaner.weight
     said_type = _text(attributes.get(otel.EXCEPTION_TYPE), cleaner)
+    cleaner.weight = before  # counted where it becomes an entry, and there it may be cut
     said_value = _text(attributes.get(otel.EXCEPTION_MESSAGE), cleaner)
     stack = attributes.get(otel.EXCEPTION_STACKTRACE)
     if isinstance(stack, str) and stack.strip():
@@ -237,8 +238,11 @@ def _entry(
     type_ = type_.strip()
     if split and not module and _QUALIFIED.match(type_):
         module, _, type_ = type_.rpartition(".")
+    counted = cleaner.weight
+    name = cut_visibly(cleaner.text(type_, "$exception_list"), MAX_TYPE)
+    cleaner.weight = counted + len(name)
     entry: dict[str, JsonValue] = {
-        "type": cut_visibly(cleaner.text(type_, "$exception_list"), MAX_TYPE) or "Error",
+        "type": name or "Error",
         "value": without_credentials(value),
         "mechanism": {"type": "generic", "exception_id": 0, "synthetic": False},
     }

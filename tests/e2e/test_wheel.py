@@ -65,11 +65,13 @@ def test_entry_points_can_all_be_loaded(wheel: Path) -> None:
     assert sorted({point.group for point in points}) == [
         "console_scripts",
         "opentelemetry_environment_variables",
+        "opentelemetry_instrumentor",
         "opentelemetry_logs_exporter",
         "opentelemetry_pre_instrument",
         "opentelemetry_sampler",
         "opentelemetry_traces_exporter",
         "opentelemetry_traces_sampler",
+        "pytest11",
     ]
     assert all(point.load() is not None for point in points)
 
@@ -88,4 +90,5 @@ def test_the_extras_set_no_floor_of_their_own_for_packages_in_lock_step(wheel: P
         "opentelemetry-instrumentation-fastapi",
         "opentelemetry-instrumentation-flask",
         "opentelemetry-instrumentation-logging",
+        "opentelemetry-instrumentation-threading",
     ]

@@ -255,6 +255,21 @@ def test_everything_else_is_left_to_the_careful_way(attributes: dict[str, Any], 
     assert plain_event(attributes, **changes) is None
 
 
+def test_a_type_that_is_cut_weighs_what_is_left() -> None:
+    """What a sender writes as `exception.type` may be anything; the event has its beginning."""
+    signal = Signal(
+        kind=SignalKind.LOG,
+        name="",
+        attributes={"exception.type": "y" * 5_000},
+        resource=Resource({}),
+        scope=Scope(),
+        time_ns=1_763_679_600_000_000_000,
+    )
+    (event,) = Converter(ConvertConfig(), RuleSet()).convert(signal).events
+
+    assert event.weight <= json_size(dict(event.properties)) * 1.6 + 400
+
+
 @settings(max_examples=200, deadline=None)
 @given(signals())
 def test_the_weight_of_a_plain_event_is_about_its_bytes(signal: Signal) -> None:

@@ -290,6 +290,8 @@ def test_ctrl_c_ends_it_cleanly(gateway: Any, serve: Serve, make_signal: Any) ->
         env={**os.environ, "PYTHONUTF8": "1"},
         text=True,
         encoding="utf-8",
+        # Shells start what runs in the background with Ctrl-C ignored, and that is inherited.
+        preexec_fn=lambda: signals.signal(signals.SIGINT, signals.SIG_DFL),
     )
     assert process.stdout is not None
     try:
