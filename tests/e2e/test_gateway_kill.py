@@ -190,7 +190,11 @@ def under_fire(emulator: Emulator, tmp_path: Path, kills: int, seed: int) -> Non
         # More of them where none has hit anything that was on its way, or a slow machine has acknowledged little.
         while killed < kills or not emulator.stats()["duplicates"] or len(oracle.acknowledged) < 100 * kills:
             assert killed < 5 * kills, (emulator.stats(), len(oracle.acknowledged))
+            received = emulator.stats()["received"]
             time.sleep(chance.uniform(0.0, 0.7))  # the moment is what this test is about
+            if killed >= kills:
+                # A slow machine was killed before it had delivered anything: now in the middle of a delivery.
+                assert until(lambda since=received: emulator.stats()["received"] > since, 60)
             gateway.kill()
             gateway.start()
             killed += 1
