@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -47,12 +48,13 @@ B = TypeVar("B", bound=Block)
 _open: Final[ContextVar[tuple[tuple[object, Block], ...]]] = ContextVar("otel_posthog_open_blocks", default=())
 
 
-class Around(Generic[B]):
+class Around(ABC, Generic[B]):
     """A context manager and a decorator, for sync and async code; may be used again, also by several at once."""
 
     def __init__(self) -> None:
         self._entered: list[B] = []
 
+    @abstractmethod
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> B:
         """A block for one run.
 
@@ -60,7 +62,6 @@ class Around(Generic[B]):
             args: Of the call; empty for a `with` block.
             kwargs: The same.
         """
-        raise NotImplementedError
 
     @property
     def off(self) -> bool:

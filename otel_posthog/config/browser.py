@@ -6,7 +6,8 @@ import re
 from typing import Final
 
 from otel_posthog.config.endpoint import INGESTION_HOSTS, parse_endpoint
-from otel_posthog.config.settings import BrowserConfig, Mode, Settings
+from otel_posthog.config.project import project_of
+from otel_posthog.config.settings import BrowserConfig, Settings
 from otel_posthog.errors import ConfigError
 from otel_posthog.model.frozen import frozen
 
@@ -85,14 +86,10 @@ def browser_target(settings: Settings) -> tuple[BrowserTarget | None, str]:
         return None, settings.reason
     if not config.enabled:
         return None, "OTEL_POSTHOG_BROWSER is false"
-    # The token of a Collector is no key of PostHog's, and never stands in a page.
-    posthog = next((lane for lane in (settings.lane, settings.also) if lane and lane.mode is Mode.DIRECT), None)
-    host = parse_endpoint(config.host, HOST).capture_host if config.host else posthog.url if posthog else ""
-    token = config.token.reveal() or (posthog.token.reveal() if posthog and not config.host else "")
-    missing = [name for name, value in ((HOST, host), (TOKEN, token)) if not value]
-    if missing:
-        where = "product data goes to a Collector" if posthog is None else "another host has another key"
-        return None, f"{where}: set {' and '.join(missing)}"
+    project = project_of(settings, host=(HOST, config.host), token=(TOKEN, config.token))
+    if project.missing:
+        return None, project.missing
+    host, token = project.host, project.token.reveal()
     if not is_project_key(token):
         return None, f"the token is no project API key, and would stand in the page: set {TOKEN}"
     scheme, _, name = host.partition("://")

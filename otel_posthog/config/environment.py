@@ -1,5 +1,6 @@
 """Every environment variable that the bridge reads, in one table: the only place where their names are spelled.
 
+Over 600 lines because it is data: a row for each variable, read, checked, documented and shown from here alone.
 `load.py` reads through it; `docs/configuration.md` and `.env.example` are written from it and tests keep them equal.
 """
 

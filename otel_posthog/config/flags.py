@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from otel_posthog.config.endpoint import parse_endpoint
-from otel_posthog.config.settings import FlagsConfig, Mode, Secret, Settings
+from otel_posthog.config.project import project_of
+from otel_posthog.config.settings import FlagsConfig, Secret, Settings
 from otel_posthog.errors import ConfigError
 from otel_posthog.model.frozen import frozen
 
@@ -70,19 +71,10 @@ def flags_target(settings: Settings) -> tuple[FlagsTarget | None, str]:
         return None, settings.reason
     if not config.enabled:
         return None, "OTEL_POSTHOG_FLAGS is false"
-    # The token of a Collector is no key of PostHog's, and its address does not answer flags.
-    posthog = next((lane for lane in (settings.lane, settings.also) if lane and lane.mode is Mode.DIRECT), None)
-    host = parse_endpoint(config.host, HOST).capture_host if config.host else posthog.url if posthog else ""
-    token = config.token or (posthog.token if posthog and not config.host else Secret(""))
-    missing = [name for name, value in ((HOST, host), (TOKEN, token)) if not value]
-    if missing:
-        where = (
-            "product data goes to a Collector, which knows no flags"
-            if posthog is None
-            else "another host has another key"
-        )
-        return None, f"{where}: set {' and '.join(missing)}"
-    return FlagsTarget(host, token, config.secret_key), ""
+    project = project_of(settings, host=(HOST, config.host), token=(TOKEN, config.token))
+    if project.missing:
+        return None, project.missing
+    return FlagsTarget(project.host, project.token, config.secret_key), ""
 
 
 __all__ = ["FlagsTarget", "flags_target", "mistakes"]

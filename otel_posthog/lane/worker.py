@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from otel_posthog.bridge import Bridge
 from otel_posthog.config.settings import IdentityConfig
+from otel_posthog.lane.sync import Sync
 from otel_posthog.lane.waiting import Item, Waiting
 from otel_posthog.model import Signal, SignalKind
 from otel_posthog.model.frozen import frozen
@@ -37,8 +38,6 @@ _RETRY_PAUSE: Final = 0.25
 """Seconds until delivery is asked again after it had no room."""
 _FORK_PATIENCE: Final = 1.0
 """Seconds that a fork waits at the most for the thread to finish what it has in hand."""
-_ASK_AGAIN: Final = 0.001
-"""Seconds between two looks whether a lock is free that must not be waited for."""
 _SECOND_WAIT: Final = 0.5
 """Seconds that a further flush may take right after one that timed out: an exit waits for a dead server once."""
 _SLICE: Final = 20
@@ -77,50 +76,6 @@ class RootEnded:
 
 Expand = Callable[[Any], Iterable["Item | RootEnded | Signal"]]
 """Makes items from what a callback handed over; runs on the thread. A bare Signal is settled already."""
-
-
-class _Sync:
-    """What the thread and its callers wait by; made late, see above."""
-
-    def __init__(self) -> None:
-        self.kind = threading.Lock
-        self.wake = threading.Event()
-        self.halt = threading.Event()
-        self.work = threading.Lock()
-        """Held while items are settled; whoever holds it may pause in between."""
-        self.holder = 0
-        """The thread that has it by `acquire`; 0 for none."""
-        self.start = threading.Lock()
-        """Held while the thread is started; nobody waits for it."""
-
-    def acquire(self, timeout: float | None = None) -> bool:
-        """Takes `work`; whether that was possible within `timeout` seconds (`None`: however long it takes).
-
-        At once not where this very thread has it: what it settles, or who looks on, has called for a flush, and it
-        would wait for itself.
-        """
-        me = threading.get_ident()
-        if self.holder == me or not self._take(timeout):
-            return False
-        self.holder = me
-        return True
-
-    def release(self) -> None:
-        """Gives `work` back."""
-        self.holder = 0
-        self.work.release()
-
-    def _take(self, timeout: float | None) -> bool:
-        if self.kind is threading.Lock:
-            return self.work.acquire(timeout=-1 if timeout is None else timeout)
-        # gevent has patched since. A greenlet that waited for this lock would keep all others from running, also the
-        # one that holds it.
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while not self.work.acquire(blocking=False):
-            if deadline is not None and time.monotonic() >= deadline:
-                return False
-            time.sleep(_ASK_AGAIN)
-        return True
 
 
 @frozen
@@ -214,16 +169,16 @@ class Worker:
         self._paused_at = 0.0
         vars(self).pop("_made", None)
         vars(self).pop("_runner", None)
-        self._gate: _Sync | None = None
+        self._gate: Sync | None = None
         # Never held across anything that could wait: it may be older than a patch.
         self._counting = threading.Lock()
         self._thread: threading.Thread | None = None
         self.failures: deque[Exception] = deque(maxlen=8)
 
     @property
-    def _sync(self) -> _Sync:
+    def _sync(self) -> Sync:
         own = vars(self)
-        return own.get("_made") or own.setdefault("_made", _Sync())  # of two at once, both get the same
+        return own.get("_made") or own.setdefault("_made", Sync())  # of two at once, both get the same
 
     def _before_fork(self) -> None:
         # Between two items: a thread that is importing when the process forks (the converter loads its parts when they

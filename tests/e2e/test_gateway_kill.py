@@ -178,8 +178,8 @@ def check(emulator: Emulator, oracle: Oracle, gateway: Gateway) -> dict[str, Any
     return books
 
 
-def under_fire(emulator: Emulator, tmp_path: Path, kills: int, seed: int) -> None:
-    """Kills the gateway again and again at random moments."""
+def under_fire(emulator: Emulator, tmp_path: Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kills the gateway again and again at random moments; the emulator's books at the end."""
     chance = random.Random(seed)
     gateway = Gateway(emulator.url, tmp_path / "spool", tmp_path / "gateway.log")
     gateway.start()
@@ -199,7 +199,7 @@ def under_fire(emulator: Emulator, tmp_path: Path, kills: int, seed: int) -> Non
             gateway.start()
             killed += 1
         oracle.stop()
-        check(emulator, oracle, gateway)
+        return check(emulator, oracle, gateway)
     finally:
         oracle.stop()
         gateway.kill()
@@ -209,7 +209,7 @@ def under_fire(emulator: Emulator, tmp_path: Path, kills: int, seed: int) -> Non
 @pytest.mark.timeout(300)
 def test_twenty_kills_under_load(emulator: Emulator, tmp_path: Path) -> None:
     """Row 12: 2,000 spans a second, twenty kills at seeded random moments."""
-    under_fire(emulator, tmp_path, kills=20, seed=12)
+    assert under_fire(emulator, tmp_path, kills=20, seed=12)["duplicates"], "a kill hit what was on its way"
 
 
 @pytest.mark.row(12)
@@ -218,7 +218,7 @@ def test_twenty_kills_under_load(emulator: Emulator, tmp_path: Path) -> None:
 def test_two_hundred_kills_under_load(emulator: Emulator, tmp_path: Path) -> None:
     """Row 12 at length: two hundred kills, while the server has its own troubles."""
     emulator.script(Fault("status", status=503, probability=0.1), Fault("lose_answer", probability=0.05), seed=3)
-    under_fire(emulator, tmp_path, kills=200, seed=200)
+    assert under_fire(emulator, tmp_path, kills=200, seed=200)["duplicates"], "a kill hit what was on its way"
 
 
 @pytest.mark.row(12)

@@ -13,25 +13,8 @@ from otel_posthog import assembly
 from otel_posthog.api.process import process
 from otel_posthog.model import CaptureEvent
 from otel_posthog.observe import Guard
+from otel_posthog.testing.events import BACKGROUND as COMMON
 from tests.unit.sdk.conftest import App, make_app
-
-COMMON = {
-    "$geoip_disable",
-    "$is_server",
-    "$lib",
-    "$lib_version",
-    "$span_id",
-    "$trace_id",
-    "deployment_method",
-    "environment",
-    "machine",
-    "platform",
-    "python_version",
-    "service_name",
-    "timezone",
-    "trace_sampled",
-}
-"""Properties that say nothing about the call; `test_capture.py` compares a whole event with them once."""
 
 Said = tuple[str, str, dict[str, Any]]
 

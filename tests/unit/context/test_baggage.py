@@ -163,8 +163,12 @@ def test_too_many() -> None:
 
 @given(st.dictionaries(st.sampled_from(["posthog.groups", "posthog.flags", "posthog.properties"]), st.text()))
 def test_any_text_is_read_without_an_error(members: dict[str, str]) -> None:
-    """Whatever stands in a header."""
-    decode(members)
+    """Whatever stands in a header, and within the caps."""
+    read = decode(members)
+
+    assert len(read.groups) <= 5
+    assert len(read.flags) <= 50
+    assert len(read.properties) <= 20
 
 
 @given(st.text(string.printable))

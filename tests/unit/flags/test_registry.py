@@ -93,6 +93,8 @@ def test_kebab_case(key: str) -> None:
     type("Fine", (flags.Registry,), {"A": key})
     type("Chosen", (flags.Registry,), {"A": key.title()}, kebab_case=False)
 
+    assert {key, key.title()} <= set(flags.registered())
+
 
 @pytest.mark.parametrize(
     "arguments", [{"key": ""}, {"key": "x" * 401}, {"key": "a", "state": "done"}, {"key": "a", "expires": "soon"}]
