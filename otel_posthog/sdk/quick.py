@@ -63,11 +63,12 @@ def quick_start(
     def on_start(span: Any, parent_context: Any = None) -> None:
         try:
             context = current() if parent_context is None else parent_context
-            # A local root has no parent with attributes, and so takes the careful way.
+            # A local root has no parent with attributes, and so takes the careful way. Most contexts hold their span
+            # and nothing else: to count is quicker than to look for the baggage.
             if (
                 nothing_in(span._attributes._dict)
                 and nothing_in(context[span_key]._attributes._dict)
-                and baggage_key not in context
+                and (len(context) == 1 or baggage_key not in context)
             ):
                 return
         except Exception:  # noqa: BLE001 - the careful way looks again, and reports
@@ -105,6 +106,8 @@ def quick_end(
         try:
             attributes = span._attributes._dict
             if all_quiet(attributes):
+                if not (span._events._dq or admit or open_traces or roots):
+                    return
                 if (
                     not span._events._dq
                     and (admit is None or not admit(span))

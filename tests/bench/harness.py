@@ -76,6 +76,14 @@ def interleaved(ours: Side, peer: Side, rounds: int) -> tuple[list[float], list[
     return results
 
 
+def undisturbed(side: Side, times: int = 5) -> Side:
+    """The least of several goes: what a few microseconds of code cost, without what the machine did meanwhile.
+
+    As `timeit` advises: whatever is more than the least was not the code's.
+    """
+    return lambda: min(side() for _ in range(times))
+
+
 def alone(side: Side, rounds: int) -> list[float]:
     """One side, the first round not kept."""
     return [side() for _ in range(rounds + 1)][1:]

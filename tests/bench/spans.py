@@ -12,7 +12,7 @@ from opentelemetry.trace import SpanKind
 
 from otel_posthog.assembly import Runtime
 from otel_posthog.sdk.processor import PostHogSpanProcessor
-from tests.bench.harness import Row, Side, alone, interleaved, no_collector, per_call, quantile, shown
+from tests.bench.harness import Row, Side, alone, interleaved, no_collector, per_call, quantile, shown, undisturbed
 from tests.bench.setting import (
     PROPERTIES,
     QUIET,
@@ -67,7 +67,9 @@ def quiet_rows(url: str, rounds: int) -> Iterator[Row]:
         different = WARM if context is bare else SPANS
         with runtime(url, rules=rules) as made:
             processor = PostHogSpanProcessor(runtime=made)
-            ours, peer = interleaved(_quiet(processor, context, different), _batch_on_end(different), rounds)
+            ours, peer = interleaved(
+                undisturbed(_quiet(processor, context, different)), undisturbed(_batch_on_end(different)), rounds
+            )
             processor.shutdown()
         yield Row(f"{name}: {label}", "BatchSpanProcessor.on_end", ours, peer, target, moonshot, note)
 
