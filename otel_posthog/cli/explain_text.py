@@ -32,8 +32,6 @@ _REASONS: Final[dict[DropReason, str]] = {
     DropReason.REPORTED_BY_POSTHOG: "PostHog's own flag provider sends the event itself",
     DropReason.TOO_BIG: "over the size limit even after cutting",
     DropReason.INVALID: "it cannot be converted",
-    DropReason.RATE_CAP: "over a rate cap",
-    DropReason.NO_CONSENT: "consent forbids it",
 }
 _LABEL: Final = 11
 """Columns of the label at the left."""

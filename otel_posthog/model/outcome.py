@@ -47,16 +47,11 @@ class DropReason(str, Enum):
     """Still over the event size limit after everything that may be cut was cut."""
     INVALID = "invalid"
     """It cannot be converted; a bug or hostile input."""
-    RATE_CAP = "rate_cap"
-    """Over a configured rate or volume cap."""
-    NO_CONSENT = "no_consent"
-    """Consent or erasure forbids it."""
 
 
 class LossReason(str, Enum):
     """Why a captured event did not reach its sink."""
 
-    QUEUE_FULL = "queue_full"
     REJECTED = "rejected"
     """The server refused this event for good."""
     DROPPED_BY_SERVER = "dropped_by_server"

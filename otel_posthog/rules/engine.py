@@ -56,14 +56,6 @@ class RuleSet:
                 return found
         return None
 
-    def match_start(self, signal: Signal) -> Match | None:
-        """As `match`, for a span that has just started: only where the rule that decides it has `on: start`.
-
-        Where an earlier rule matches already, that one will decide at the end, and nothing is sent now.
-        """
-        found = self.match(signal)
-        return found if found is not None and found.on == "start" else None
-
     @property
     def digest(self) -> str:
         """Hex digest of the rules' meaning, equal in every process that loaded the same rules; "" for none.

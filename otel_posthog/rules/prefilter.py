@@ -100,10 +100,3 @@ class Prefilter:
             if narrow.admits(name, scope, attributes):
                 return True
         return False
-
-    def span_start(self, span_kind: str, name: str, scope: str, attributes: Mapping[str, Any]) -> bool:
-        """Whether a span that has just started may match a rule with `on: start`."""
-        for narrow in self.starts_by_span_kind.get(span_kind, ()):  # noqa: SIM110 # as in Narrow.admits
-            if narrow.admits(name, scope, attributes):
-                return True
-        return False

@@ -26,7 +26,7 @@ _LOSSES: Final = tuple(reason.value for reason in LossReason)
 _PLACES: Final = (
     "commit", "convert", "intake", "intake.answer", "journal", "journal.job", "policy", "processing", "submit", "tap",
 )  # fmt: skip
-_ALARMING_DROPS: Final = ("invalid", "rate_cap", "too_big")
+_ALARMING_DROPS: Final = ("invalid", "too_big")
 
 _FROM_THE_START: Final[Mapping[str, Mapping[str, Any]]] = {
     bridge_metrics.SIGNALS_CAPTURED.name: dict.fromkeys(_KINDS, 0),

@@ -352,7 +352,7 @@ def test_include_never_copies_tags() -> None:
 
 
 def test_on_start() -> None:
-    """`match_start` speaks only where the deciding rule fires at the start."""
+    """A rule that fires at the start is found only where none before it matches: that one decides, at the end."""
     rules = parse_text(
         """
         rules:
@@ -362,8 +362,8 @@ def test_on_start() -> None:
     )
     job = span("job")
 
-    assert rules.match_start(job) == rules.match(job) == Match(rule="job", on="start", event="job started")
-    assert rules.match_start(span("job", attributes={"job.type": "import"})) is None
+    assert rules.match(job) == Match(rule="job", on="start", event="job started")
+    assert rules.match(span("job", attributes={"job.type": "import"})) == Match(rule="import", event="imported")
 
 
 def test_no_rules() -> None:
