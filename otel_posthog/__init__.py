@@ -6,6 +6,9 @@
     otel_posthog.capture("order paid", {"total": 29.0})
 
 Importing this package does no work: parts are imported when they are first used.
+
+PYTEST_DONT_REWRITE: under `opentelemetry-instrument pytest` this is imported before pytest is, which would warn that it
+cannot rewrite our asserts. There are none for it to rewrite.
 """
 
 from typing import TYPE_CHECKING

@@ -14,6 +14,9 @@
         │   └── MisdirectedError what answers is not the server that was meant
         └── ShuttingDownError    we stopped; nothing is known about the data
 
+    UserWarning
+    └── InternalErrorWarning     in the tests of an app: a failure of ours that production counts and swallows
+
 Callers ask for the class, never for a status code: status tables belong to the wire codecs.
 """
 
@@ -110,3 +113,7 @@ class MisdirectedError(RetryableError):
 
 class ShuttingDownError(DeliveryError):
     """We are stopping: nothing was decided about the data."""
+
+
+class InternalErrorWarning(UserWarning):
+    """A failure inside of this package, told to those who run tests; the code under test is not at fault."""

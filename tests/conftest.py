@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 from pytest_socket import socket_allow_hosts
 
+from otel_posthog.observe.guard import Guard
 from tests.fixtures.books import Books, books_of_the_test
 
 books = books_of_the_test
@@ -40,6 +41,12 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.lower() in {"http_proxy", "https_proxy", "all_proxy"}:
             monkeypatch.delenv(name)
     yield
+
+
+@pytest.fixture(autouse=True)
+def internal_errors_surface(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failure that production swallows fails the test of ours that meets it (docs/decisions/0149)."""
+    monkeypatch.setattr(Guard, "raises", True)
 
 
 @pytest.fixture(autouse=True)

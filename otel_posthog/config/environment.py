@@ -577,7 +577,7 @@ ELSEWHERE: tuple[Variable, ...] = (
         "OTEL_POSTHOG_RAISE",
         "bool",
         "",
-        "For work on otel-posthog: raise internal failures instead of counting them; on under pytest.",
+        "For work on otel-posthog: raise internal failures instead of counting them.",
     ),
     Variable("OTEL_POSTHOG_RUN", "text", "", "Set by `otel-posthog run` for what it starts; not by people."),
     Variable("OTEL_POSTHOG_WORKER", "text", "", "Set by the gateway's supervisor for its workers; not by people."),

@@ -1,4 +1,8 @@
-"""Telemetry never breaks the host, and must break our tests: swallow and count in production, raise under pytest."""
+"""Telemetry never breaks the host, and must break our own tests: swallow and count everywhere else.
+
+In the tests of others an internal failure is a warning of pytest's, `InternalErrorWarning`: their code is not at fault
+(docs/decisions/0149).
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,12 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from typing import ClassVar
 
+from otel_posthog.errors import InternalErrorWarning
 from otel_posthog.observe.log import Complaints, logger
 
 __all__ = ["Guard", "logger", "raise_in_tests"]
@@ -17,10 +24,17 @@ _MAX_TEXT = 300
 
 
 def raise_in_tests() -> bool:
-    """Whether an internal failure should surface: under pytest, or with `OTEL_POSTHOG_RAISE=true`."""
+    """Whether a mistake of the app's should fail its test: under pytest, or with `OTEL_POSTHOG_RAISE=true`."""
+    chosen = _chosen()
+    return _in_a_test() if chosen is None else chosen
+
+
+def _chosen() -> bool | None:
     chosen = os.environ.get("OTEL_POSTHOG_RAISE", "").strip().lower()
-    if chosen:
-        return chosen == "true"
+    return chosen == "true" if chosen else None
+
+
+def _in_a_test() -> bool:
     return "pytest" in sys.modules and "PYTEST_CURRENT_TEST" in os.environ
 
 
@@ -30,6 +44,9 @@ class Guard:
     Args:
         monotonic: Seconds that never go back; injected by tests.
     """
+
+    raises: ClassVar[bool] = False
+    """Whether failures surface: our own tests set it. `OTEL_POSTHOG_RAISE` decides over it."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._lock = threading.Lock()
@@ -46,12 +63,18 @@ class Guard:
             error: What was caught. Its text is logged, cut to 300 characters; it is never trusted to have one.
 
         Raises:
-            BaseException: `error` itself, under pytest.
+            BaseException: `error` itself, in our own tests and with `OTEL_POSTHOG_RAISE=true`.
         """
         with self._lock:
             self._counts[where] = self._counts.get(where, 0) + 1
-        if raise_in_tests():
+        chosen = _chosen()
+        if self.raises if chosen is None else chosen:
             raise error
+        if _in_a_test():
+            text = f"otel-posthog: internal error in {where} ({type(error).__name__}: {_text(error)})"
+            # Where warnings are errors, this one would break what we are called by: the line in the log remains.
+            with suppress(InternalErrorWarning):
+                warnings.warn(text, InternalErrorWarning, stacklevel=2)
         self._complaints.say(
             where,
             "otel-posthog: internal error in %s (%s: %s); your app is fine, it just sends less to PostHog",

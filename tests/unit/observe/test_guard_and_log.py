@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import InMemoryLogRecordExporter, SimpleLogRecordProcessor
 
+from otel_posthog.errors import InternalErrorWarning
 from otel_posthog.observe import Complaints, Guard, quiet_logger
 from otel_posthog.observe.guard import raise_in_tests
 from tests.fixtures.logging_bridge import LoggingHandler
@@ -60,8 +61,8 @@ def _tree() -> Iterator[tuple[logging.Logger, logging.Logger]]:
 # --- guard ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_failure_surfaces_under_pytest_and_is_counted() -> None:
-    """An internal error must fail our tests."""
+def test_a_failure_surfaces_in_our_own_tests_and_is_counted() -> None:
+    """An internal error must fail them."""
     guard = Guard()
 
     with pytest.raises(ZeroDivisionError):
@@ -104,6 +105,40 @@ def test_a_long_text_is_cut(caplog: pytest.LogCaptureFixture) -> None:
     Guard().failed("convert", ValueError("x" * 1_000_000))
 
     assert len(caplog.text) < 600
+
+
+def test_a_failure_is_a_warning_in_the_tests_of_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Their pytest shows it, with a readable text or without; `OTEL_POSTHOG_RAISE` may say otherwise."""
+    monkeypatch.setattr(Guard, "raises", False)
+    guard = Guard()
+
+    with pytest.warns(InternalErrorWarning) as said:
+        guard.failed("convert", ValueError("x"))
+        guard.failed("tap", HostileError())
+    assert [str(one.message) for one in said] == [
+        "otel-posthog: internal error in convert (ValueError: x)",
+        "otel-posthog: internal error in tap (HostileError: its text cannot be read)",
+    ]
+    assert len(caplog.messages) == 2
+
+    monkeypatch.setenv("OTEL_POSTHOG_RAISE", "true")
+    with pytest.raises(ValueError, match="x"):
+        guard.failed("convert", ValueError("x"))
+    assert guard.counts() == {"convert": 2, "tap": 1}
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_warnings_are_errors_the_app_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What calls us is code of somebody else's: the line in the log has to do."""
+    monkeypatch.setattr(Guard, "raises", False)
+
+    Guard().failed("convert", ValueError("x"))
+
+    assert "internal error in convert (ValueError: x)" in caplog.text
 
 
 @pytest.mark.parametrize(("value", "expected"), [("true", True), ("TRUE ", True), ("false", False), ("", True)])

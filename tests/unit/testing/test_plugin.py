@@ -324,6 +324,31 @@ def test_wrong_arguments_are_told(project: Project) -> None:
     assert "2 errors" in said
 
 
+def test_our_own_failures_fail_no_test_of_others(project: Project) -> None:
+    """They are a warning in pytest's summary, by its own category, and an error nowhere."""
+    project.write(
+        "test_shop.py",
+        """
+        import otel_posthog
+        from otel_posthog.convert import Converter
+
+        def test_shop(captured_events, monkeypatch):
+            def broken(self, signal):
+                raise ZeroDivisionError("ours")
+
+            monkeypatch.setattr(Converter, "convert", broken)
+            otel_posthog.capture("order paid", distinct_id="ada")
+            assert captured_events == []
+        """,
+    )
+    said = project.run("-q")
+
+    assert "1 passed" in said
+    assert "InternalErrorWarning: otel-posthog: internal error in " in said
+    assert "(ZeroDivisionError: ours)" in said
+    assert "1 passed" in project.run("-q", "-W", "error")
+
+
 def test_a_session_within_a_session(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     """In process, too: the gate is shut for the inner session alone, and what it was is put back."""
     monkeypatch.setenv("OTEL_POSTHOG_ENABLED", "true")
