@@ -70,6 +70,7 @@ def request(
             {"target": "/", "http__response__header__content_type": ["text/html; charset=utf-8"]},
         ),
         ("$pageview", "page view", {"target": "/", "http__request__header__sec_fetch_dest": ["document"]}),
+        ("api_request", "api request", {"target": "/offers", "agent": "python-requests/2.32.5"}),
         ("api_request", "api request", {"target": "/", "http__response__header__content_type": ["application/json"]}),
         ("api_request", "api request", {"target": "/", "http__request__header__sec_fetch_dest": ["empty"]}),
         ("api_request", "api request", {"target": "/", "http__request__header__x_requested_with": ["XMLHttpRequest"]}),
@@ -121,7 +122,7 @@ def test_requests(rules: RuleSet, event: str | None, rule: str, fields: dict[str
     assert (found.event or None, found.rule, found.drop) == (event, f"default: {rule}", event is None)
 
 
-@pytest.mark.parametrize("agent", ["Mozilla/5.0 (Linux; Android 14; CUBOT NOTE 20)", "Botify-shop/1 (app)", BROWSER])
+@pytest.mark.parametrize("agent", ["Mozilla/5.0 (Linux; Android 14; CUBOT NOTE 20)", "Mozilla/5.0 Botify-shop/1 (app)", BROWSER])
 def test_no_bot(rules: RuleSet, agent: str) -> None:
     """A name that merely holds those letters is a customer."""
     found = rules.match(request("/", new=True, agent=agent))
