@@ -70,17 +70,14 @@ class Converter:
         if self._distrusts:
             signal = without_headers(signal)
         layout = self._layouts.of(signal.attributes)
-        owner = signal.span
-        if (
-            layout.plain
-            and signal.kind is not _SPAN_EVENT
-            and self._has_plain
-            and (owner is None or self._layouts.of(owner.attributes).lends)
-        ):
-            resource = self._resources.get(signal.resource)
-            event = self._plain_event(signal, layout, resource) if resource.plain else None
-            if event is not None:
-                return Decision((event,))
+        if layout.plain and signal.kind is not _SPAN_EVENT and self._has_plain:
+            owner = signal.span
+            around = self._layouts.of(owner.attributes) if owner is not None else None
+            if around is None or around.lends:
+                resource = self._resources.get(signal.resource)
+                event = self._plain_event(signal, layout, around, resource) if resource.plain else None
+                if event is not None:
+                    return Decision((event,))
         return self.convert_carefully(signal, layout)
 
     def convert_carefully(self, signal: Signal, layout: Layout) -> Decision:

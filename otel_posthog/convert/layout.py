@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from otel_posthog.convert.request_context import has_request
+from otel_posthog.convert.request_context import ALL, Spelled, has_request, spelled_in
 from otel_posthog.convert.values import MAX_KEY_BYTES
 from otel_posthog.semconv import otel, posthog
 
@@ -52,6 +52,7 @@ class Layout:
         others: All other `posthog.*` keys, in their order.
         ai: Some key is one of the conventions for generative AI.
         request: They describe an HTTP request.
+        spelled: How they spell it; as `ALL` where they do not.
         session: Some key names a session, the tags apart.
         visit: The strongest of these keys, "" for none.
         who: The key that names the person, "" for none (or for that of a header alone).
@@ -70,6 +71,7 @@ class Layout:
         "properties",
         "request",
         "session",
+        "spelled",
         "tagged",
         "uuid",
         "visit",
@@ -93,6 +95,7 @@ class Layout:
         self.others = tuple(key for key in ours if key not in _FIRST and not key.startswith(posthog.PROPERTIES))
         self.ai = any(key.startswith(otel.GEN_AI_PREFIXES) for key in texts)
         self.request = has_request(dict.fromkeys(texts))
+        self.spelled: Spelled = spelled_in(frozenset(texts)) if self.request else ALL
         self.session = not _SESSION_KEYS.isdisjoint(texts)
         self.visit = next((key for key in (*SESSIONS, otel.SESSION_ID) if key in texts), "")
         self.who = next((key for key in _WHO if key in texts), "")

@@ -20,7 +20,7 @@ from otel_posthog.convert.ids import hashed_uuid, is_uuid7, signal_key, valid_uu
 from otel_posthog.convert.item import EARLIEST_NS, LATEST_NS, PLAIN_WEIGHT, ResourceContext, milliseconds
 from otel_posthog.convert.layout import Layout
 from otel_posthog.convert.limits import CONTEXT_BYTES
-from otel_posthog.convert.request_context import has_request, request_properties
+from otel_posthog.convert.request_context import request_properties
 from otel_posthog.convert.user_agent import UserAgents
 from otel_posthog.convert.values import PLAIN_NUMBER
 from otel_posthog.model import Attributes, AttributeValue, CaptureEvent, JsonValue, Signal, SignalKind
@@ -68,12 +68,15 @@ class PlainEvents:
         """Whether there can be any: the limits leave room for everything that is plain."""
         return self._limit > 0
 
-    def event(self, signal: Signal, layout: Layout, resource: ResourceContext) -> CaptureEvent | None:
+    def event(
+        self, signal: Signal, layout: Layout, around: Layout | None, resource: ResourceContext
+    ) -> CaptureEvent | None:
         """The one event of `signal`; `None` where the careful way is needed.
 
         Args:
             signal: Not a span event; what owns it lends it nothing but its request (`Layout.lends`).
             layout: Of its attributes; `plain`.
+            around: Of those of what owns it; it `lends`. `None` where nothing does.
             resource: Of its resource; `plain`.
         """
         attributes, local = signal.attributes, signal.local
@@ -92,8 +95,8 @@ class PlainEvents:
             if not session:
                 return None
             properties[posthog.SESSION_PROPERTY] = session
-        if self._requests and (layout.request or signal.span is not None):
-            request = self._request(signal, layout)
+        if self._requests and (layout.request or around is not None):
+            request = self._request(signal, layout, around)
             properties.update(request)
             for key, value in request.items():
                 weight += len(key) + (len(value) + 12 if type(value) is str else 12)
@@ -120,15 +123,15 @@ class PlainEvents:
             uuid = hashed_uuid(*signal_key(signal), name)
         return CaptureEvent(name, person, uuid, time_ns, properties, weight + own) if uuid else None
 
-    def _request(self, signal: Signal, layout: Layout) -> dict[str, JsonValue]:
+    def _request(self, signal: Signal, layout: Layout, around: Layout | None) -> dict[str, JsonValue]:
         """What the item, or else the request around it, says about a request."""
         owner = signal.span
-        if layout.request or owner is None:
+        if layout.request or owner is None or around is None:
             kind = signal.span_kind or (owner.span_kind if owner is not None else "")
-            return request_properties(signal.attributes, kind, self._config, self._user_agents)
-        if not has_request(owner.attributes):
+            return request_properties(signal.attributes, kind, self._config, self._user_agents, layout.spelled)
+        if not around.request:
             return {}
-        return request_properties(owner.attributes, owner.span_kind, self._config, self._user_agents)
+        return request_properties(owner.attributes, owner.span_kind, self._config, self._user_agents, around.spelled)
 
     def person(self, value: AttributeValue) -> str:
         """`value` as a distinct id, "" where it is none, or has to be mended."""

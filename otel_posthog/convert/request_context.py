@@ -6,8 +6,9 @@ Query strings, fragments and credentials never leave, unless `keep_query` is set
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Container, Mapping
+from functools import lru_cache
+from typing import Final, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from otel_posthog.config.settings import ConvertConfig
@@ -24,8 +25,38 @@ _METHOD_NEW, _METHOD_OLD = otel.HTTP_METHOD
 _ROUTE: Final = otel.HTTP_ROUTE[0]
 
 
+class Spelled(NamedTuple):
+    """The spellings of each thing about a request, strongest first: all of them, or those that an item has.
+
+    An item has about half of them, in one of the two conventions: those of its `Layout` are a look for each that is
+    there, in place of two for each that there might be.
+    """
+
+    method: otel.Spellings = otel.HTTP_METHOD
+    status: otel.Spellings = otel.HTTP_STATUS
+    route: otel.Spellings = otel.HTTP_ROUTE
+    full: otel.Spellings = otel.URL_FULL
+    scheme: otel.Spellings = otel.URL_SCHEME
+    path: otel.Spellings = otel.URL_PATH
+    query: otel.Spellings = otel.URL_QUERY
+    target: otel.Spellings = otel.HTTP_TARGET
+    address: otel.Spellings = otel.SERVER_ADDRESS
+    port: otel.Spellings = otel.SERVER_PORT
+    agent: otel.Spellings = otel.USER_AGENT
+    referrer: otel.Spellings = otel.REFERRER
+    client: otel.Spellings = otel.CLIENT_ADDRESS
+
+
+ALL: Final = Spelled()
+
+
+def spelled_in(keys: Container[str]) -> Spelled:
+    """Which of the spellings are among `keys`."""
+    return Spelled(*(tuple(key for key in spellings if key in keys) for spellings in ALL))
+
+
 def request_properties(
-    attributes: Attributes, span_kind: str, config: ConvertConfig, user_agents: UserAgents
+    attributes: Attributes, span_kind: str, config: ConvertConfig, user_agents: UserAgents, spelled: Spelled = ALL
 ) -> dict[str, JsonValue]:
     """The properties that describe the incoming request in `attributes`; empty where there is none.
 
@@ -34,30 +65,31 @@ def request_properties(
         span_kind: Of that span, "" for other items.
         config: What may be sent.
         user_agents: Reads the user agent.
+        spelled: Those spellings that are in `attributes`, at least.
     """
     properties: dict[str, JsonValue] = {}
     if span_kind in _OUTGOING:
         return properties
-    method = _first(attributes, otel.HTTP_METHOD)
+    method = _first(attributes, spelled.method)
     if method:
         properties["$request_method"] = method[:40]
-        status = _status(attributes)
+        status = _status(attributes, spelled)
         if status:
             properties["http_status_code"] = status
-    route = _first(attributes, otel.HTTP_ROUTE)
+    route = _first(attributes, spelled.route)
     if route:
         properties["http_route"] = cut_bytes(route, MAX_URL_BYTES)
-    _add_url(attributes, route, config.keep_query, properties)
-    agent = _first(attributes, otel.USER_AGENT)
+    _add_url(attributes, spelled, route, config.keep_query, properties)
+    agent = _first(attributes, spelled.agent)
     if agent:
         agent = agent[:MAX_USER_AGENT]
         properties["$raw_user_agent"] = agent
         properties.update(user_agents.read(agent))
-    referrer = _first(attributes, otel.REFERRER)
+    referrer = _first(attributes, spelled.referrer) if spelled.referrer else ""
     if referrer:
         _add_referrer(referrer, properties)
     if config.client_ip:
-        address = _client_address(attributes)
+        address = _client_address(attributes, spelled)
         if address:
             properties["$ip"] = address
     return properties
@@ -85,18 +117,21 @@ def _text(value: AttributeValue) -> str:
     return ""
 
 
-def _status(attributes: Attributes) -> int:
-    text = _first(attributes, otel.HTTP_STATUS)
+def _status(attributes: Attributes, spelled: Spelled) -> int:
+    text = _first(attributes, spelled.status)
     return int(text) if len(text) == 3 and text.isascii() and text.isdigit() else 0
 
 
-def _add_url(attributes: Attributes, route: str, keep_query: bool, properties: dict[str, JsonValue]) -> None:
-    full = _split(_first(attributes, otel.URL_FULL))
-    scheme = full.scheme if full else _first(attributes, otel.URL_SCHEME).lower()
+def _add_url(
+    attributes: Attributes, spelled: Spelled, route: str, keep_query: bool, properties: dict[str, JsonValue]
+) -> None:
+    full = _split(_first(attributes, spelled.full)) if spelled.full else None
+    scheme = full.scheme if full else _first(attributes, spelled.scheme).lower()
     host = _host_of(full) if full else ""
-    if not host:
-        host = _host(attributes, scheme)
-    path, query = _path_and_query(attributes, full)
+    if not host and spelled.address:
+        port = _first(attributes, spelled.port) if spelled.port else ""
+        host = _host(_first(attributes, spelled.address), port, scheme)
+    path, query = _path_and_query(attributes, spelled, full)
     if not path and not host and not route:
         return
     if not path and route:
@@ -113,12 +148,12 @@ def _add_url(attributes: Attributes, route: str, keep_query: bool, properties: d
             properties["$current_url"] = cut_bytes(url, MAX_URL_BYTES)
 
 
-def _path_and_query(attributes: Attributes, full: SplitResult | None) -> tuple[str, str]:
-    path = _first(attributes, otel.URL_PATH)
-    query = _first(attributes, otel.URL_QUERY)
+def _path_and_query(attributes: Attributes, spelled: Spelled, full: SplitResult | None) -> tuple[str, str]:
+    path = _first(attributes, spelled.path)
+    query = _first(attributes, spelled.query) if spelled.query else ""
     if not path:
         # The old convention has path and query in one; behind a proxy the target may even be a whole URL.
-        target = _first(attributes, otel.HTTP_TARGET)
+        target = _first(attributes, spelled.target)
         if target.startswith("/"):
             path, _, rest = target.partition("?")
             query = query or rest
@@ -147,17 +182,16 @@ def _host_of(url: SplitResult) -> str:
     return _without_default_port(url.netloc.rpartition("@")[2].lower(), url.scheme)
 
 
-def _host(attributes: Attributes, scheme: str) -> str:
-    address = _first(attributes, otel.SERVER_ADDRESS).rpartition("@")[2].lower()
+@lru_cache(maxsize=256)
+def _host(address: str, port: str, scheme: str) -> str:
+    address = address.rpartition("@")[2].lower()
     if not address or "/" in address or " " in address:
         return ""
     is_ipv6 = address.count(":") > 1
     if is_ipv6 and not address.startswith("["):
         address = f"[{address}]"
-    if ":" not in address.rpartition("]")[2]:
-        port = _first(attributes, otel.SERVER_PORT)
-        if port.isascii() and port.isdigit() and port != "0":
-            address = f"{address}:{port}"
+    if ":" not in address.rpartition("]")[2] and port.isascii() and port.isdigit() and port != "0":
+        address = f"{address}:{port}"
     return _without_default_port(address, scheme)
 
 
@@ -176,10 +210,10 @@ def _add_referrer(referrer: str, properties: dict[str, JsonValue]) -> None:
         properties["$referring_domain"] = cut_bytes(host, MAX_URL_BYTES)
 
 
-def _client_address(attributes: Attributes) -> str:
+def _client_address(attributes: Attributes, spelled: Spelled) -> str:
     import ipaddress  # only where `client_ip` was asked for
 
-    text = _first(attributes, otel.CLIENT_ADDRESS)
+    text = _first(attributes, spelled.client)
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -191,7 +191,7 @@ def plain_event(attributes: dict[str, Any], **changes: Any) -> Any:
     signal = Signal(attributes=attributes, resource=given_resource, scope=Scope(), **fields)
     short, layout = PlainEvents(config, UserAgents()), Layout(tuple(attributes))
     context = ResourceContexts(config).get(given_resource)
-    return short.event(signal, layout, context) if short and layout.plain and context.plain else None
+    return short.event(signal, layout, None, context) if short and layout.plain and context.plain else None
 
 
 @pytest.mark.parametrize(
