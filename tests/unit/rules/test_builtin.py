@@ -122,9 +122,7 @@ def test_requests(rules: RuleSet, event: str | None, rule: str, fields: dict[str
     assert (found.event or None, found.rule, found.drop) == (event, f"default: {rule}", event is None)
 
 
-@pytest.mark.parametrize(
-    "agent", ["Mozilla/5.0 (Linux; Android 14; CUBOT NOTE 20)", "Mozilla/5.0 Botify-shop/1", BROWSER]
-)
+@pytest.mark.parametrize("agent", ["Mozilla/5.0 (Linux; Android 14; CUBOT NOTE 20)", "Mozilla/5.0 Botify/1", BROWSER])
 def test_no_bot(rules: RuleSet, agent: str) -> None:
     """A name that merely holds those letters is a customer."""
     found = rules.match(request("/", new=True, agent=agent))
