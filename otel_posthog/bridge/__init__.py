@@ -72,6 +72,7 @@ class Bridge:
         self._loading = threading.Lock()
         self._closed = False
         self._followers: list[Callable[[], object]] = []
+        self._waiting: list[Callable[[], object]] = []
         if hasattr(os, "register_at_fork"):
             # By a weak reference: the registration cannot be taken back, and must not keep a bridge alive.
             after_fork = weakref.WeakMethod(self._after_fork)
@@ -93,7 +94,10 @@ class Bridge:
                 if self._closed:
                     made.delivery.shutdown(0.0)
                 self._accepting = made
-            return self._accepting
+            waiting, self._waiting = self._waiting, []
+        for follow in waiting:
+            follow()
+        return self._accepting
 
     @property
     def loaded(self) -> bool:
@@ -156,6 +160,13 @@ class Bridge:
     def on_replaced(self, follow: Callable[[], object]) -> None:
         """Calls `follow` after each `replace`: for edges that keep something of the converter's rules at hand."""
         self._followers.append(follow)
+
+    def on_loaded(self, follow: Callable[[], object]) -> None:
+        """Calls `follow` once, which must not raise: on the thread that makes the parts, or now where they are made."""
+        if self.loaded:
+            follow()
+        else:
+            self._waiting.append(follow)
 
     def resume(self) -> None:
         """Begins to deliver what dead processes left in the spool; where there is nothing, no thread is started."""

@@ -17,7 +17,7 @@ HELP = "check a rules file, list its rules, write the JSON Schema or a Collector
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `rules` to `parser`."""
     commands = parser.add_subparsers(dest="rules_command", metavar="COMMAND", required=True)
-    check = commands.add_parser("check", help="exit 1 and say what is wrong, or exit 0")
+    check = commands.add_parser("check", help="exit 1 and say what is wrong, functions that are not there included")
     check.add_argument("file", metavar="FILE", help="rules file (YAML), or a pyproject.toml with [tool.otel_posthog]")
     listing = commands.add_parser("list", help="the rules in order: name, what they match, what they do")
     listing.add_argument("file", metavar="FILE", nargs="?", default="", help="rules file; none with --default-rules")
@@ -79,7 +79,13 @@ def _check(file: str) -> int:
     if functions:
         counted += f", {len(functions)} event{'s' * (len(functions) != 1)} of functions"
     print(f"{file}: {counted}, digest {rules.digest}")
-    return 0
+    from otel_posthog.cli.function_checks import function_states
+
+    states = function_states(functions, {})
+    for state in states:
+        if state.level != "ok":
+            print(f"{state.place}: {state.target}: {state.what}", file=sys.stderr)
+    return 1 if any(state.level == "problem" for state in states) else 0
 
 
 def _collector_filter(args: argparse.Namespace) -> int:

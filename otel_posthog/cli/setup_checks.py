@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
+from otel_posthog.cli import function_checks
 from otel_posthog.cli.findings import Finding, ok, problem, warn
 from otel_posthog.cli.installed import Installed
 from otel_posthog.config import environment as names
@@ -327,13 +329,13 @@ def _minor(version: str) -> str:
 
 
 def rules(settings: Settings) -> Iterator[Finding]:
-    """Whether the rules load."""
+    """Whether the rules load, and whether the functions that they name are there."""
     if not settings.enabled or not (settings.rules.path or settings.rules.defaults):
         return
-    from otel_posthog.rules.load import load_rules
+    from otel_posthog.rules.load import load_functions, load_rules
 
     try:
-        loaded = load_rules(settings.rules)
+        loaded, functions = load_rules(settings.rules), load_functions(settings.rules)
     except ConfigError as error:
         yield problem(
             "rules",
@@ -343,6 +345,7 @@ def rules(settings: Settings) -> Iterator[Finding]:
         )
     else:
         yield ok("rules", f"{settings.rules.path or 'the default set'} loads, digest {loaded.digest[:12] or 'none'}")
+        yield from function_checks.findings(function_checks.function_states(functions, sys.modules))
 
 
 def spool(settings: Settings) -> Iterator[Finding]:

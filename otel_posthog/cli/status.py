@@ -135,7 +135,7 @@ def collect(environ: Mapping[str, str], installed: Installed, modules: Mapping[s
         mode=settings.lane.mode.value if settings.enabled and settings.lane else "",
         error=error,
         checks=settings.checks,
-        features=tuple(_features(settings, rules, environ, installed)),
+        features=tuple(_features(settings, rules, environ, installed, modules)),
         versions={"otel-posthog": __version__}
         | {name: version for name in VERSIONS if (version := installed.version(name))},
         distro=installed.chosen("opentelemetry_distro", environ),
@@ -145,14 +145,20 @@ def collect(environ: Mapping[str, str], installed: Installed, modules: Mapping[s
     )
 
 
-def _features(settings: Settings, rules: RuleSet, environ: Mapping[str, str], installed: Installed) -> list[Feature]:
+def _features(
+    settings: Settings,
+    rules: RuleSet,
+    environ: Mapping[str, str],
+    installed: Installed,
+    modules: Mapping[str, ModuleType],
+) -> list[Feature]:
     features = [
         _lane("product data", settings.lane, settings, "lane.url"),
         *([_lane("second lane", settings.also, settings, "sinks")] if settings.also else []),
         *(_standard(signal, settings, environ) for signal in ("traces", "logs")),
         *_rest(settings, rules, installed),
         *_frameworks(environ, installed),
-        *_functions(settings, environ),
+        *_functions(settings, environ, modules),
         _sdk(environ, installed),
     ]
     if settings.enabled:
@@ -326,20 +332,27 @@ def _instrumentation(feature: str, name: str, why: str, environ: Mapping[str, st
     return Feature(feature, True, why)
 
 
-def _functions(settings: Settings, environ: Mapping[str, str]) -> list[Feature]:
-    """Functions that become events, where there are any."""
+def _functions(settings: Settings, environ: Mapping[str, str], modules: Mapping[str, ModuleType]) -> list[Feature]:
+    """Functions that become events, where there are any, and how each of them stands."""
     if not settings.enabled or not settings.rules.path:
         return []
+    from otel_posthog.cli.function_checks import function_states
     from otel_posthog.rules.load import load_functions
 
     try:
-        count = len(load_functions(settings.rules))
+        events = load_functions(settings.rules)
     except ConfigError:  # said elsewhere
         return []
-    if not count:
+    if not events:
         return []
-    why = f"{count} event{'s' * (count != 1)} of {settings.rules.path}"
-    return [_instrumentation("functions", "posthog_functions", why, environ)]
+    why = f"{len(events)} event{'s' * (len(events) != 1)} of {settings.rules.path}"
+    all_of_them = _instrumentation("functions", "posthog_functions", why, environ)
+    if not all_of_them.on:
+        return [all_of_them]
+    return [
+        all_of_them,
+        *(Feature(f"  {each.target}", each.level == "ok", each.what) for each in function_states(events, modules)),
+    ]
 
 
 def _sdk(environ: Mapping[str, str], installed: Installed) -> Feature:

@@ -24,7 +24,7 @@ from otel_posthog.rules.functions import FunctionEvent
 _SHOWN: Final = 3
 
 
-def wrap_function(patches: Patches, module: Any, qualname: str, events: list[FunctionEvent], *, late: bool) -> None:
+def wrap_function(patches: Patches, module: Any, qualname: str, events: list[FunctionEvent], *, late: bool) -> str:
     """Wraps one function, or says why not.
 
     Args:
@@ -33,6 +33,9 @@ def wrap_function(patches: Patches, module: Any, qualname: str, events: list[Fun
         qualname: Its name there.
         events: What its calls become.
         late: The module was imported before anybody could wrap anything.
+
+    Returns:
+        Why it is not wrapped; "" where it is.
     """
     target, place = events[0].target, events[0].place
     owner, name, raw = _find(module, qualname)
@@ -40,7 +43,7 @@ def wrap_function(patches: Patches, module: Any, qualname: str, events: list[Fun
     wrong = _wrong(function, owner, name, qualname)
     if wrong:
         _say("%s: %s (%s)", target, wrong, place)
-        return
+        return wrong
     calls = Calls(events, _signature(function, bound=inspect.isclass(owner) and not isinstance(raw, staticmethod)))
     for argument, nearest in calls.unknown():
         _say("%s has no argument `%s`%s (%s)", target, argument, nearest, place)
@@ -65,6 +68,7 @@ def wrap_function(patches: Patches, module: Any, qualname: str, events: list[Fun
 
     make: Any = _Wrapped
     patches.put(owner, name, lambda enabled: make(raw, wrapper, enabled))
+    return ""
 
 
 def _say_who_has_it(module: Any, function: Any, target: str) -> None:

@@ -33,10 +33,12 @@ CHARGED = [
 pytestmark = pytest.mark.timeout(180)
 
 
-def run(folder: Path, emulator: Emulator, program: str, **more: str) -> list[tuple[str, dict[str, Any]]]:
-    """Name and own properties of what a program became under the standard launcher."""
+def run(
+    folder: Path, emulator: Emulator, program: str, functions: str = RULES, said: str = "", **more: str
+) -> list[tuple[str, dict[str, Any]]]:
+    """Name and own properties of what a program became under the standard launcher, which says `said` and no more."""
     rules = folder / "bridge.yaml"
-    rules.write_text(RULES)
+    rules.write_text(functions)
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     env.update(
         OTEL_EXPORTER_OTLP_ENDPOINT=emulator.endpoint,
@@ -53,7 +55,7 @@ def run(folder: Path, emulator: Emulator, program: str, **more: str) -> list[tup
         [launcher, sys.executable, program], env=env, cwd=APPS, capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert "otel-posthog:" not in done.stderr
+    assert [line for line in done.stderr.splitlines() if "otel-posthog:" in line] == ([said] if said else [])
     wanted = {"amount", "currency", "charge", "why", "order", "gave"}
     found = [(e["event"], {k: v for k, v in e["properties"].items() if k in wanted}) for e in emulator.events()]
     return sorted(found, key=repr)
@@ -63,6 +65,21 @@ def test_an_app_that_takes_functions_by_name(tmp_path: Path) -> None:
     """Calls, failures, coroutines, and a pool of processes, each of which counts its own."""
     with Emulator() as emulator:
         assert run(tmp_path, emulator, "main.py") == CHARGED
+
+
+@pytest.mark.parametrize("works", [True, False], ids=["beside one that works", "alone"])
+def test_a_misspelt_module_is_said_once(tmp_path: Path, works: bool) -> None:
+    """With the first event; where there is none, when the process ends."""
+    functions = "functions:\n  biling:charge: misspelt\n" + "  billing:charge_later: charged later\n" * works
+    with Emulator() as emulator:
+        assert run(
+            tmp_path,
+            emulator,
+            "main.py",
+            functions,
+            "otel-posthog: functions: biling:charge is not counted: there is no module biling in sys.path; "
+            f"did you mean billing? ({tmp_path / 'bridge.yaml'}, line 2)",
+        ) == ([("charged later", {})] if works else [])
 
 
 @pytest.mark.parametrize(

@@ -469,7 +469,7 @@ def test_the_books_balance_whatever_happens(
 
 
 def test_a_late_bridge_makes_its_parts_when_they_are_needed() -> None:
-    """Not for a flush; once for all threads; and for good."""
+    """Not for a flush; once for all threads; and for good. Who waits for it is told once."""
     made: list[RecordingDelivery] = []
 
     def make() -> tuple[Converter, Policy, RecordingDelivery]:
@@ -477,7 +477,9 @@ def test_a_late_bridge_makes_its_parts_when_they_are_needed() -> None:
         return cast("Converter", ScriptedConverter({})), Policy(), made[-1]
 
     bridge = Bridge.late(make, guard=Guard())
-    assert (bridge.flush(1), bridge.loaded, made) == (True, False, [])
+    told: list[str] = []
+    bridge.on_loaded(lambda: told.append("later"))
+    assert (bridge.flush(1), bridge.loaded, made, told) == (True, False, [], [])
 
     threads = [threading.Thread(target=bridge.accept, args=([signal("a")],)) for _ in range(8)]
     for thread in threads:
@@ -485,6 +487,8 @@ def test_a_late_bridge_makes_its_parts_when_they_are_needed() -> None:
     for thread in threads:
         thread.join()
     assert (len(made), bridge.signal_stats().received) == (1, 8)
+    bridge.on_loaded(lambda: told.append("at once"))
+    assert told == ["later", "at once"]
 
 
 def test_a_late_bridge_that_was_shut_down_closes_what_it_makes() -> None:

@@ -335,6 +335,30 @@ def test_rules_and_spool_that_are_right(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["rules.yaml"]
 
 
+def test_functions_of_the_rules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is looked for from the current folder, without importing; a package that is not here may be elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "doctored.py").write_text("raise SystemExit\n\ndef charge(): pass\n")
+    (tmp_path / "rules.yaml").write_text(
+        "functions: {'doctored:charge': a, 'doctored:chrage': b, 'doctored.more:charge': c, 'q_x_j_z:charge': d}"
+    )
+
+    listed = found({**DIRECT, "OTEL_POSTHOG_CONFIG": "rules.yaml"})
+
+    where, why = "(rules.yaml, line 1)", "its calls become no events"
+    mend = "Mend the name in the rules file."
+    assert [each for each in listed if each.check == "functions"] == [
+        problem("functions", f"doctored:chrage: there is no chrage; did you mean charge? {where}", why, mend),
+        problem("functions", f"doctored.more:charge: doctored is a module, and no package {where}", why, mend),
+        warn(
+            "functions",
+            f"q_x_j_z:charge: there is no module q_x_j_z in sys.path {where}",
+            "if the app does not find it either, its calls become no events",
+            "Run this in the app's folder and environment, or mend the name.",
+        ),
+    ]
+
+
 def test_the_page() -> None:
     """Problems first, then warnings, then what is fine; a mend is never wrapped."""
     long_mend = "export OTEL_EXPORTER_OTLP_ENDPOINT=https://eu.i.posthog.com/i and some more words to be longer"

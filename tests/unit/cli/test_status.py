@@ -280,3 +280,33 @@ def test_frameworks() -> None:
         "celery": (False, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"),
     }
     assert "django" not in found
+
+
+def test_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How each of them stands: looked for from the current folder, and in this process where we run in it."""
+    Path("stated.py").write_text("raise SystemExit\n\ndef charge(): pass\n")
+    Path("rules.yaml").write_text("functions: {'stated:charge': [a, b], 'stated:chrage': c, 'q_x_j_z:charge': d}")
+
+    class Running:
+        patches = True
+
+        def state(self, target: str) -> str | None:
+            return {"stated:charge": "", "stated:chrage": "there is no chrage"}.get(target)
+
+    def stands(modules: dict[str, Any]) -> list[tuple[str, bool, str]]:
+        found = status.collect(ON, PACKAGES, modules).features
+        return [(each.name.strip(), each.on, each.why) for each in found if ":" in each.name]
+
+    assert stands({}) == [
+        ("stated:charge", True, "there; wrapped when its module is imported"),
+        ("stated:chrage", False, "there is no chrage; did you mean charge?"),
+        ("q_x_j_z:charge", False, "there is no module q_x_j_z in sys.path"),
+    ]
+    here: Any = ModuleType("functions")
+    here.PostHogFunctionsInstrumentor = Running
+    assert stands({"otel_posthog.instrumentation.functions": here})[:2] == [
+        ("stated:charge", True, "wrapped"),
+        ("stated:chrage", False, "there is no chrage"),
+    ]
+    off = {**ON, "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "posthog_functions"}
+    assert [each.name for each in status.collect(off, PACKAGES, {}).features if ":" in each.name] == []

@@ -236,7 +236,9 @@ def test_wrong_names_are_said_once(shop: Make, caplog: pytest.LogCaptureFixture)
         assert assembly.reload(app.app.runtime.settings) is not None
     file = str(app.rules)
     name = f"otel-posthog: functions: {app.package}.billing"
+    gone = "is not counted: there is no module"
     assert [record.getMessage() for record in caplog.records] == [
+        f"otel-posthog: functions: nowhere.at.all:charge {gone} nowhere in sys.path ({file}, line 8)",
         f"{name}:chrage: there is no chrage; did you mean charge? ({file}, line 2)",
         f"{name}:Ordre.pay: there is no Ordre; did you mean Order? ({file}, line 3)",
         f"{name}:Order: a class is no function; `Order.__init__` is called for each that is made ({file}, line 4)",
@@ -247,9 +249,41 @@ def test_wrong_names_are_said_once(shop: Make, caplog: pytest.LogCaptureFixture)
     assert app.said == [("later", OK)]
 
 
+def test_misspelt_modules_are_said(shop: Make, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, with the nearest name, and how each stands; what only nobody has imported yet is told at the end."""
+    app = shop("functions: {'billing:charge': charged}")
+    package, file = app.package, str(app.rules)
+    app.rules.write_text(
+        "functions:\n"
+        f"  {package}.billing:charge: charged\n"
+        f"  {package}.biling:charge: misspelt\n"
+        f"  {package}.billing:chrage: misspelt\n"
+        f"  {package}.billing.charging:charge: misspelt\n"
+        f"  {package}s.billing:charge: misspelt\n"
+        f"  {package}.views:charge: viewed\n"
+    )
+    name, gone = f"otel-posthog: functions: {package}", "is not counted: there is no module"
+    with caplog.at_level(logging.INFO, logger="otel_posthog"):
+        assert assembly.reload(app.app.runtime.settings) is not None
+        app.billing.charge(1)
+        app.instrumentor._leave()
+    assert [record.getMessage().partition(f" ({file}")[0] for record in caplog.records] == [
+        f"{name}.biling:charge {gone} {package}.biling; did you mean billing?",
+        f"{name}.billing.charging:charge is not counted: {package}.billing is a module, and no package",
+        f"{name}s.billing:charge {gone} {package}s in sys.path; did you mean {package}?",
+        f"{name}.billing:chrage: there is no chrage; did you mean charge?",
+        f"{name}.views:charge is not counted: nobody has imported {package}.views",
+    ]
+    states = [
+        app.instrumentor.state(f"{package}.{one}") for one in ("billing:charge", "billing:chrage", "views:charge")
+    ]
+    assert states == ["", "there is no chrage; did you mean charge?", None]
+    assert app.said == [("charged", OK)]
+
+
 def test_names_taken_before(shop: Make, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A module that is imported already is wrapped where it is; who has the function by name is named, once."""
-    app = shop("functions: {'nowhere:charge': none}")
+    app = shop("functions: {'wave:open': none}")
     import importlib
 
     views = importlib.import_module(f"{app.package}.views")

@@ -64,6 +64,24 @@ functions:
 """
 
 
+def test_functions_that_are_not_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are looked for in the current folder, and nothing is imported; another app's may not be here at all."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "misspelt_shop.py").write_text("raise SystemExit\n\ndef charge(): pass\n")
+    path = Path("rules.yaml")
+    path.write_text("functions:\n  misspelt_shop:charge: charged\n  q_x_j_z:charge: charged\n")
+    assert main(["rules", "check", str(path)]) == 0
+    assert capsys.readouterr().err == ("rules.yaml, line 3: q_x_j_z:charge: there is no module q_x_j_z in sys.path\n")
+
+    path.write_text("functions:\n  misspelt_shop:chrage: charged\n")
+    assert main(["rules", "check", str(path)]) == 1
+    assert capsys.readouterr().err == (
+        "rules.yaml, line 2: misspelt_shop:chrage: there is no chrage; did you mean charge?\n"
+    )
+
+
 def test_functions(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """`check` counts the events of functions, `list` shows them after the rules."""
     monkeypatch.setenv("COLUMNS", "120")
