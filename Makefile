@@ -6,13 +6,15 @@ UV_VERSION := 0.13.8
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-ENVS := floor edot adot logfire plain declarative
+ENVS := floor edot adot logfire plain declarative clients
 # The oldest supported Python where the machine has it: the floor environment runs on it.
 FLOOR_PYTHON ?= $(shell for python in python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/3.10.*/bin/python; do \
     "$$python" -c '' >/dev/null 2>&1 && echo "$$python" && exit; done; echo $(PYTHON))
 TESTS ?= tests
 FLOOR_TESTS ?= tests/unit tests/golden tests/parity
 PYTEST_FLAGS ?= -n 4
+# Otherwise each of the hundreds of processes that tests start compiles anew what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help
 help: #: this list
@@ -53,7 +55,7 @@ demo-env: $(UV)
 demo-env-install:
 	$(call install_env,$(VENV),demo)
 
-envs: $(UV) $(ENVS:%=.envs/%/.made) .envs/image/.made #: the environments of the attach tests (floor, EDOT, ADOT, logfire, plain, declarative)
+envs: $(UV) $(ENVS:%=.envs/%/.made) .envs/image/.made #: the environments of the attach tests (floor, EDOT, ADOT, logfire, plain, declarative, clients)
 # What the image holds beside our own package: tests lay it out as collector/Dockerfile does.
 .envs/image/.made: requirements/gateway.txt | $(UV)
 	@echo "Installing gateway into .envs/image …"

@@ -15,6 +15,6 @@ lock dev pyproject.toml requirements/dev.in --extra flask --extra django --extra
 lock demo pyproject.toml requirements/demo.in --extra flask --extra otlp --extra distro --extra emulator --extra fast
 lock gateway pyproject.toml requirements/gateway.in --extra gateway
 lock build requirements/build.in
-for name in floor edot adot logfire plain declarative; do
+for name in floor edot adot logfire plain declarative clients; do
     lock "env-$name" pyproject.toml "requirements/env-$name.in"
 done

@@ -131,7 +131,12 @@ class Hook:
             return
         processor = PostHogSpanProcessor(runtime=self._runtime, closed=self._leaving.closed)
         provider.add_span_processor(processor)
-        wrap_tracers(provider, self._settings.record_unsampled, carrier=self._span_mark(provider))
+        wrap_tracers(
+            provider,
+            self._settings.record_unsampled,
+            carrier=self._span_mark(provider),
+            travels=self._settings.identity.baggage,
+        )
         self._added(provider, processor)
 
     def _span_mark(self, provider: Any) -> str:

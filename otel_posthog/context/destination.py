@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ _HOSTS: Final = (
     ("http.host", ""),
     ("net.peer.ip", "net.peer.port"),
 )
+_SCHEMES: Final = ("dns", "ipv4", "ipv6", "xds", "passthrough")
 _MESSAGING: Final = "messaging."
 _SUFFIXES: Final = (".svc", ".internal", ".local", ".localhost")
 _KEPT: Final = 1_024
@@ -39,15 +40,52 @@ def destination_of(attributes: Mapping[str, Any]) -> str:
             except ValueError:
                 return ""
             if host:
-                return _joined(host, port or {"http": 80, "https": 443}.get(split.scheme))
+                return joined(host, port or {"http": 80, "https": 443}.get(split.scheme))
     for key, port_key in _HOSTS:
         value = attributes.get(key)
         if isinstance(value, str) and value:
             port = attributes.get(port_key)
             if key == "http.host":
                 return destination_of({"url.full": f"//{value}"})
-            return _joined(value, port if isinstance(port, (int, str)) else None)
+            return joined(value, port if isinstance(port, (int, str)) else None)
     return ""
+
+
+def joined(host: str, port: int | str | None) -> str:
+    """`host:port`, or `host` where there is no port; lower case, brackets around IPv6.
+
+    Args:
+        host: Name or address.
+        port: Its port.
+    """
+    host = host.strip().strip("[]").rstrip(".").lower()
+    if ":" in host and host.count(":") > 1:
+        host = f"[{host}]"
+    return f"{host}:{port}" if port else host
+
+
+def destinations_of(targets: Iterable[object]) -> tuple[str, ...]:
+    """`host:port` of each of the addresses that a gRPC channel or a list of brokers was made with.
+
+    Args:
+        targets: Such as `orders:50051`, `dns:///orders:50051`, `ipv4:10.0.0.1:80,10.0.0.2:80`, `unix:/run/orders`.
+
+    Returns:
+        Nothing where one of them is none, so that nobody takes the others for all.
+    """
+    found: list[str] = []
+    for target in targets:
+        for one in target.split(",") if isinstance(target, str) else ("",):
+            scheme, _, rest = one.strip().partition(":")
+            if scheme in ("unix", "unix-abstract"):
+                found.append("localhost")
+                continue
+            address = rest.rsplit("/", 1)[-1] if rest.startswith("//") or scheme in _SCHEMES else one.strip()
+            destination = destination_of({"url.full": f"//{address}"})
+            if not destination:
+                return ()
+            found.append(destination)
+    return tuple(found)
 
 
 def service_of(attributes: Mapping[str, Any]) -> str:
@@ -114,9 +152,11 @@ class OwnHosts:
 
     def lists(self, name: str) -> bool:
         """Whether a pattern names what has no host, such as `rpc:shop.Orders`, and none takes it out."""
-        name = name.lower()
-        barred = self._barred is not None and self._barred.fullmatch(name)
-        return not barred and self._listed is not None and self._listed.fullmatch(name) is not None
+        return self._listed is not None and self._listed.fullmatch(name.lower()) is not None and not self.bars(name)
+
+    def bars(self, name: str) -> bool:
+        """Whether a pattern with `!` takes out what has no host."""
+        return self._barred is not None and self._barred.fullmatch(name.lower()) is not None
 
     def _decide(self, destination: str) -> bool:
         host = _host(destination)
@@ -136,17 +176,19 @@ def _matcher(patterns: list[str]) -> re.Pattern[str] | None:
     return re.compile("|".join(parts), re.DOTALL)
 
 
-def _joined(host: str, port: int | str | None) -> str:
-    host = host.strip().strip("[]").rstrip(".").lower()
-    if ":" in host and host.count(":") > 1:
-        host = f"[{host}]"
-    return f"{host}:{port}" if port else host
-
-
 def _host(destination: str) -> str:
     if destination.startswith("["):
         return destination[1:].partition("]")[0]
     return destination.partition(":")[0]
 
 
-__all__ = ["ANYWHERE", "OwnHosts", "destination_of", "is_internal", "is_message", "service_of"]
+__all__ = [
+    "ANYWHERE",
+    "OwnHosts",
+    "destination_of",
+    "destinations_of",
+    "is_internal",
+    "is_message",
+    "joined",
+    "service_of",
+]

@@ -4,23 +4,30 @@ Baggage in OpenTelemetry is part of a context, and contexts are immutable: what 
 (who logged in, which flag said what) would have to be attached in every place from which a call may be made. So it is
 put in where all of them pass: `inject` of the global propagator, whichever that is. Nothing global is replaced: the
 instance keeps its type and its place.
+
+What a client does afterwards, it does alone: `last_look.py` sees to the hops that follow a redirect.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, MutableMapping
+from typing import TYPE_CHECKING, Any, cast
 
 import wrapt
 from opentelemetry import baggage, propagate
 from opentelemetry.context import get_current
 
+from otel_posthog.instrumentation import last_look
+from otel_posthog.instrumentation.patches import Patches
+from otel_posthog.instrumentation.targets import Targets
 from otel_posthog.observe.guard import Guard, logger
+from otel_posthog.semconv import otel, posthog
 
 if TYPE_CHECKING:
     from otel_posthog.lane.departing import Departing
 
 _SETTER = "set_global_textmap"
+_POSTHOG = posthog.PREFIX.encode()
 
 
 class Propagation:
@@ -36,6 +43,8 @@ class Propagation:
         self._departing: Departing | None = None
         self._guard = guard
         self._on = False
+        self._targets = Targets()
+        self._patches: Patches | None = None
         self._wrapped: list[tuple[Any, Any]] = []
         self._setter: tuple[Any, Any] | None = None
 
@@ -44,10 +53,17 @@ class Propagation:
         self._on = True
         self._follow()
         self._wrap(propagate.get_global_textmap())
+        if self._patches is None:
+            self._patches = Patches()
+            last_look.watch(self._patches, self._leaving, self._failed)
+            self._targets.watch(self._patches, self._failed)
 
     def detach(self) -> None:
         """As if it had never been; where somebody has wrapped ours, ours stays and passes everything through."""
         self._on = False
+        if self._patches is not None:
+            self._patches.undo()
+            self._patches = None
         if self._setter is not None:
             original, ours = self._setter
             if getattr(propagate, _SETTER) is ours:
@@ -94,14 +110,57 @@ class Propagation:
     def _send(self, wrapped: Callable[..., Any], carrier: Any, context: Any = None, *rest: Any, **kwargs: Any) -> Any:
         here = get_current() if context is None else context
         try:
-            if self._departing is None:
-                self._departing = self._make()
-            here = self._departing.context(here)
+            here = self._decider.context(here, self._targets.take())
+            self._renew(carrier)
         except Exception as error:  # noqa: BLE001 - an edge: the app's call goes out
             # Without any baggage: where nobody could look, nothing may leave.
             here = baggage.clear(here)
-            self._guard.failed("propagation.inject", error)
+            self._failed(error)
         return wrapped(carrier, here, *rest, **kwargs)
+
+    @property
+    def _decider(self) -> Departing:
+        if self._departing is None:
+            self._departing = self._make()
+        return self._departing
+
+    def _renew(self, carrier: Any) -> None:
+        """Takes out what an earlier call has left in headers that are used again: it may have been another person's.
+
+        A propagator that has nothing to say leaves a header as it is, and Kafka's take the first of several.
+        """
+        if isinstance(carrier, MutableMapping):
+            headers = cast("MutableMapping[str, Any]", carrier)
+            said: object = headers.get(otel.BAGGAGE)
+            if isinstance(said, str) and posthog.PREFIX in said:
+                kept = self._decider.leaving(otel.BAGGAGE, said, "")
+                if kept:
+                    headers[otel.BAGGAGE] = kept
+                else:
+                    del headers[otel.BAGGAGE]
+            elif isinstance(said, bytes) and _POSTHOG in said:
+                del headers[otel.BAGGAGE]  # a message's, which has no members but those of the context
+        elif isinstance(carrier, list):
+            pairs = cast("list[Any]", carrier)
+            pairs[:] = [pair for pair in pairs if not _is_ours(pair)]
+
+    def _leaving(self, header: str, value: str, destination: str) -> str:
+        try:
+            return self._decider.leaving(header, value, destination)
+        except Exception as error:  # noqa: BLE001 - an edge: the app's call goes out, without what nobody could look at
+            self._failed(error)
+            return ""
+
+    def _failed(self, error: Exception) -> None:
+        self._guard.failed("propagation.inject", error)
+
+
+def _is_ours(pair: Any) -> bool:
+    """Whether a header of a message, (name, value), has members of ours."""
+    if not isinstance(pair, tuple) or len(cast("tuple[Any, ...]", pair)) != 2:
+        return False
+    name, value = cast("tuple[Any, Any]", pair)
+    return name == otel.BAGGAGE and isinstance(value, bytes) and _POSTHOG in value
 
 
 __all__ = ["Propagation"]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final, cast
+from urllib.parse import unquote_plus
 
 from opentelemetry import context
 from opentelemetry.trace import SpanKind
@@ -16,6 +17,7 @@ from otel_posthog.context.baggage import MAX_BYTES, encode, weight_of
 from otel_posthog.context.destination import OwnHosts, destination_of, is_message, service_of
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.signature import MEMBER, sign
+from otel_posthog.context.unrecorded import OUTGOING, outgoing
 from otel_posthog.context.work import apart, work_in
 from otel_posthog.lane.edge import Edge
 from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key, span_in, span_key
@@ -26,7 +28,6 @@ _W3C_MEMBERS: Final = 180
 _OURS: Final = 7
 """Members of ours at the most, with the signature."""
 _SIGNATURE_BYTES: Final = 90
-_OUTGOING: Final = (SpanKind.CLIENT, SpanKind.PRODUCER)
 _IDENTITY: Final = frozenset(
     {
         posthog.POSTHOG_DISTINCT_ID,
@@ -65,17 +66,18 @@ class Departing:
         self._span_key = span_key()
         self._baggage_key = baggage_key()
 
-    def context(self, ctx: Any) -> Any:
+    def context(self, ctx: Any, targets: tuple[str, ...] = ()) -> Any:
         """`ctx` with the baggage that may travel to where the call in it goes.
 
         Args:
             ctx: The OpenTelemetry context that is about to be injected.
+            targets: `host:port` of all places that it may go to, where somebody knows better than the span.
         """
         if not self._baggage_key:
             return ctx
         baggage = baggage_in(ctx, self._baggage_key)
         span = span_in(ctx, self._span_key)
-        if not self._is_ours(span):
+        if not self._is_ours(span, targets):
             if not any(self._names_people(name) for name in baggage):
                 return ctx
             return self._with(ctx, {name: value for name, value in baggage.items() if not self._names_people(name)})
@@ -85,6 +87,24 @@ class Departing:
             return ctx
         return self._with(ctx, {**others, **members})
 
+    def leaving(self, header: str, value: str, destination: str) -> str:
+        """A header that carries baggage, as it may leave for a host: without members that name people elsewhere.
+
+        Args:
+            header: Its name, lower case: `baggage`, or `otel.BAGGAGE_MEMBERS` and a member.
+            value: Its value, of whichever origin.
+            destination: `host:port`; "" for a place that nobody knows.
+
+        Returns:
+            The value to send; "" for none.
+        """
+        if self._hosts.everywhere or destination in self._hosts:
+            return value
+        for one in otel.BAGGAGE_MEMBERS:
+            if header.startswith(one):
+                return "" if self._names_people(header[len(one) :]) else value
+        return ",".join(one for one in value.split(",") if not self._names_people(_name_of(one))).strip()
+
     def _with(self, ctx: Any, baggage: Mapping[str, Any]) -> Any:
         # A plain dict: the API takes nothing else for a baggage.
         return context.set_value(self._baggage_key, dict(baggage), ctx)
@@ -92,19 +112,29 @@ class Departing:
     def _names_people(self, name: Any) -> bool:
         return _is_posthog(name) or name in self._identity
 
-    def _is_ours(self, span: Any) -> bool:
+    def _is_ours(self, span: Any, targets: tuple[str, ...]) -> bool:
         if self._hosts.everywhere:
             return True
-        if span is None or getattr(span, "kind", None) not in _OUTGOING:
+        if span is None:
             return False  # where it goes, nobody knows
-        attributes = attributes_of(span)
+        kind, attributes = getattr(span, "kind", None), attributes_of(span)
+        if kind is None:
+            kind, attributes = outgoing(span)
+        if kind not in OUTGOING or attributes is None:
+            return False
+        is_call = kind is SpanKind.CLIENT
         destination = destination_of(attributes)
-        if not destination:
-            if span.kind is SpanKind.CLIENT:
-                return self._hosts.lists(service_of(attributes))
-            # A broker that is not named is the one of the app's own tasks.
-            return is_message(attributes)
-        return destination in self._hosts
+        if destination:
+            targets = (*targets, destination)
+        elif is_call and (service := service_of(attributes)):
+            if self._hosts.lists(service):
+                return True
+            if self._hosts.bars(service):
+                return False
+        if targets:
+            return all(one in self._hosts for one in targets)
+        # A broker that is not named is the one of the app's own tasks.
+        return not is_call and is_message(attributes)
 
     def _members(self, ctx: Any, span: Any, baggage: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, str]:
         if len(others) + _OURS > _W3C_MEMBERS:
@@ -146,6 +176,11 @@ class Departing:
 def _pseudonym(attributes: Mapping[str, Any]) -> str:
     said = attributes.get(otel.ENDUSER_PSEUDO_ID)
     return said if isinstance(said, str) else ""
+
+
+def _name_of(member: str) -> str:
+    """The name of one member of a header, as the propagator of the other side will read it."""
+    return unquote_plus(member.partition("=")[0].strip()).strip()
 
 
 def _is_posthog(name: Any) -> bool:

@@ -17,6 +17,7 @@ import wrapt
 from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult, TraceIdRatioBased
 from opentelemetry.trace import SpanKind
 
+from otel_posthog.context.unrecorded import remembering
 from otel_posthog.errors import ConfigError
 from otel_posthog.observe.guard import logger
 from otel_posthog.semconv import posthog
@@ -99,7 +100,8 @@ class RecordOnlySampler(Sampler):
         if result.decision is _DROP:
             entrance = kind is _SERVER or kind is _CONSUMER
             if not (self._all or (self._server and (entrance or (attributes and self._tagged(attributes))))):
-                return result
+                state = remembering(result.trace_state, kind, attributes)
+                return result if state is result.trace_state else SamplingResult(_DROP, None, state)
             # A sampler that drops gives no attributes back, since nobody would read them. Ours would.
             merged = _merged(attributes, result.attributes, self._carrier)
             return SamplingResult(_RECORD_ONLY, merged, result.trace_state)
@@ -175,7 +177,7 @@ def record_only_from_env(argument: str | None) -> RecordOnlySampler:
 # --- wrapping what is there ------------------------------------------------------------------------------------------
 
 
-def wrap_tracers(provider: Any, record_unsampled: str = ALL, *, carrier: str = "") -> bool:
+def wrap_tracers(provider: Any, record_unsampled: str = ALL, *, carrier: str = "", travels: bool = False) -> bool:
     """Has the tracers of `provider`, those that exist and those to come, record what is not sampled.
 
     Idempotent; nothing global is replaced, and `provider.sampler` stays as it is.
@@ -184,6 +186,7 @@ def wrap_tracers(provider: Any, record_unsampled: str = ALL, *, carrier: str = "
         provider: An SDK tracer provider, or a proxy around one (logfire's).
         record_unsampled: `all`, `server` or `off`.
         carrier: `posthog.carrier` for every span whose resource does not say it; "" for none.
+        travels: Identity goes along with calls, so it must be known where those go whose span is not recorded.
 
     Returns:
         Whether unsampled spans are recorded now.
@@ -206,7 +209,7 @@ def wrap_tracers(provider: Any, record_unsampled: str = ALL, *, carrier: str = "
         record_unsampled = OFF
     if carrier and posthog.CARRIER in (getattr(getattr(inner, "resource", None), "attributes", None) or ()):
         carrier = ""  # the resource says it for every span already
-    if record_unsampled == OFF and not carrier:
+    if record_unsampled == OFF and not carrier and not travels:
         return False
 
     def mended(tracer: Any) -> Any:

@@ -93,3 +93,8 @@ DEPLOYMENT_RESOURCE_KEYS: Final[Spellings] = (
 )
 """Resource attributes that the deployment context is made from. The SDK edge adds those that it knows and that are
 absent; at the gateway only what the emitter (or a Collector's resource processor) says is there."""
+
+BAGGAGE: Final = "baggage"
+"""The header of the W3C's propagator."""
+BAGGAGE_MEMBERS: Final = ("uberctx-", "ot-baggage-")
+"""What the headers of Jaeger's and of OpenTracing's propagators begin with: one for each member."""

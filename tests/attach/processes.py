@@ -32,6 +32,7 @@ DISTROS: dict[str, dict[str, str]] = {
     "plain": {},
     "logfire": {},
     "declarative": {},
+    "clients": {},
 }
 
 
