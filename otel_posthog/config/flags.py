@@ -26,11 +26,18 @@ class FlagsTarget:
         host: PostHog's address, without trailing slash or `/i`.
         token: Project API key.
         secret_key: Key for local evaluation; empty for none.
+        ca_file: PEM file, or hashed directory, of the only roots to trust, where the lane leads to the same host; ""
+            for what `requests` trusts.
+        client_cert: PEM file of the client's certificate, likewise.
+        client_key: PEM file of its key, likewise.
     """
 
     host: str
     token: Secret
     secret_key: Secret
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
 
 
 def mistakes(config: FlagsConfig) -> list[ConfigError]:
@@ -74,7 +81,10 @@ def flags_target(settings: Settings) -> tuple[FlagsTarget | None, str]:
     project = project_of(settings, host=(HOST, config.host), token=(TOKEN, config.token))
     if project.missing:
         return None, project.missing
-    return FlagsTarget(project.host, project.token, config.secret_key), ""
+    # The files of OTEL_EXPORTER_OTLP_CERTIFICATE … belong to the host that they were given with.
+    lane = next((one for one in (settings.lane, settings.also) if one and one.url == project.host), None)
+    files = (lane.ca_file, lane.client_cert, lane.client_key) if lane else ()
+    return FlagsTarget(project.host, project.token, config.secret_key, *files), ""
 
 
 __all__ = ["FlagsTarget", "flags_target", "mistakes"]

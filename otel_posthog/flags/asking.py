@@ -162,6 +162,7 @@ class Asking:
         """No further question will come."""
         if self._definitions is not None:
             self._definitions.close()
+        self.sdk.put_back()
 
     def after_fork(self) -> None:
         """To be called in the child of a fork."""

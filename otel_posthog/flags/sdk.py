@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from posthog.client import Client
 from posthog.feature_flag_evaluations import FeatureFlagEvaluations
@@ -18,6 +18,9 @@ from otel_posthog.config.flags import FlagsTarget
 from otel_posthog.config.settings import FlagsConfig
 from otel_posthog.flags.breaker import Breaker
 from otel_posthog.observe.log import Complaints
+
+if TYPE_CHECKING:
+    from otel_posthog.flags.trusting import Trusting
 
 Report = Callable[[dict[str, Any]], None]
 """Takes an event that the SDK would have sent."""
@@ -67,6 +70,11 @@ class Sdk(Client):
             feature_flags_request_timeout_seconds=config.timeout,
             feature_flags_request_max_retries=0,
         )
+        self._trusting: Trusting | None = None
+        if target.ca_file or target.client_cert:
+            from otel_posthog.flags.trusting import Trusting
+
+            self._trusting = Trusting(target)
         if target.secret_key:
             # Otherwise the first question would load the definitions in the caller's thread.
             self.feature_flags = []
@@ -82,8 +90,23 @@ class Sdk(Client):
             What was found, and why PostHog did not answer, where it was asked in vain.
         """
         self._last.error = None
+        self._trust()
         found = self.evaluate_flags(distinct_id, **about)
         return found, self._last.error
+
+    def load_feature_flags(self) -> None:
+        """As the SDK's, with our certificates."""
+        self._trust()
+        super().load_feature_flags()
+
+    def put_back(self) -> None:
+        """No further question will come: the SDK's sessions are what they were."""
+        if self._trusting is not None:
+            self._trusting.undo()
+
+    def _trust(self) -> None:
+        if self._trusting is not None:
+            self._trusting.ensure()
 
     def _get_flags_decision(self, *args: Any, **kwargs: Any) -> Any:
         # Every question to PostHog comes this way, whichever method of the SDK asks it.
