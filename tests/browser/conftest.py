@@ -53,20 +53,22 @@ def emulator(posthog_js: Path) -> Iterator[Emulator]:
         yield running
 
 
-class Shop(ServerProcess):
-    """An app under `opentelemetry-instrument`.
+class Service(ServerProcess):
+    """An app under `opentelemetry-instrument`, and what it sends goes to the local PostHog.
 
     Args:
-        framework: `flask` or `django`.
+        module: One of `apps/`.
         variables: Of its environment, above the usual.
         folder: For its log and its configuration.
         emulator: Its PostHog.
     """
 
-    def __init__(self, framework: str, variables: dict[str, str], folder: Path, emulator: Emulator) -> None:
-        self._log = folder / f"{framework}.log"
+    def __init__(self, module: str, variables: dict[str, str], folder: Path, emulator: Emulator) -> None:
+        folder = folder / module
+        folder.mkdir()
+        self._log = folder / "log"
         rules = folder / "rules.yaml"
-        rules.write_text(USERS.replace("NAME", "id" if framework == "flask" else "username"), encoding="utf-8")
+        rules.write_text(USERS.replace("NAME", "username" if module == "shop_django" else "id"), encoding="utf-8")
         programs = Path(sys.executable).parent
         environment = {
             "PATH": f"{programs}:/usr/bin:/bin",
@@ -74,7 +76,7 @@ class Shop(ServerProcess):
             "PYTHONUNBUFFERED": "1",
             "SHOP_DATABASE": str(folder / "shop.sqlite3"),
             "DJANGO_SETTINGS_MODULE": "shop_django",
-            "OTEL_SERVICE_NAME": "shop",
+            "OTEL_SERVICE_NAME": module.partition("_")[0],
             "OTEL_POSTHOG_MODE": "direct",
             "OTEL_EXPORTER_OTLP_ENDPOINT": emulator.endpoint,
             "OTEL_EXPORTER_OTLP_TOKEN": TOKEN,
@@ -86,7 +88,7 @@ class Shop(ServerProcess):
         with socket.create_server(("127.0.0.1", 0)) as listener:
             self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             number = listener.fileno()
-            command = [str(programs / "opentelemetry-instrument"), sys.executable, str(APPS / "serve.py"), framework]
+            command = [str(programs / "opentelemetry-instrument"), sys.executable, str(APPS / "serve.py"), module]
             self._out = self._log.open("ab")
             self.process = subprocess.Popen(
                 [*command, str(number)], env=environment, stdout=self._out, stderr=self._out, pass_fds=[number]
@@ -99,12 +101,12 @@ class Shop(ServerProcess):
 
 
 @pytest.fixture
-def shop(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[..., Shop]]:
-    """Starts shops; they end with the test."""
-    started: list[Shop] = []
+def serve(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[..., Service]]:
+    """Starts apps; they end with the test."""
+    started: list[Service] = []
 
-    def start(framework: str = "flask", **variables: str) -> Shop:
-        started.append(Shop(framework, variables, tmp_path, emulator))
+    def start(module: str = "shop_flask", **variables: str) -> Service:
+        started.append(Service(module, variables, tmp_path, emulator))
         return started[-1]
 
     yield start

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from otel_posthog.emulator import Emulator
-from tests.browser.conftest import Shop
+from tests.browser.conftest import Service
 from tests.fixtures.chromium import Chromium, Page
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
@@ -33,15 +33,20 @@ def logged_in(page: Page, name: str) -> None:
     page.until(IN_FULL)
 
 
+def abroad(page: Page, home: str) -> list[str]:
+    """Requests to other origins than the app's."""
+    return [request["url"] for request in page.requests if not request["url"].startswith((home, "data:", "blob:"))]
+
+
 def sides(events: list[dict[str, Any]]) -> set[str]:
     """Which libraries they come from."""
     return {event["properties"]["$lib"] for event in events}
 
 
-@pytest.mark.parametrize("framework", ["flask", "django"])
-def test_one_person(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop], framework: str) -> None:
-    """Page view, login on the server, a click in the browser and the order on the server are one person's session."""
-    url = shop(framework, OTEL_POSTHOG_BROWSER_FLAGS="button").url
+@pytest.mark.parametrize("module", ["shop_django", "shop_starlette", "shop_fastapi"])
+def test_one_person(browser: Chromium, emulator: Emulator, serve: Callable[..., Service], module: str) -> None:
+    """Page view, login on the server, a click and the order are one person's session, by way of the app's relay."""
+    url = serve(module, OTEL_POSTHOG_BROWSER_FLAGS="button", OTEL_POSTHOG_BROWSER_RELAY="/relay").url
     page = browser.page()
 
     page.open(url)
@@ -67,12 +72,13 @@ def test_one_person(browser: Chromium, emulator: Emulator, shop: Callable[..., S
     (order,) = named(emulator, "order placed")
     (click,) = named(emulator, "$autocapture")
     assert order["distinct_id"] == click["distinct_id"] == "ada"
-    if framework == "flask":  # Django's own users have no company
+    if module != "shop_django":  # Django's own users have no company
         assert order["properties"]["$groups"] == click["properties"]["$groups"] == {"company": "acme"}
     # The page's events lead to the trace of the request that made the page.
     assert click["properties"]["$trace_id"] == meta.split("-")[1]
     emulator.wait_for(lambda e: any(span["trace_id"] == meta.split("-")[1] for span in e.spans()), 60)
-    # posthog-js told our own backend who asks, and nobody else.
+    # Nobody but the app was asked for anything, and posthog-js told it who asks.
+    assert abroad(page, url) == []
     (sent,) = [request for request in page.requests if request["url"].endswith("/api/order")]
     said = {name.lower(): value for name, value in sent["headers"].items()}
     assert said["x-posthog-distinct-id"] == "ada"
@@ -80,12 +86,12 @@ def test_one_person(browser: Chromium, emulator: Emulator, shop: Callable[..., S
     assert page.errors == [] or all("favicon" in error for error in page.errors)
 
 
-@pytest.mark.parametrize("framework", ["flask", "django"])
+@pytest.mark.parametrize("module", ["shop_flask", "shop_django"])
 def test_who_leaves_is_forgotten(
-    browser: Chromium, emulator: Emulator, shop: Callable[..., Shop], framework: str
+    browser: Chromium, emulator: Emulator, serve: Callable[..., Service], module: str
 ) -> None:
     """After the logout the browser is a new visitor; who logs in next is somebody else, also without a logout."""
-    url = shop(framework).url
+    url = serve(module).url
     page = browser.page()
 
     page.open(url)
@@ -112,11 +118,11 @@ def test_who_leaves_is_forgotten(
 
 @pytest.mark.parametrize("recording", ["inputs", "text"])
 def test_recordings_are_masked(
-    browser: Chromium, emulator: Emulator, shop: Callable[..., Shop], recording: str
+    browser: Chromium, emulator: Emulator, serve: Callable[..., Service], recording: str
 ) -> None:
     """What somebody types never leaves; with `text` no text of the page does."""
     readable = json.dumps({"session_recording": {"compress_events": False}})
-    url = shop("flask", OTEL_POSTHOG_BROWSER_RECORDING=recording, OTEL_POSTHOG_BROWSER_OPTIONS=readable).url
+    url = serve(OTEL_POSTHOG_BROWSER_RECORDING=recording, OTEL_POSTHOG_BROWSER_OPTIONS=readable).url
     page = browser.page()
 
     page.open(url)

@@ -10,21 +10,16 @@ from urllib.parse import quote
 import pytest
 
 from otel_posthog.emulator import Emulator
-from tests.browser.conftest import TOKEN, Shop
-from tests.browser.test_one_person import IN_FULL, logged_in, named
-from tests.fixtures.chromium import Chromium, Page
+from tests.browser.conftest import TOKEN, Service
+from tests.browser.test_one_person import IN_FULL, abroad, logged_in, named
+from tests.fixtures.chromium import Chromium
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
 
-def abroad(page: Page, home: str) -> list[str]:
-    """Requests to other origins than the app's."""
-    return [request["url"] for request in page.requests if not request["url"].startswith((home, "data:", "blob:"))]
-
-
-def test_no_consent_no_request(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop]) -> None:
+def test_no_consent_no_request(browser: Chromium, emulator: Emulator, serve: Callable[..., Service]) -> None:
     """Before a yes, and after a no, the page works and asks nobody; a yes loads posthog-js, a no silences it."""
-    url = shop("flask", OTEL_POSTHOG_BROWSER_CONSENT="shop_flask:consent").url
+    url = serve(OTEL_POSTHOG_BROWSER_CONSENT="shop_flask:consent").url
     page = browser.page()
 
     for answer in ("", "no"):
@@ -56,9 +51,9 @@ def test_no_consent_no_request(browser: Chromium, emulator: Emulator, shop: Call
     assert len(named(emulator, "page began")) == 1
 
 
-def test_relay_keeps_everything_at_home(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop]) -> None:
+def test_relay_keeps_everything_at_home(browser: Chromium, emulator: Emulator, serve: Callable[..., Service]) -> None:
     """With the relay no request leaves the origin, and all arrives: events, recordings, flags; no cookie goes out."""
-    url = shop("flask", OTEL_POSTHOG_BROWSER_RELAY="/relay").url
+    url = serve(OTEL_POSTHOG_BROWSER_RELAY="/relay").url
     page = browser.page()
 
     page.open(url)
@@ -80,9 +75,9 @@ def test_relay_keeps_everything_at_home(browser: Chromium, emulator: Emulator, s
     assert paths == {"/login", "/api/order"}
 
 
-def test_blocked(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop]) -> None:
+def test_blocked(browser: Chromium, emulator: Emulator, serve: Callable[..., Service]) -> None:
     """Where posthog-js is blocked the page works, calls are safe, and nothing piles up."""
-    url = shop("flask", OTEL_POSTHOG_BROWSER_FLAGS="button").url
+    url = serve(OTEL_POSTHOG_BROWSER_FLAGS="button").url
     page = browser.page()
     page.block("*array.js*")
 
@@ -108,11 +103,11 @@ def test_blocked(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop
 ATTACK = "</script><script>window.pwned=1</script><!--<script>\u2028'\"`${window.pwned=2}"
 
 
-def test_escaping(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop]) -> None:
+def test_escaping(browser: Chromium, emulator: Emulator, serve: Callable[..., Service]) -> None:
     """A user, a flag and a payload full of markup stay data; the page's scripts run, and only those."""
     variant = "x" + ATTACK
     emulator.flags = {"flags": {"button": {"variants": {variant: 100}, "payloads": {variant: {"a": ATTACK}}}}}
-    url = shop("flask", OTEL_POSTHOG_BROWSER_FLAGS="*").url
+    url = serve(OTEL_POSTHOG_BROWSER_FLAGS="*").url
     page = browser.page()
 
     page.open(f"{url}/?note={quote(ATTACK)}")
@@ -131,10 +126,10 @@ PAGE_VIEWS: dict[str, tuple[list[str], dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("owner", PAGE_VIEWS)
-def test_one_page_view(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop], owner: str) -> None:
+def test_one_page_view(browser: Chromium, emulator: Emulator, serve: Callable[..., Service], owner: str) -> None:
     """One page, one `$pageview`, by whoever is to count it; with the default rules on the server in both cases."""
     libraries, variables = PAGE_VIEWS[owner]
-    running = shop("flask", **variables)
+    running = serve(**variables)
     page = browser.page()
 
     page.open(running.url)
@@ -156,10 +151,10 @@ WAYS = {
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_wrapper_alone(browser: Chromium, shop: Callable[..., Shop], way: str) -> None:
+def test_wrapper_alone(browser: Chromium, serve: Callable[..., Service], way: str) -> None:
     """Without posthog-js the wrapper waits within bounds, and tells all of it once there is one; nothing throws."""
     page = browser.page()
-    page.open(f"{shop('flask').url}/bare")
+    page.open(f"{serve().url}/bare")
 
     waited: list[Any] = json.loads(
         page.run(f"""(async () => {{
@@ -181,9 +176,9 @@ def test_wrapper_alone(browser: Chromium, shop: Callable[..., Shop], way: str) -
     assert waited == ["plain", 102, "event 0", ["later", "out"], ["green", "plain"]]
 
 
-def test_nonce(browser: Chromium, emulator: Emulator, shop: Callable[..., Shop]) -> None:
+def test_nonce(browser: Chromium, emulator: Emulator, serve: Callable[..., Service]) -> None:
     """Under a strict Content-Security-Policy the nonce is enough, for what posthog-js loads, too."""
-    url = shop("flask", SHOP_NONCE="n0nce").url
+    url = serve(SHOP_NONCE="n0nce").url
     page = browser.page()
 
     page.open(url)

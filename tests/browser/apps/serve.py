@@ -1,19 +1,22 @@
-"""Serves one of the shops on an inherited socket: serve.py flask|django FD."""
+"""Serves one of the apps on an inherited socket: serve.py MODULE FD. ASGI apps by uvicorn, others by Werkzeug."""
 
+import socket
 import sys
+from importlib import import_module
 
 
-def main(framework: str, fd: int) -> None:
+def main(module: str, fd: int) -> None:
     """Serves until it is ended."""
-    from werkzeug.serving import make_server
+    found = import_module(module)
+    app = found.application() if module == "shop_django" else found.app
+    if hasattr(app, "router"):  # Starlette's and FastAPI's
+        import uvicorn
 
-    if framework == "flask":
-        from shop_flask import app
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([socket.socket(fileno=fd)])
     else:
-        import shop_django
+        from werkzeug.serving import make_server
 
-        app = shop_django.application()
-    make_server("127.0.0.1", 0, app, threaded=True, fd=fd).serve_forever()
+        make_server("127.0.0.1", 0, app, threaded=True, fd=fd).serve_forever()
 
 
 if __name__ == "__main__":
