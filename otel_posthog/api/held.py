@@ -49,6 +49,25 @@ class Held(Block):
             (runtime or context).detach(token)
 
 
+class HeldWork(Held):
+    """A context whose unit of work ends with the block: what has been started in it may go on for a while."""
+
+    _work: Any = None
+
+    def resume(self) -> None:
+        """As above, and remembers what began with it."""
+        super().resume()
+        if self._work is None and self._context is not None:
+            from otel_posthog.context.work import KEY
+
+            self._work = self._context[KEY]
+
+    def end(self, error: BaseException | None) -> None:  # noqa: ARG002 - it is over, whatever it came to
+        """It is over."""
+        if self._work is not None:
+            self._work.finish()
+
+
 class SuperProperties(Around[Held]):
     """See `super_properties`."""
 
@@ -89,7 +108,7 @@ def super_properties(properties: Mapping[str, Any] | None = None, /, **named: An
     return SuperProperties(properties, named)
 
 
-class Scope(Around[Held]):
+class Scope(Around[HeldWork]):
     """See `scope`."""
 
     def __init__(self, distinct_id: Any, groups: Any) -> None:
@@ -102,11 +121,11 @@ class Scope(Around[Held]):
         """The gate is shut."""
         return process.get() is None
 
-    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Held:  # noqa: ARG002 - of no interest here
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HeldWork:  # noqa: ARG002 - of no interest here
         """A context with a new unit of work."""
         emitter = process.get()
         if emitter is None:
-            return Held(None)
+            return HeldWork(None)
         from otel_posthog.api.capture import add_groups, bad_id
         from otel_posthog.context import Ambient, new_work
         from otel_posthog.convert.person import person_id
@@ -121,7 +140,9 @@ class Scope(Around[Held]):
         if self._groups is not None:
             add_groups(found, self._groups, emitter)
         groups = {name[len(posthog.GROUPS) :]: key for name, key in found.items()}
-        return Held(lambda here: new_work(Ambient(distinct_id=person, groups=groups), here))
+        ambient = Ambient(distinct_id=person, groups=groups)
+        # In a thread that a request has started, and that serves others later, it has nothing to do with that request.
+        return HeldWork(lambda here: new_work(ambient, here, apart=emitter.outlives()))
 
 
 def scope(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from otel_posthog.context import Work
@@ -24,16 +24,27 @@ def mark(attributes: Mapping[str, str], work: Work, emitter: Emitter) -> int:
     from opentelemetry import trace
 
     from otel_posthog.context import apart
-    from otel_posthog.lane.emitter import MARKS
-    from otel_posthog.lane.internals import keep_beside, kept_beside
 
     span = trace.get_current_span()
     trace_id = span.get_span_context().trace_id
-    if not trace_id or apart(work, trace_id):
+    if not trace_id:
         return 0
     root = emitter.edge.roots.of(trace_id)
+    if work.left == trace_id:
+        # The span that a worker began for this piece of work is about it, whatever request the trace was about.
+        _set(span, attributes)
+        return 0
+    if apart(work, trace_id):
+        return 0
     for marked in (span, root) if root is not None and root is not span else (span,):
-        if marked.is_recording():
-            keep_beside(marked, MARKS, (kept_beside(marked, MARKS) or frozenset()) | attributes.keys())
-            marked.set_attributes(attributes)
+        _set(marked, attributes)
     return trace_id
+
+
+def _set(span: Any, attributes: Mapping[str, str]) -> None:
+    from otel_posthog.lane.emitter import MARKS
+    from otel_posthog.lane.internals import keep_beside, kept_beside
+
+    if span.is_recording():
+        keep_beside(span, MARKS, (kept_beside(span, MARKS) or frozenset()) | attributes.keys())
+        span.set_attributes(attributes)

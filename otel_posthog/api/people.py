@@ -47,30 +47,29 @@ def identify(
     if emitter is None:
         return process.off("identify") if process.started else None
     try:
-        from otel_posthog.context import Ambient, current_work
+        from otel_posthog.context import Ambient, current_work, set_apart
         from otel_posthog.convert.person import person_id
 
         person = person_id(id_value(distinct_id))
         if not person:
             return bad_id(distinct_id, emitter)
-        work = current_work()
-        before = work.ambient
-        # What outlives its request may serve others by now, and nothing undoes a merge.
-        apart = before.claimed or before.anonymous_id == person or work.has_ended
-        merged = "" if apart else before.anonymous_id
-        endless = not work.managed and not work.trace_id
-        if before.distinct_id not in ("", person) and (endless or work.has_ended):
-            # A server or a loop whose requests nobody told apart, or a worker thread that the first request started
-            # and that has its context for good: at the least, nothing else of the one before holds.
-            emitter.edge.guard.misused(
-                "scope",
-                "otel-posthog: identify() was called for one person after another outside of any request, job or "
-                "scope, so each holds until the next: put `with otel_posthog.scope():` around each piece of work",
-            )
-            work.reset(Ambient(distinct_id=person))
+        if emitter.outlives(person):
+            # A thread has the context of the request that started it for good, and serves others later. What else of
+            # that request is still at work remains its person's; and nothing undoes a merge with its visitor.
+            work, merged = set_apart(Ambient(distinct_id=person)), ""
+            _misused_scope(emitter)
         else:
-            # The anonymous id goes with the merge: the next call, or the next login, has nothing to merge with it.
-            work.change(distinct_id=person, anonymous_id="", claimed=False, nobody=False)
+            work = current_work()
+            before = work.ambient
+            apart = before.claimed or before.anonymous_id == person or work.has_ended or work.left is not None
+            merged = "" if apart else before.anonymous_id
+            if before.distinct_id not in ("", person) and not work.managed and not work.trace_id:
+                # A server or a loop whose requests nobody told apart: at the least, nothing else of the one before.
+                _misused_scope(emitter)
+                work.reset(Ambient(distinct_id=person))
+            else:
+                # The anonymous id goes with the merge: the next call, or the next login, has nothing to merge with it.
+                work.change(distinct_id=person, anonymous_id="", claimed=False, nobody=False)
         trace_id = mark({posthog.DISTINCT_ID: person, posthog.POSTHOG_DISTINCT_ID: person}, work, emitter)
         attributes: dict[str, Any] = {posthog.DISTINCT_ID: person}
         add_person(attributes, set, set_once, emitter)
@@ -179,9 +178,9 @@ def reset() -> None:
     if emitter is None:
         return process.off("reset") if process.started else None
     try:
-        from otel_posthog.context import current_work
+        from otel_posthog.context import NOTHING, current_work, set_apart
 
-        current_work().reset()
+        (set_apart(NOTHING) if emitter.outlives() else current_work()).reset()
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("api.reset", error)
 
@@ -199,6 +198,15 @@ def add_person(attributes: dict[str, Any], values: Any, once: Any, emitter: Emit
         add(attributes, posthog.SET, values, emitter, "set")
     if once is not None:
         add(attributes, posthog.SET_ONCE, once, emitter, "set_once")
+
+
+def _misused_scope(emitter: Emitter) -> None:
+    emitter.edge.guard.misused(
+        "scope",
+        "otel-posthog: identify() was called for one person after another outside of any request, job or scope, or in "
+        "a thread that outlives its request, so each holds until the next: put `with otel_posthog.scope():` around "
+        "each piece of work",
+    )
 
 
 def _update_of(distinct_id: Any, attributes: dict[str, Any], emitter: Emitter, call: str) -> str | None:

@@ -14,12 +14,23 @@ Both are followed wherever the context goes: into coroutines and tasks by themse
 
 from __future__ import annotations
 
-from otel_posthog.context.ambient import Ambient
+from otel_posthog.context.ambient import NOTHING, Ambient
 from otel_posthog.context.properties import attach_properties, properties_in, with_properties
 from otel_posthog.context.traces import traces
-from otel_posthog.context.work import Work, apart, current_work, new_work, root_started, work_in, work_of, working
+from otel_posthog.context.work import (
+    Work,
+    apart,
+    current_work,
+    new_work,
+    root_started,
+    set_apart,
+    work_in,
+    work_of,
+    working,
+)
 
 __all__ = [
+    "NOTHING",
     "Ambient",
     "Work",
     "apart",
@@ -28,6 +39,7 @@ __all__ = [
     "new_work",
     "properties_in",
     "root_started",
+    "set_apart",
     "traces",
     "with_properties",
     "work_in",

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, Final
+
+from opentelemetry import context
 
 from otel_posthog.model.frozen import frozen
+
+WORK: Final = context.create_key("otel-posthog-work")
+"""Where a context keeps its unit of work, see `work.py`."""
 
 
 @frozen

@@ -7,9 +7,13 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any, Final
 
-from opentelemetry import baggage, context
+from opentelemetry import baggage, context, trace
+
+from otel_posthog.context.ambient import WORK
 
 KEY: Final = context.create_key("otel-posthog-properties")
+_SINCE: Final = context.create_key("otel-posthog-properties-since-the-end")
+"""Those of them that were attached after the request was over whose context it is."""
 
 _NONE: Final[Mapping[str, Any]] = MappingProxyType({})
 
@@ -27,12 +31,31 @@ def with_properties(properties: Mapping[str, Any], ctx: Any = None) -> Any:
         ctx: What to build on; the current context where `None`.
     """
     ctx = context.get_current() if ctx is None else ctx
+    if _is_over(ctx):
+        ctx = context.set_value(_SINCE, {**ctx.get(_SINCE, _NONE), **properties}, ctx)
     ctx = context.set_value(KEY, MappingProxyType({**properties_in(ctx), **properties}), ctx)
     key = getattr(baggage, "_BAGGAGE_KEY", "")
     if key and key not in ctx:
         # Spans look at a context that has baggage, and at no other: see `sdk/quick.py`. An empty one is never sent.
         ctx = context.set_value(key, _NONE, ctx)
     return ctx
+
+
+def properties_since_the_end(ctx: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The super properties that do not come from the request whose context it is, and which is over."""
+    return ctx.get(_SINCE, _NONE)
+
+
+def since_the_end(ctx: Any) -> Any:
+    """The context without the super properties of the request that is over."""
+    return context.set_value(KEY, MappingProxyType({**properties_since_the_end(ctx)}), ctx)
+
+
+def _is_over(ctx: Any) -> bool:
+    work = ctx.get(WORK)
+    if work is not None and work.has_ended:
+        return True
+    return getattr(trace.get_current_span(ctx), "_end_time", None) is not None
 
 
 @contextmanager

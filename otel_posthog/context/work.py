@@ -11,14 +11,16 @@ from typing import Any, Final
 
 from opentelemetry import context, trace
 
-from otel_posthog.context.ambient import NOTHING, Ambient
+from otel_posthog.context.ambient import NOTHING, WORK, Ambient
+from otel_posthog.context.properties import since_the_end
 from otel_posthog.context.traces import traces
 
-KEY: Final = context.create_key("otel-posthog-work")
+KEY: Final = WORK
 _PATIENCE: Final = 1.0
 """Seconds until a change is made without the lock."""
 OUTLIVES: Final = 600.0
-"""Seconds for which what a request has started may outlive it, and still be its person's."""
+"""Seconds for which what a request has started may outlive it, and still be its person's, where nobody says otherwise.
+"""
 _MERGED: Final = ("groups", "flags", "properties")
 
 
@@ -32,23 +34,40 @@ class Work:
             has no end of its own: in another trace it counts as over, so that the next job on the same thread is not
             counted for the person of the one before.
         inner: It may be a part of another one: a scope in the middle of a request, see `apart`.
+        left: It goes on in the context of a request that is over, and is about somebody else: that request's trace (0
+            for none), see `set_apart`.
+
+    Attributes:
+        person: Whom its request turned out to be for, where only the request's span said so; "" for nobody.
+        ended_ns: Nanoseconds since the Unix epoch; 0 while it goes on.
     """
 
-    __slots__ = ("_ended", "_lock", "ambient", "inner", "managed", "trace_id")
+    __slots__ = ("_ended", "_lock", "_served", "ambient", "ended_ns", "inner", "left", "managed", "person", "trace_id")
 
     def __init__(
-        self, ambient: Ambient = NOTHING, *, trace_id: int = 0, managed: bool = False, inner: bool = False
+        self,
+        ambient: Ambient = NOTHING,
+        *,
+        trace_id: int = 0,
+        managed: bool = False,
+        inner: bool = False,
+        left: int | None = None,
     ) -> None:
         self.ambient = ambient
         self.inner = inner
         self.trace_id = trace_id
         self.managed = managed
+        self.left = left
+        self.person = ""
+        self.ended_ns = 0
+        self._served = False
         self._ended = 0.0
         self._lock = threading.Lock()
 
     def finish(self) -> None:
         """The request is over; what it has started may go on for a while."""
         self._ended = time.monotonic()
+        self.ended_ns = time.time_ns()
 
     @property
     def has_ended(self) -> bool:
@@ -63,6 +82,27 @@ class Work:
         worker that was started by the first request would count all its jobs for the first request's person.
         """
         return self._ended > 0.0 and time.monotonic() - self._ended > OUTLIVES
+
+    def knows(self, person: str) -> bool:
+        """Whether its request is known to have been this person's, or visitor's."""
+        ambient = self.ambient
+        return person in (ambient.distinct_id, self.person, ambient.anonymous_id)
+
+    def serve(self) -> None:
+        """A request or message began in its context: it holds in none that it has not been told of."""
+        self._served = True
+
+    def holds_in(self, trace_id: int) -> bool:
+        """Whether it is about what goes on in a trace.
+
+        Args:
+            trace_id: Of the span at hand; 0 for none.
+        """
+        if not trace_id or trace_id in (self.trace_id, self.left):
+            return True
+        if self._served:
+            return traces.of(trace_id) is self
+        return self.managed or not self.trace_id
 
     def change(self, **values: Any) -> Ambient:
         """Replaces fields of the ambient.
@@ -116,7 +156,7 @@ def work_in(ctx: Any, trace_id: int) -> Work | None:
         `None` where there is none, or only one that is over.
     """
     found = ctx.get(KEY)
-    if found is None or not (found.managed or not found.trace_id or not trace_id or found.trace_id == trace_id):
+    if found is None or not found.holds_in(trace_id):
         found = traces.of(trace_id) if trace_id else None
     return None if found is None or found.is_over else found
 
@@ -131,26 +171,40 @@ def work_of(trace_id: int, ctx: Any) -> Work | None:
     found, near = traces.of(trace_id), ctx.get(KEY)
     if near is not None:
         # A scope in the middle of a request is nearer than the request; another request's context is not.
-        is_its = near.trace_id == trace_id or (near.managed and not near.trace_id)
-        if near.inner or (found is None and is_its):
+        is_its = near.trace_id == trace_id or (near.managed and not near.trace_id and near.holds_in(trace_id))
+        if (near.inner and near.holds_in(trace_id)) or (found is None and is_its):
             found = near
     return None if found is None or found.is_over else found
 
 
-def root_started(trace_id: int, ctx: Any, arriving: Ambient = NOTHING) -> None:
+def root_started(trace_id: int, ctx: Any, arriving: Ambient = NOTHING, *, entered_in: Any = None) -> bool:
     """A local root span started: whatever its trace was about before, in an earlier visit, is over.
 
     Args:
         trace_id: Its trace.
         ctx: The context that it started in.
         arriving: What another service sent along.
+        entered_in: Where it is a request or a message, the context that it comes to. Whoever `identify` named there
+            while the app booted, and whoever's request started that thread, has nothing to do with it.
+
+    Returns:
+        Whether somebody was identified in the context who does not count in the trace.
     """
     traces.forget(trace_id)
     work = ctx.get(KEY)
+    left_out = False
+    if entered_in is not None:
+        for found in (work, entered_in.get(KEY)):
+            if found is not None and (found.has_ended or not found.managed):
+                found.serve()
+                nowhere = not found.managed and not found.trace_id and found.left is None
+                left_out = nowhere and bool(found.ambient.distinct_id)
+                work = None if found is work else work
     if work is not None and (work.managed or not work.trace_id):
         traces.began(trace_id, work)
     elif arriving is not NOTHING:
         traces.began(trace_id, Work(arriving, trace_id=trace_id))
+    return left_out
 
 
 def current_work() -> Work:
@@ -176,14 +230,32 @@ def apart(work: Work, trace_id: int) -> bool:
     return work.inner and bool(trace_id) and traces.of(trace_id) is not work
 
 
-def new_work(ambient: Ambient, ctx: Any) -> Any:
+def set_apart(ambient: Ambient) -> Work:
+    """Begins a unit of work in the context of a request that is over, and that was somebody else's.
+
+    In this thread or task only: what else the request has started may still be at work for its person. The span stays
+    where it is, and so do the app's traces.
+
+    Args:
+        ambient: What is known of it.
+    """
+    here = context.get_current()
+    work = Work(ambient, inner=True, left=trace.get_current_span(here).get_span_context().trace_id)
+    context.attach(context.set_value(KEY, work, since_the_end(here)))
+    return work
+
+
+def new_work(ambient: Ambient, ctx: Any, *, apart: bool = False) -> Any:
     """A context in which a unit of work of its own begins.
 
     Args:
         ambient: What is known at its start.
         ctx: The context to build on.
+        apart: That context is of a request which is over, see `set_apart`.
     """
-    return context.set_value(KEY, Work(ambient, managed=True, inner=True), ctx)
+    left = trace.get_current_span(ctx).get_span_context().trace_id if apart else None
+    work = Work(ambient, managed=True, inner=True, left=left)
+    return context.set_value(KEY, work, since_the_end(ctx) if apart else ctx)
 
 
 @contextmanager

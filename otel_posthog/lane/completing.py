@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from otel_posthog.context.ambient import Ambient
+from otel_posthog.context.ambient import NOTHING, Ambient
 from otel_posthog.context.work import Work, apart, work_of
-from otel_posthog.lane.identity import CLAIMS, InheritedId, states
+from otel_posthog.lane.identity import CLAIMS, InheritedId, stated, states
 from otel_posthog.lane.waiting import Item
 from otel_posthog.model import Attributes, AttributeValue, Signal
 from otel_posthog.semconv import otel, posthog
@@ -21,6 +21,7 @@ _ACTIVE: Final = posthog.PROPERTIES + posthog.ACTIVE_FLAGS_PROPERTY
 
 _STAMPS: Final = (posthog.POSTHOG_DISTINCT_ID, posthog.POSTHOG_SESSION_ID)
 _NO: Final[AttributeValue] = False
+_NONE: Final[Mapping[str, Any]] = {}
 
 
 class Scoped(NamedTuple):
@@ -29,19 +30,58 @@ class Scoped(NamedTuple):
     ambient: Ambient
 
 
-def held_by(work: Work | None, trace_id: int) -> Ambient | Scoped | None:
-    """What holds at this moment in a unit of work, for an item of the trace."""
+class Outlived(NamedTuple):
+    """What held in a request that was over when the item began: for whoever it names, it holds if it was theirs."""
+
+    work: Work
+
+
+Held = Ambient | Scoped | Outlived
+"""What holds for an item, and how."""
+
+
+def held_by(work: Work | None, trace_id: int, began_ns: int | None = None) -> Held | None:
+    """What holds at this moment in a unit of work, for an item of the trace.
+
+    Args:
+        work: The one at hand.
+        trace_id: Of the item.
+        began_ns: When the item began, in nanoseconds since the Unix epoch; now where `None`.
+    """
     if work is None:
         return None
-    return Scoped(work.ambient) if work.inner and apart(work, trace_id) else work.ambient
+    if work.inner and apart(work, trace_id):
+        return Scoped(work.ambient)
+    if work.ended_ns and (began_ns is None or began_ns > work.ended_ns):
+        return Outlived(work)
+    return work.ambient
 
 
-def ambient_of(trace_id: int, ctx: Mapping[str, Any]) -> Ambient | Scoped | None:
-    """What holds at this moment for a span of the trace that ends in `ctx`."""
-    return held_by(work_of(trace_id, ctx), trace_id)
+def ambient_of(trace_id: int, ctx: Mapping[str, Any], began_ns: int | None) -> Held | None:
+    """What holds at this moment for a span of the trace that began then and ends in `ctx`."""
+    return held_by(work_of(trace_id, ctx), trace_id, began_ns)
 
 
-def complete_item(item: Item, raw: Attributes, held: Ambient | Scoped | None, supers: Mapping[str, Any]) -> Item:
+def settled(
+    held: Held | None, raw: Attributes, supers: Mapping[str, Any]
+) -> tuple[Ambient | Scoped | None, Mapping[str, Any]]:
+    """What holds for an item, and its super properties, now that it is known whom the item names.
+
+    Args:
+        held: What held when it ended.
+        raw: The attributes that it was read from.
+        supers: The super properties that held where it started.
+    """
+    if not isinstance(held, Outlived):
+        return held, supers
+    person = stated(raw)
+    if person and not held.work.knows(person):
+        # A worker that this request happened to start serves somebody else.
+        return Scoped(NOTHING), _NONE
+    return held.work.ambient, supers
+
+
+def complete_item(item: Item, raw: Attributes, held: Held | None, supers: Mapping[str, Any]) -> Item:
     """Completes an item of somebody else's telemetry, before anybody has seen it.
 
     Who identified the user is heard after what the item, or the rule that matches it, says about its person.
@@ -52,6 +92,8 @@ def complete_item(item: Item, raw: Attributes, held: Ambient | Scoped | None, su
         held: What held for its unit of work when it ended.
         supers: The super properties that held where it started.
     """
+    if isinstance(held, Outlived):
+        held, supers = settled(held, raw, supers)
     ambient = held.ambient if isinstance(held, Scoped) else held
     attributes = cast("dict[str, AttributeValue]", item.signal.attributes)
     if supers:
@@ -62,6 +104,9 @@ def complete_item(item: Item, raw: Attributes, held: Ambient | Scoped | None, su
             if not states(raw):
                 item.apart = True
                 _leave(attributes, raw, ambient)
+            elif type(raw.get(posthog.POSTHOG_SESSION_ID)) is InheritedId:
+                # Whoever it names was not in that session.
+                attributes.pop(posthog.POSTHOG_SESSION_ID, None)
         else:
             item.person = ambient.distinct_id
         complete(attributes, ambient, says_session=_says_session(raw))
@@ -137,6 +182,8 @@ def _says_session(attributes: Attributes) -> bool:
 
 
 __all__ = [
+    "Held",
+    "Outlived",
     "Scoped",
     "add_properties",
     "ambient_of",
@@ -145,4 +192,5 @@ __all__ = [
     "complete_item",
     "flag_properties",
     "held_by",
+    "settled",
 ]

@@ -12,7 +12,8 @@ from typing import Any, Final
 from opentelemetry import trace
 
 from otel_posthog.assembly import resource_of_environment
-from otel_posthog.context.properties import properties_in
+from otel_posthog.context.properties import KEY as SUPERS
+from otel_posthog.context.properties import properties_in, properties_since_the_end
 from otel_posthog.context.work import apart, work_in
 from otel_posthog.convert.person import person_id
 from otel_posthog.lane.completing import add_properties, complete
@@ -29,6 +30,7 @@ from otel_posthog.lane.internals import (
     span_key,
 )
 from otel_posthog.lane.now import now_ns
+from otel_posthog.lane.outliving import Outliving
 from otel_posthog.lane.waiting import Item
 from otel_posthog.lane.worker import RootEnded
 from otel_posthog.model import Attributes, AttributeValue, Resource, Scope, Signal, SignalKind
@@ -62,6 +64,7 @@ class Emitter:
         self._span_key = span_key()
         self._baggage_key = baggage_key()
         self._resource: tuple[object, Resource] | None = None
+        self._outliving = Outliving(edge.roots)
 
     def emit(
         self,
@@ -97,6 +100,12 @@ class Emitter:
             trace_id = span.get_span_context().trace_id
             root = self.edge.roots.of(trace_id)
         work = work_in(here, trace_id)
+        if posthog.DISTINCT_ID in attributes and self._outliving.is_anothers(
+            attributes[posthog.DISTINCT_ID], work, span, trace_id
+        ):
+            here, work, span, root, trace_id = {SUPERS: properties_since_the_end(here)}, None, None, None, 0
+        elif work is not None and work.left is not None and work.left == trace_id:
+            here, span, root, trace_id = {SUPERS: properties_in(here)}, None, None, 0
         moment = time_ns or self._now_ns()
         payload = (
             name,
@@ -115,6 +124,20 @@ class Emitter:
         if taken and trace_id:
             self.edge.worker.open_traces.add(trace_id)
         return taken
+
+    def outlives(self, person: str = "") -> bool:
+        """Whether the caller goes on in the context of a request that is over.
+
+        Args:
+            person: Whom it goes on for: somebody who has nothing to do with that request; "" for whomever.
+        """
+        here = self._current()
+        span = trace.get_current_span(here)  # type: ignore[arg-type]
+        trace_id = span.get_span_context().trace_id
+        work = work_in(here, trace_id)
+        if person:
+            return self._outliving.is_anothers(person, work, span, trace_id)
+        return self._outliving.is_over(work, span, trace_id)
 
     # --- on the worker's thread --------------------------------------------------------------------------------------
 

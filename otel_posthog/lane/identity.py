@@ -161,8 +161,14 @@ def inherited(attributes: Attributes) -> bool:
     return type(attributes.get(posthog.POSTHOG_DISTINCT_ID)) is InheritedId
 
 
+def stated(attributes: Attributes) -> str:
+    """Who the item itself states that it belongs to, stamps and claims of clients aside; "" for nobody."""
+    for key in _OWN:
+        if key in attributes and type(attributes[key]) is not InheritedId and (found := person_id(attributes[key])):
+            return found
+    return ""
+
+
 def states(attributes: Attributes) -> bool:
     """Whether the item itself states who it belongs to, stamps and claims of clients aside."""
-    return any(
-        key in attributes and type(attributes[key]) is not InheritedId and person_id(attributes[key]) for key in _OWN
-    )
+    return bool(stated(attributes))

@@ -13,10 +13,9 @@ from typing import Any, Final
 from opentelemetry.sdk._logs import LogRecordProcessor
 
 from otel_posthog.assembly import Runtime
-from otel_posthog.context.ambient import Ambient
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.work import work_in
-from otel_posthog.lane.completing import Scoped, complete_item, held_by
+from otel_posthog.lane.completing import Held, complete_item, held_by
 from otel_posthog.lane.edge import OWN_SCOPE, runtime_from_arguments
 from otel_posthog.lane.exceptions import LiveException, matches, see
 from otel_posthog.lane.identity import inherited
@@ -236,7 +235,7 @@ def _is_last_resort(signal: Signal) -> bool:
 
 
 def _expand_item(
-    payload: tuple[Item, Mapping[str, Any], Ambient | Scoped | None, Mapping[str, Any]],
+    payload: tuple[Item, Mapping[str, Any], Held | None, Mapping[str, Any]],
 ) -> Iterator[Item | RootEnded]:
     yield complete_item(*payload)
 

@@ -21,10 +21,11 @@ from otel_posthog.context.properties import KEY as SUPERS
 from otel_posthog.context.traces import traces
 from otel_posthog.context.work import KEY as WORK
 from otel_posthog.context.work import root_started
-from otel_posthog.lane.completing import Scoped, ambient_of, complete_event, complete_item
+from otel_posthog.lane.completing import Held, Outlived, ambient_of, complete_event, complete_item, settled
 from otel_posthog.lane.edge import runtime_from_arguments
+from otel_posthog.lane.emitter import MARKS
 from otel_posthog.lane.exceptions import LiveException
-from otel_posthog.lane.identity import LINKING, InheritedId, inherited
+from otel_posthog.lane.identity import LINKING, InheritedId, inherited, stated
 from otel_posthog.lane.internals import (
     Context,
     attributes_of,
@@ -64,6 +65,11 @@ _CONSUMER: Final = SpanKind.CONSUMER
 _NO_RESOURCE: Final = Resource()
 _NO_SCOPE: Final = Scope()
 
+_TOO_EARLY: Final = (
+    "otel-posthog: identify() was called before a request or message began, outside of any, so it does not count in "
+    "it: call it while the request is handled, or put `with otel_posthog.scope():` around both"
+)
+
 _KEPT: Final = "_otel_posthog_properties"
 """Where the super properties wait that held at a span's start."""
 _APART: Final = "_otel_posthog_apart"
@@ -71,7 +77,7 @@ _APART: Final = "_otel_posthog_apart"
 _NONE: Final[Mapping[str, Any]] = {}
 _WORKS: Final = traces.works
 
-Ended = tuple[Any, "tuple[LiveException, tuple[int, ...]] | None", bool, "Ambient | Scoped | None"]
+Ended = tuple[Any, "tuple[LiveException, tuple[int, ...]] | None", bool, "Held | None"]
 """A span, the live exception that it saw, whether it was handed over at its start, and what held at its end."""
 
 
@@ -174,9 +180,11 @@ class PostHogSpanProcessor(SpanProcessor):
                 local = span_in(context, self._span_key)
                 attributes, above = attributes_of(span), attributes_of(local)
             baggage: Mapping[str, Any] | None = None
-            if getattr(local, "_end_time", None) is not None and self._is_stale(local, span):
+            if getattr(local, "_end_time", None) is not None and self._is_stale(local, span, context):
                 keep_beside(span, _APART, True)
                 context, above = _NONE, None
+            elif WORK in context and context[WORK].left is not None:
+                context, above = self._apart(context, local, above, span)
             if context or not LINKING.isdisjoint(attributes):
                 key = self._baggage_key
                 if not key or key in context:
@@ -193,7 +201,10 @@ class PostHogSpanProcessor(SpanProcessor):
             if parent is None or parent.is_remote:
                 trace_id = span.get_span_context().trace_id
                 self._edge.roots.started(trace_id, span)
-                root_started(trace_id, context, self._edge.arriving.ambient(baggage) if baggage else NOTHING)
+                arriving = self._edge.arriving.ambient(baggage) if baggage else NOTHING
+                entered_in = self._current() if getattr(span.kind, "value", 0) in _ENTRANCES else None
+                if root_started(trace_id, context, arriving, entered_in=entered_in):
+                    self._edge.guard.misused("scope", _TOO_EARLY)
                 if parent is not None:
                     self._root_started(span)
             if self._starts or posthog.ON in attributes:
@@ -201,9 +212,27 @@ class PostHogSpanProcessor(SpanProcessor):
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self._edge.guard.failed("sdk.on_start", error)
 
-    def _is_stale(self, parent: Any, span: Any) -> bool:
-        root = self._edge.roots.of(parent.get_span_context().trace_id)
-        return is_long_over(parent, root, span.start_time or 0)
+    def _is_stale(self, parent: Any, span: Any, context: Context) -> bool:
+        """Whether what the parent says does not count: its request is over, and long so, or the span is another's."""
+        trace_id = parent.get_span_context().trace_id
+        root = self._edge.roots.of(trace_id)
+        if is_long_over(parent, root, span.start_time or 0):
+            return True
+        person = stated(attributes_of(span))
+        if not person or not self._edge.roots.is_over(trace_id, parent):
+            return False
+        if WORK in context and context[WORK].knows(person):
+            return False
+        return person != self._edge.stamper.missing(_NONE, attributes_of(parent), None).get(posthog.POSTHOG_DISTINCT_ID)
+
+    def _apart(
+        self, context: Context, parent: Any, above: Mapping[str, Any] | None, span: Any
+    ) -> tuple[Context, Mapping[str, Any] | None]:
+        """What counts where a worker goes on in the context of a request that is over, for somebody else."""
+        if context[WORK].left != span.get_span_context().trace_id:
+            return context, above
+        marked = parent is not None and posthog.DISTINCT_ID in (kept_beside(parent, MARKS) or ())
+        return {key: context[key] for key in (WORK, SUPERS) if key in context}, above if marked else None
 
     def _root_started(self, span: Any) -> None:
         context = span.get_span_context()
@@ -229,7 +258,8 @@ class PostHogSpanProcessor(SpanProcessor):
         if edge.claimed(span, "start"):
             return
         context = span.get_span_context()
-        ambient, supers = ambient_of(context.trace_id, self._current()), kept_beside(span, _KEPT)
+        ambient = ambient_of(context.trace_id, self._current(), span.start_time)
+        supers = kept_beside(span, _KEPT)
         payload = (signal, dict(attributes), bool(context.trace_flags & 1), ambient, supers or _NONE)
         if self._worker.hand_over(_expand_start, payload):
             edge.claim(span, "start")
@@ -277,7 +307,10 @@ class PostHogSpanProcessor(SpanProcessor):
             here = self._current()
             if self._suppressed and here.get(self._suppressed):
                 return
-            if self._worker.hand_over(self._expand_end, (span, seen, begun, ambient_of(trace_id, here))):
+            held = ambient_of(trace_id, here, span.start_time)
+            if trace_id in _WORKS and not _has_local_parent(span):
+                _root_ended(trace_id, attributes)
+            if self._worker.hand_over(self._expand_end, (span, seen, begun, held)):
                 self._edge.claim(span)
                 self._worker.open_traces.add(trace_id)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
@@ -290,7 +323,11 @@ class PostHogSpanProcessor(SpanProcessor):
         if claim in kept or (self._suppressed and here.get(self._suppressed)):
             return
         trace_id = span._context.trace_id
-        ambient = ambient_of(trace_id, here) if trace_id in _WORKS or WORK in here else None
+        ambient: Held | None = None
+        if trace_id in _WORKS or WORK in here:
+            ambient = ambient_of(trace_id, here, span._start_time)
+            if not _has_local_parent(span):
+                _root_ended(trace_id, span._attributes._dict)
         if self._worker.hand_over(self._expand_end, (span, None, False, ambient)):
             kept[claim] = True
             self._worker.open_traces.add(trace_id)
@@ -336,7 +373,7 @@ class PostHogSpanProcessor(SpanProcessor):
         if convert or with_events:
             stamped, sampled = inherited(attributes), bool(context.trace_flags & 1)
             owner = edge.reader.span(span, local=plain_local(sampled))
-            supers = kept_beside(span, _KEPT) or _NONE
+            ambient, supers = settled(ambient, attributes, kept_beside(span, _KEPT) or _NONE)
             # Also where it is not converted: it may state who its events, and the rest of the trace, belong to.
             whole = Item(owner, stamped, convert, sampled, apart=kept_beside(span, _APART) is True)
             complete_item(whole, attributes, ambient, supers)
@@ -350,7 +387,8 @@ class PostHogSpanProcessor(SpanProcessor):
                         item.person, item.apart = whole.person, whole.apart
                         complete_event(signal, ambient, supers)
                         yield item
-        elif shape & (STATES | LINKS) or isinstance(ambient, Ambient):
+        elif shape & (STATES | LINKS) or isinstance(ambient, (Ambient, Outlived)):
+            ambient, _ = settled(ambient, attributes, _NONE)
             person = ambient.distinct_id if isinstance(ambient, Ambient) else ""
             yield _witness(attributes, context.trace_id, edge.stating, person)
         if root:
@@ -400,10 +438,19 @@ class PostHogSpanProcessor(SpanProcessor):
 
 
 def _expand_start(
-    payload: tuple[Signal, Mapping[str, Any], bool, Ambient | Scoped | None, Mapping[str, Any]],
+    payload: tuple[Signal, Mapping[str, Any], bool, Held | None, Mapping[str, Any]],
 ) -> Iterator[Item | RootEnded]:
     signal, attributes, sampled, ambient, supers = payload
     yield complete_item(Item(signal, inherited=inherited(attributes), sampled=sampled), attributes, ambient, supers)
+
+
+def _root_ended(trace_id: int, attributes: Mapping[str, Any]) -> None:
+    """A request is over: what it was about is known, and whom its span named."""
+    work = _WORKS.get(trace_id)
+    if work is not None:
+        work.person = work.person or stated(attributes)
+        if not work.managed and work.trace_id == trace_id:
+            work.finish()
 
 
 def _has_local_parent(span: Any) -> bool:
