@@ -13,11 +13,10 @@ from typing import Any, Final, cast
 
 from otel_posthog.instrumentation.browser import HEADERS
 from otel_posthog.instrumentation.hooks import Hooks
-from otel_posthog.instrumentation.patches import Patches
-from otel_posthog.instrumentation.people import People
+from otel_posthog.instrumentation.instrumentor import Hook
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, unnoticed
-from otel_posthog.instrumentation.visit import Visit, visit_at_hand
+from otel_posthog.instrumentation.visit import MARK, Visit, going_on, visit_at_hand
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Any]]
@@ -27,8 +26,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _HEADERS: Final = tuple(name.encode() for name in HEADERS)
 _COOKIE: Final = b"cookie"
 _WANTED: Final = frozenset((*_HEADERS, _COOKIE))
-_MARK: Final = "otel_posthog.visit"
-"""Key of a scope whose visit has begun."""
 _FIRST_SERVER_ERROR: Final = 500
 _REQUESTS: Final = ("http", "websocket")
 
@@ -36,11 +33,31 @@ _REQUESTS: Final = ("http", "websocket")
 class AsgiHooks(Hooks):
     """What Starlette and FastAPI have in common."""
 
-    def __init__(self, people: People, patches: Patches) -> None:
-        super().__init__(people, patches)
-        self._states = people.sources_of("state")
+    def modules(self) -> Mapping[str, Hook]:
+        """Where environments for apps of WSGI are made of scopes."""
+        return {
+            "starlette.middleware.wsgi": self._bridge,
+            "a2wsgi.wsgi": self._bridge,
+            "asgiref.wsgi": lambda module: self._bridge(module.WsgiToAsgiInstance),
+        }
+
+    def _bridge(self, owner: Any) -> None:
+        self.patches.wrap(owner, "build_environ", self._build_environ)
+
+    def _build_environ(self, wrapped: Any, _instance: Any, args: Any, kwargs: Any) -> Any:
+        environ = wrapped(*args, **kwargs)
+        try:
+            visit = going_on(args[0] if args else kwargs["scope"])
+            if visit is not None:
+                environ[MARK] = visit
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+        return environ
 
     def _wrap_app(self, app_class: Any) -> None:
+        # OpenTelemetry puts a subclass in its place; apps may have been made of the class itself.
+        while str(app_class.__module__).startswith("opentelemetry."):
+            app_class = app_class.__base__
         self.patches.wrap(app_class, "build_middleware_stack", self._build)
 
     def _build(self, wrapped: Any, app: Any, args: Any, kwargs: Any) -> Any:
@@ -87,40 +104,50 @@ class AsgiHooks(Hooks):
             return None
         return visit
 
-    def entered(self, scope: Scope) -> None:
-        """The app's middlewares have let the request in."""
+    def entered(self, scope: Scope) -> Any:
+        """The app's middlewares have let the request in; gives the user of its session."""
+        before = None
         try:
             visit = visit_at_hand() if self.on else None
             if visit is not None:
-                visit.before = self._session_user(scope)
-                if visit.before is not None:
-                    self.people.seen(visit, visit.before, _session(scope))
+                before = self._session_user(scope)
+                if before is not None:
+                    self.people.seen(visit, before, _session(scope))
                 self._look(visit, scope)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)
+        return before
 
-    def answering(self, scope: Scope, status: int) -> None:
-        """The app begins to answer."""
+    def answering(self, scope: Scope, status: int, before: Any) -> None:
+        """The app begins to answer.
+
+        Args:
+            scope: The request.
+            status: Of the answer.
+            before: What `entered` gave.
+        """
         try:
             visit = visit_at_hand() if self.on else None
             if visit is None:
                 return
-            if self.session_keys:
+            sources = self.people.sources
+            if sources.session:
                 after = self._session_user(scope)
-                if after is None and visit.before is not None:
+                if after is None and before is not None:
                     self.people.logged_out(visit)
-                elif after is not None and after != visit.before:
-                    self.people.logged_in(visit, after, _login(scope), _session(scope))
-                visit.before = after
+                elif after is not None and after != before:
+                    self.people.logged_in(visit, after, login_in(scope), _session(scope))
             self._look(visit, scope)
-            if self.calls:
+            if visit.accounts:
+                self.people.answered(visit, status, _session(scope))
+            if sources.calls:
                 from starlette.requests import HTTPConnection
 
-                for call in self.calls:
+                for call in sources.calls:
                     self.people.seen(visit, call(HTTPConnection(scope)), _session(scope), silent=True)
             error = sys.exc_info()[1] if status >= _FIRST_SERVER_ERROR else None
             if error is not None:
-                swallowed(error)
+                swallowed(error, status)
         except Exception as error:  # noqa: BLE001 - an edge: the answer goes on
             self.failed(error)
 
@@ -131,17 +158,18 @@ class AsgiHooks(Hooks):
         if "user" in scope:
             self.people.seen(visit, scope["user"], session, silent=True)
         state: Any = scope.get("state")
-        for name in self._states:
+        sources = self.people.sources
+        for name in sources.state:
             # `request.state` is a view of this mapping.
             if isinstance(state, Mapping) and name in state:
                 self.people.seen(visit, state[name], session, silent=True)
-        for name in self.request_names:
+        for name in sources.request:
             if name in scope:
                 self.people.seen(visit, scope[name], session, silent=True)
 
     def _session_user(self, scope: Scope) -> Any:
         session = _session(scope)
-        for key in self.session_keys if session is not None else ():
+        for key in self.people.sources.session if session is not None else ():
             found = unnoticed(session, key)
             if found is not None and found != "":
                 return found
@@ -157,16 +185,25 @@ class Edge:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request, or the life of the app."""
-        # An app that is mounted in another has a chain of its own: the request has begun before.
-        visit = self._hooks.arrive(scope) if scope["type"] in _REQUESTS and _MARK not in scope else None
-        if visit is None:
+        end = self._enter(scope) if scope["type"] in _REQUESTS else None
+        if end is None:
             await self.app(scope, receive, send)
             return
-        scope[_MARK] = True
         try:
             await self.app(scope, receive, send)
         finally:
-            visit.end()
+            end()
+
+    def _enter(self, scope: Scope) -> Callable[[], None] | None:
+        # An app that is mounted in another has a chain of its own: the request has begun before.
+        visit = going_on(scope) if self._hooks.on else None
+        if visit is not None:
+            return visit.enter()
+        visit = self._hooks.arrive(scope)
+        if visit is None:
+            return None
+        scope[MARK] = visit
+        return visit.end
 
 
 class Inside:
@@ -182,11 +219,11 @@ class Inside:
         if scope["type"] not in _REQUESTS or not hooks.on:
             await self.app(scope, receive, send)
             return
-        hooks.entered(scope)
+        before = hooks.entered(scope)
 
         async def sending(message: Any) -> None:
             if message["type"] == "http.response.start":
-                hooks.answering(scope, message["status"])
+                hooks.answering(scope, message["status"], before)
             await send(message)
 
         await self.app(scope, receive, sending)
@@ -198,5 +235,6 @@ def _session(scope: Scope) -> dict[str, Any] | None:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
 
 
-def _login(scope: Scope) -> Login:
+def login_in(scope: Scope) -> Login:
+    """A login in this request."""
     return Login(route=str(getattr(scope.get("route"), "path", None) or scope.get("path") or ""))

@@ -8,27 +8,34 @@ from typing import Any, ClassVar, Final, cast
 from otel_posthog.instrumentation.frameworks import PostHogDjangoInstrumentor
 from otel_posthog.instrumentation.hooks import Hooks
 from otel_posthog.instrumentation.instrumentor import Hook
+from otel_posthog.instrumentation.signups import account_made, bears_credentials
 from otel_posthog.instrumentation.swallowed import swallowed
-from otel_posthog.instrumentation.user import Login
-from otel_posthog.instrumentation.visit import Streamed, Visit, visit_at_hand
+from otel_posthog.instrumentation.user import Login, peek
+from otel_posthog.instrumentation.visit import Streamed, Visit, going_on, visit_at_hand
 
 _MIDDLEWARE: Final = "otel_posthog.instrumentation.django.PostHogMiddleware"
 _USER_KEY: Final = "_auth_user_id"
 _FIRST_SERVER_ERROR: Final = 500
 _UID: Final = "otel_posthog"
+_UNUSABLE: Final = "!"
+"""Begins what stands in place of a password where nobody can log in with one."""
+_NOTHING: Final[Mapping[str, Any]] = {}
 
 
 class DjangoHooks(Hooks):
     """What is done in Django."""
 
     framework: ClassVar[str] = "django"
+    _watches = False
 
     def modules(self) -> Mapping[str, Hook]:
-        """Django's handlers, its authentication, and allauth's signals."""
+        """Django's handlers, its authentication, allauth's signals, and REST framework."""
         return {
             "django.core.handlers.base": self._handlers,
             "django.contrib.auth": self._auth,
             "allauth.account.signals": self._allauth,
+            "rest_framework.request": self._rest_request,
+            "rest_framework.views": self._rest_views,
         }
 
     # --- what is wrapped ---------------------------------------------------------------------------------------------
@@ -44,20 +51,25 @@ class DjangoHooks(Hooks):
         self._connect(module.user_logged_out, self._logged_out)
 
     def _allauth(self, module: Any) -> None:
-        for name in ("user_logged_in", "user_signed_up"):
-            signal = getattr(module, name, None)
-            if signal is not None:
-                self._connect(signal, self._allauth_logged_in)
+        self._connect(module.user_logged_in, self._allauth_logged_in)
+        self._connect(module.user_signed_up, self._allauth_signed_up)
 
-    def _connect(self, signal: Any, receiver: Any) -> None:
-        signal.connect(receiver, weak=False, dispatch_uid=_UID)
-        self.patches.on_undo(lambda: signal.disconnect(dispatch_uid=_UID))
+    def _rest_request(self, module: Any) -> None:
+        self.patches.wrap(module.Request, "_authenticate", self._authenticate)
+
+    def _rest_views(self, module: Any) -> None:
+        self.patches.wrap(module.APIView, "handle_exception", self._process_exception)
+
+    def _connect(self, signal: Any, receiver: Any, sender: Any = None) -> None:
+        signal.connect(receiver, sender=sender, weak=False, dispatch_uid=_UID)
+        self.patches.on_undo(lambda: signal.disconnect(sender=sender, dispatch_uid=_UID))
 
     def _load_middleware(self, wrapped: Any, _handler: Any, args: Any, kwargs: Any) -> Any:
         """Builds the chain with our middleware in it, inside of OpenTelemetry's; the setting is left as it was."""
         from django.conf import settings  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
         held = cast("Any", settings)
+        self._watch_accounts(held)
         listed: list[str] = list(held.MIDDLEWARE)
         if _MIDDLEWARE in listed:
             return wrapped(*args, **kwargs)
@@ -70,27 +82,47 @@ class DjangoHooks(Hooks):
         finally:
             held.MIDDLEWARE = before
 
+    def _watch_accounts(self, settings: Any) -> None:
+        """Now that the app is whole, and knows its own class of users."""
+        try:
+            from django.apps import apps  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+            from django.db.models.signals import (  # pyright: ignore[reportMissingImports]
+                post_save,  # pyright: ignore[reportUnknownVariableType]
+            )
+
+            known = cast("Any", apps)
+            if not self._watches and self.on and known.is_installed("django.contrib.auth"):
+                self._watches = True
+                self._connect(post_save, self._saved, known.get_model(settings.AUTH_USER_MODEL))
+        except Exception as error:  # noqa: BLE001 - an edge: the app starts without us
+            self.failed(error)
+
     # --- the request -------------------------------------------------------------------------------------------------
 
-    def arrive(self, request: Any) -> Visit | None:
-        """Begins the visit of a request; `None` where it is off, or that failed."""
+    def arrive(self, request: Any) -> tuple[Visit, Callable[[], None]] | None:
+        """Begins the visit of a request; gives what ends it, too. `None` where that failed."""
         try:
+            visit = going_on(request.META, request.__dict__.get("scope", _NOTHING))
+            if visit is not None:
+                return visit, visit.enter()
             visit = self.people.arrive_wsgi(request.META)
             visit.begin()
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)
             return None
-        return visit
+        return visit, visit.end
 
-    def leave(self, visit: Visit, request: Any) -> None:
+    def leave(self, visit: Visit, end: Callable[[], None], request: Any, status: int) -> None:
         """Looks at who it was, as far as the app did, and ends the visit."""
         try:
             if self.on:
                 self._look(visit, request)
+                if visit.accounts and _is_a_visitor_s(request):
+                    self.people.answered(visit, status, _loaded_session(request))
         except Exception as error:  # noqa: BLE001 - an edge: the response is ready
             self.failed(error)
         finally:
-            visit.end()
+            end()
 
     def streaming(self, visit: Visit, response: Any) -> Any:
         """The response; what it streams is made within the visit."""
@@ -111,11 +143,12 @@ class DjangoHooks(Hooks):
         elif session is not None and not visit.ambient.distinct_id and self.people.by_own_id:
             # The app has read its session, and no user: the key of one stands in it.
             self.people.seen(visit, session.get(_USER_KEY), session)
-        for key in self.session_keys if session is not None else ():
+        sources = self.people.sources
+        for key in sources.session if session is not None else ():
             self.people.seen(visit, cast("Any", session).get(key), session, silent=True)
-        for name in self.request_names:
+        for name in sources.request:
             self.people.seen(visit, _evaluated(request.__dict__.get(name)), session, silent=True)
-        for call in self.calls:
+        for call in sources.calls:
             self.people.seen(visit, call(request), session, silent=True)
 
     # --- who ---------------------------------------------------------------------------------------------------------
@@ -149,6 +182,37 @@ class DjangoHooks(Hooks):
         except Exception as error:  # noqa: BLE001 - an edge: the login goes on
             self.failed(error)
 
+    def _allauth_signed_up(self, request: Any = None, user: Any = None, **more: Any) -> None:
+        if self.people.reader.config.signups:
+            self._allauth_logged_in(request, user, **more)
+
+    def _authenticate(self, wrapped: Any, request: Any, args: Any, kwargs: Any) -> Any:
+        """REST framework has found out who it is, by a token maybe, which comes in each request anew."""
+        result = wrapped(*args, **kwargs)
+        try:
+            user = _evaluated(request.__dict__.get("_user"))
+            self.people.seen(visit_at_hand(), user, _loaded_session(request._request), silent=True)
+        except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+        return result
+
+    def _saved(
+        self, instance: Any = None, created: bool = False, raw: bool = False, using: Any = None, **_: Any
+    ) -> None:
+        """An account was made: by whom, is looked at when it is there to stay, and the request has been answered."""
+        try:
+            visit = visit_at_hand() if created and not raw and _is_an_ordinary_account(instance) else None
+            if visit is None:
+                return
+            from django.db import transaction  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+
+            held = cast("Any", transaction)
+            connection = held.get_connection(using)
+            if connection.in_atomic_block or connection.get_autocommit():
+                held.on_commit(lambda: account_made(visit, instance, Login()), using=using, robust=True)
+        except Exception as error:  # noqa: BLE001 - an edge: the account is there
+            self.failed(error)
+
     def _login(self, request: Any, user: Any, provider: str) -> None:
         if user is None:
             return
@@ -176,8 +240,9 @@ class DjangoHooks(Hooks):
         response = wrapped(*args, **kwargs)
         try:
             error = args[0] if args else kwargs.get("exception")
-            if getattr(response, "status_code", 0) >= _FIRST_SERVER_ERROR and isinstance(error, BaseException):
-                swallowed(error)
+            status = getattr(response, "status_code", 0)
+            if status >= _FIRST_SERVER_ERROR and isinstance(error, BaseException):
+                swallowed(error, status)
         except Exception as error:  # noqa: BLE001 - an edge: the answer is ready
             self.failed(error)
         return response
@@ -206,13 +271,16 @@ class PostHogMiddleware:
         if self._async:
             return self._acall(request)
         hooks = self._hooks()
-        visit = hooks.arrive(request) if hooks is not None else None
-        if hooks is None or visit is None:
+        begun = hooks.arrive(request) if hooks is not None else None
+        if hooks is None or begun is None:
             return self.get_response(request)
+        status = _FIRST_SERVER_ERROR
         try:
-            return hooks.streaming(visit, self.get_response(request))
+            response = self.get_response(request)
+            status = response.status_code
+            return hooks.streaming(begun[0], response)
         finally:
-            hooks.leave(visit, request)
+            hooks.leave(*begun, request, status)
 
     def _hooks(self) -> DjangoHooks | None:
         found = self._instrumentor.at_work
@@ -220,13 +288,16 @@ class PostHogMiddleware:
 
     async def _acall(self, request: Any) -> Any:
         hooks = self._hooks()
-        visit = hooks.arrive(request) if hooks is not None else None
-        if hooks is None or visit is None:
+        begun = hooks.arrive(request) if hooks is not None else None
+        if hooks is None or begun is None:
             return await self.get_response(request)
+        status = _FIRST_SERVER_ERROR
         try:
-            return await self.get_response(request)
+            response = await self.get_response(request)
+            status = response.status_code
+            return response
         finally:
-            hooks.leave(visit, request)
+            hooks.leave(*begun, request, status)
 
 
 def _evaluated(user: Any) -> Any:
@@ -245,6 +316,27 @@ def _loaded_session(request: Any) -> dict[str, Any] | None:
     session = getattr(request, "__dict__", {}).get("session")
     found = getattr(session, "__dict__", {}).get("_session_cache")
     return cast("dict[str, Any]", found) if isinstance(found, dict) else None
+
+
+def _is_an_ordinary_account(user: Any) -> bool:
+    """Whether people make accounts like this for themselves: with a password, and for no member of staff."""
+    password = peek(user, "password")
+    has_password = isinstance(password, str) and password[:1] not in ("", _UNUSABLE)
+    return has_password and not peek(user, "is_staff") and not peek(user, "is_superuser")
+
+
+def _is_a_visitor_s(request: Any) -> bool:
+    """Whether a request is surely one of somebody who is not logged in, and sends a form."""
+    if request.method != "POST" or "user" not in request.__dict__:
+        return False
+    if bears_credentials(request.headers) or request.META.get("REMOTE_USER"):
+        return False
+    session = _loaded_session(request)
+    if session is not None:
+        return _USER_KEY not in session
+    from django.conf import settings  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
+
+    return cast("Any", settings).SESSION_COOKIE_NAME not in request.COOKIES
 
 
 def _allauth_method(session: Mapping[str, Any] | None) -> str:

@@ -14,11 +14,15 @@ from otel_posthog.instrumentation.hooks import Hooks
 from otel_posthog.instrumentation.instrumentor import Hook
 from otel_posthog.instrumentation.patches import Patches
 from otel_posthog.instrumentation.people import People
+from otel_posthog.instrumentation.signups import account_made
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, unnoticed
-from otel_posthog.instrumentation.visit import Streamed, Visit, visit_at_hand
+from otel_posthog.instrumentation.visit import Streamed, Visit, going_on, visit_at_hand
 
 _VISIT: Final = "_otel_posthog_visit"
+_END: Final = "_otel_posthog_end"
+_BEFORE: Final = "_otel_posthog_before"
+"""The user of the session when the request began."""
 _USER_KEY: Final = "_user_id"
 """Where Flask-Login keeps what `get_id()` of a user gave; no distinct id, since it may be a token."""
 _KEPT: Final = 10_000
@@ -37,13 +41,16 @@ class FlaskHooks(Hooks):
         super().__init__(people, patches)
         self._apps: weakref.WeakSet[Any] = weakref.WeakSet()
         self._lock = threading.Lock()
-        self._names = people.sources_of("g")
-        self._names_set = frozenset(self._names)
         self._known: dict[str, str] = {}
+        self._known_by: Any = None
 
     def modules(self) -> Mapping[str, Hook]:
-        """Flask itself, and Flask-Login."""
-        return {"flask.app": self._flask, "flask_login.login_manager": self._flask_login}
+        """Flask itself, Flask-Login, and Flask-Security, which is built on it."""
+        return {
+            "flask.app": self._flask,
+            "flask_login.login_manager": self._flask_login,
+            "flask_security.signals": self._flask_security,
+        }
 
     # --- what is wrapped ---------------------------------------------------------------------------------------------
 
@@ -52,8 +59,7 @@ class FlaskHooks(Hooks):
         self.patches.on_undo(self._leave)
         self.patches.wrap_method(flask, "full_dispatch_request", self._dispatch)
         self.patches.wrap_method(flask, "do_teardown_request", self._teardown)
-        if self._names:
-            self.patches.wrap_method(flask, "dispatch_request", self._view)
+        self.patches.wrap_method(flask, "dispatch_request", self._view)
         self.patches.wrap_method(flask, "handle_user_exception", self._handle_user_exception)
         self.patches.wrap_method(flask, "finalize_request", self._finalize)
 
@@ -67,9 +73,15 @@ class FlaskHooks(Hooks):
             (known.user_logged_out, self._logged_out),
         )
         for signal, receiver in receivers:
-            signal.connect(receiver, weak=False)
-            self.patches.on_undo(lambda signal=signal, receiver=receiver: signal.disconnect(receiver))
+            self._connect(signal, receiver)
         self.patches.wrap(module.LoginManager, "_update_request_context_with_user", self._loaded)
+
+    def _flask_security(self, module: Any) -> None:
+        self._connect(module.user_registered, self._registered)
+
+    def _connect(self, signal: Any, receiver: Any) -> None:
+        signal.connect(receiver, weak=False)
+        self.patches.on_undo(lambda: signal.disconnect(receiver))
 
     # --- the request -------------------------------------------------------------------------------------------------
 
@@ -101,16 +113,23 @@ class FlaskHooks(Hooks):
     def _begin(self) -> None:
         try:
             here = _request_context()
-            visit = self.people.arrive_wsgi(here.request.environ)
+            environ = here.request.environ
+            visit = going_on(environ)
+            if visit is not None:
+                end = visit.enter()
+            else:
+                visit = self.people.arrive_wsgi(environ)
+                visit.begin()
+                end = visit.end
             # On this very object: the copies that Flask makes for other threads end nothing.
-            here.__dict__[_VISIT] = visit
-            visit.begin()
+            kept = here.__dict__
+            kept[_VISIT], kept[_END] = visit, end
             if self._known:
                 self._returned(visit, here)
-            if self.session_keys:
-                visit.before = self._session_user(here)
-                if visit.before is not None:
-                    self.people.seen(visit, visit.before, _session(here))
+            if self.people.sources.session:
+                before = kept[_BEFORE] = self._session_user(here)
+                if before is not None:
+                    self.people.seen(visit, before, _session(here))
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
             self.failed(error)
 
@@ -123,16 +142,19 @@ class FlaskHooks(Hooks):
     def _end(self) -> None:
         try:
             here = _request_context()
-            visit = here.__dict__.pop(_VISIT, None) if here is not None else None
-            if visit is not None:
-                visit.end()
+            kept: dict[str, Any] = here.__dict__ if here is not None else {}
+            kept.pop(_VISIT, None)
+            kept.pop(_BEFORE, None)
+            end = kept.pop(_END, None)
+            if end is not None:
+                end()
         except Exception as error:  # noqa: BLE001 - an edge
             self.failed(error)
 
     def _view(self, wrapped: Any, _app: Any, args: Any, kwargs: Any) -> Any:
         try:
             held = _globals()
-            if not self._names_set.isdisjoint(held):
+            if not self.people.sources.g_names.isdisjoint(held):
                 here = _request_context()
                 visit = here.__dict__.get(_VISIT) if here is not None else None
                 if isinstance(visit, Visit):
@@ -148,6 +170,8 @@ class FlaskHooks(Hooks):
             visit = here.__dict__.get(_VISIT) if here is not None else None
             if isinstance(visit, Visit):
                 self._look(visit, here)
+                if visit.accounts:
+                    self.people.answered(visit, response.status_code, _session(here))
                 if response.is_streamed and not response.direct_passthrough:
                     response.response = Streamed(response.response, visit)
         except Exception as error:  # noqa: BLE001 - an edge: the response is ready
@@ -158,31 +182,33 @@ class FlaskHooks(Hooks):
 
     def _look(self, visit: Visit, here: Any) -> None:
         """Who is known at the end of a request that nobody told us about."""
-        if self.session_keys:
-            after = self._session_user(here)
-            if after is None and visit.before is not None and visit.ambient.distinct_id:
+        sources = self.people.sources
+        if sources.session:
+            after, before = self._session_user(here), here.__dict__.get(_BEFORE)
+            if after is None and before is not None and visit.ambient.distinct_id:
                 self.people.logged_out(visit)
-            elif after is not None and after != visit.before:
+            elif after is not None and after != before:
                 self.people.logged_in(visit, after, _login(here.request), _session(here))
-            visit.before = after
-        if self._names and not self._names_set.isdisjoint(held := _globals()):
+            here.__dict__[_BEFORE] = after
+        if not sources.g_names.isdisjoint(held := _globals()):
             self._look_at_globals(visit, here, held)
-        for name in self.request_names:
+        for name in sources.request:
             self.people.seen(visit, here.request.__dict__.get(name), _session(here), silent=True)
-        for call in self.calls:
+        for call in sources.calls:
             self.people.seen(visit, call(here.request), _session(here), silent=True)
 
     def _look_at_globals(self, visit: Visit, here: Any, held: Mapping[str, Any]) -> None:
-        for name in self._names:
+        sources = self.people.sources
+        for name in sources.g:
             user: Any = held.get(name)
             # A proxy would load its user when it is looked at.
             if user is not None and type(user).__module__ != "werkzeug.local":
-                self.people.seen(visit, user, _session(here), silent=not self.session_keys)
+                self.people.seen(visit, user, _session(here), silent=not sources.session)
 
     def _session_user(self, here: Any) -> Any:
         session = _session(here)
         if session is not None:
-            for key in self.session_keys:
+            for key in self.people.sources.session:
                 found = unnoticed(session, key)
                 if found is not None and found != "":
                     return found
@@ -209,6 +235,9 @@ class FlaskHooks(Hooks):
         person = visit.ambient.distinct_id
         if user is None or not person or not isinstance(key, str):
             return
+        if self._known_by is not self.people.reader:
+            # Whoever was known was so by the rules before.
+            self._known, self._known_by = {}, self.people.reader
         self._known.pop(key, None)
         self._known[key] = person
         if len(self._known) > _KEPT:
@@ -217,16 +246,20 @@ class FlaskHooks(Hooks):
 
     def _returned(self, visit: Visit, here: Any) -> None:
         session = _session(here)
-        person = self._known.get(str(unnoticed(session, _USER_KEY))) if session is not None else None
+        if session is None or self._known_by is not self.people.reader:
+            return
+        person = self._known.get(str(unnoticed(session, _USER_KEY)))
         if person is not None:
             visit.user = _BY_KEY
-            self.people.returned(visit, person)
+            self.people.returned(visit, person, session)
 
     def _logged_in(self, _app: Any, user: Any = None, method: str = "", **_: Any) -> None:
         try:
-            here = _request_context()
+            here, visit = _request_context(), visit_at_hand()
+            if visit is not None and any(account is user for account, _ in visit.accounts):
+                return  # logged in before it was saved: see `_registered`
             login = _login(here.request if here is not None else None)._replace(method=method)
-            self.people.logged_in(visit_at_hand(), user, login, _session(here))
+            self.people.logged_in(visit, user, login, _session(here))
         except Exception as error:  # noqa: BLE001 - an edge: the login goes on
             self.failed(error)
 
@@ -239,6 +272,18 @@ class FlaskHooks(Hooks):
         except Exception as error:  # noqa: BLE001 - an edge: the logout goes on
             self.failed(error)
 
+    def _registered(self, _app: Any, user: Any = None, **_: Any) -> None:
+        """An account was made, and is saved when the view has returned: only then it has a number."""
+        try:
+            here = _request_context()
+            if here is not None:
+                visit = visit_at_hand()
+                account_made(visit, user, _login(here.request))
+                if visit is not None:
+                    visit.user = user
+        except Exception as error:  # noqa: BLE001 - an edge: the registration goes on
+            self.failed(error)
+
     # --- errors ------------------------------------------------------------------------------------------------------
 
     def _handle_user_exception(self, wrapped: Any, _app: Any, args: Any, kwargs: Any) -> Any:
@@ -246,8 +291,8 @@ class FlaskHooks(Hooks):
         try:
             # With a request context before the exception in newer versions of Flask.
             error = next((one for one in (*args, *kwargs.values()) if isinstance(one, BaseException)), None)
-            if error is not None and _status(answer) >= _FIRST_SERVER_ERROR:
-                swallowed(error)
+            if error is not None and (status := _status(answer)) >= _FIRST_SERVER_ERROR:
+                swallowed(error, status)
         except Exception as error:  # noqa: BLE001 - an edge: the answer is ready
             self.failed(error)
         return answer

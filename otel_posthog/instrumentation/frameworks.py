@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from otel_posthog import assembly
 from otel_posthog.instrumentation.instrumentor import Hook, PostHogInstrumentor
@@ -59,23 +59,33 @@ class FrameworkInstrumentor(PostHogInstrumentor):
 
 
 class PostHogFlaskInstrumentor(FrameworkInstrumentor):
-    """Finds the users of Flask apps, with Flask-Login or without."""
+    """Finds the users of Flask apps, with Flask-Login (and Flask-Security, which is built on it) or without."""
 
     framework: ClassVar[str] = "flask"
     finds: ClassVar[str] = "users of Flask-Login and g.user, sessions, answered errors"
     oldest: ClassVar[tuple[int, int]] = (2, 3)
-    watched: ClassVar[tuple[str, ...]] = ("flask.app", "flask_login.login_manager")
+    watched: ClassVar[tuple[str, ...]] = ("flask.app", "flask_login.login_manager", "flask_security.signals")
     done_by: ClassVar[str] = "otel_posthog.instrumentation.flask:FlaskHooks"
 
 
 class PostHogDjangoInstrumentor(FrameworkInstrumentor):
-    """Finds the users of Django apps; of allauth, too."""
+    """Finds the users of Django apps; of allauth and REST framework, too."""
 
     framework: ClassVar[str] = "django"
-    finds: ClassVar[str] = "users of django.contrib.auth and allauth, answered errors"
+    finds: ClassVar[str] = "users of django.contrib.auth, allauth and REST framework, answered errors"
     oldest: ClassVar[tuple[int, int]] = (4, 2)
-    watched: ClassVar[tuple[str, ...]] = ("django.core.handlers.base", "django.contrib.auth", "allauth.account.signals")
+    watched: ClassVar[tuple[str, ...]] = (
+        "django.core.handlers.base",
+        "django.contrib.auth",
+        "allauth.account.signals",
+        "rest_framework.request",
+        "rest_framework.views",
+    )
     done_by: ClassVar[str] = "otel_posthog.instrumentation.django:DjangoHooks"
+
+
+_BRIDGES: Final = ("starlette.middleware.wsgi", "a2wsgi.wsgi", "asgiref.wsgi")
+"""By which apps of Flask and Django are mounted in others."""
 
 
 class PostHogStarletteInstrumentor(FrameworkInstrumentor):
@@ -84,17 +94,24 @@ class PostHogStarletteInstrumentor(FrameworkInstrumentor):
     framework: ClassVar[str] = "starlette"
     finds: ClassVar[str] = "request.user, request.state.user, sessions, answered errors"
     oldest: ClassVar[tuple[int, int]] = (0, 35)
-    watched: ClassVar[tuple[str, ...]] = ("starlette.applications",)
+    watched: ClassVar[tuple[str, ...]] = ("starlette.applications", *_BRIDGES)
     done_by: ClassVar[str] = "otel_posthog.instrumentation.starlette:StarletteHooks"
 
 
 class PostHogFastAPIInstrumentor(FrameworkInstrumentor):
-    """Finds the users of FastAPI apps."""
+    """Finds the users of FastAPI apps; of FastAPI Users, too."""
 
     framework: ClassVar[str] = "fastapi"
     finds: ClassVar[str] = "request.user, request.state.user, dependencies, sessions, answered errors"
     oldest: ClassVar[tuple[int, int]] = (0, 106)
-    watched: ClassVar[tuple[str, ...]] = ("fastapi.applications", "fastapi.routing")
+    watched: ClassVar[tuple[str, ...]] = (
+        "fastapi.applications",
+        "fastapi.routing",
+        "fastapi_users.manager",
+        "fastapi_users.authentication.authenticator",
+        "fastapi_users.authentication.backend",
+        *_BRIDGES,
+    )
     done_by: ClassVar[str] = "otel_posthog.instrumentation.fastapi:FastAPIHooks"
 
 

@@ -23,9 +23,6 @@ class Hooks:
     def __init__(self, people: People, patches: Patches) -> None:
         self.people = people
         self.patches = patches
-        self.session_keys = people.sources_of("session")
-        self.request_names = people.sources_of("request")
-        self.calls = people.calls()
 
     def modules(self) -> Mapping[str, Hook]:
         """Module -> what to do when it has been imported."""

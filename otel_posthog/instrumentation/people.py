@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import Any, Final, cast
 
+from otel_posthog import assembly
 from otel_posthog.api.groups import group
 from otel_posthog.api.people import identify, reset
 from otel_posthog.api.values import id_value
@@ -20,20 +21,13 @@ from otel_posthog.assembly import Runtime
 from otel_posthog.config.settings import Mode, Settings
 from otel_posthog.context.ambient import Ambient
 from otel_posthog.instrumentation import browser
+from otel_posthog.instrumentation.signups import sign_up
+from otel_posthog.instrumentation.sources import USUAL, Sources
 from otel_posthog.instrumentation.user import Login, UserReader, is_known, is_scalar
 from otel_posthog.instrumentation.visit import Visit
 from otel_posthog.observe.guard import Guard, logger
 from otel_posthog.rules.load import load_users
-from otel_posthog.rules.users import UsersConfig, UserSource
-
-USUAL: Final = (
-    UserSource("g", "user"),
-    UserSource("state", "user"),
-    UserSource("dependency", "get_current_user"),
-    UserSource("dependency", "get_current_active_user"),
-    UserSource("dependency", "current_user"),
-)
-"""Where users are by convention, beside what login packages tell."""
+from otel_posthog.rules.users import UsersConfig
 
 _KEPT: Final = 10_000
 """People, and anonymous ids, that are remembered."""
@@ -62,30 +56,34 @@ class People:
 
     def __init__(self, config: UsersConfig, *, trusted: bool, project_key: str, guard: Guard) -> None:
         self.guard = guard
-        self._stands_back = config.stands_back
-        if self._stands_back:
-            logger.info(_STANDS_BACK)
-        self.sources = () if self._stands_back else USUAL if config.sources is None else config.sources
-        self._strict = config.sources is None
-        self._config = config
-        self._reader = UserReader(config)
-        self._trusted = trusted
-        self._project_key = project_key
         self._properties: dict[str, int] = {}
         self._merged: dict[str, str] = {}
+        self.use(config, trusted=trusted, project_key=project_key)
 
-    def sources_of(self, kind: str) -> tuple[str, ...]:
-        """Names of the sources of this kind."""
-        return tuple(source.name for source in self.sources if source.kind == kind)
+    def use(self, config: UsersConfig, *, trusted: bool, project_key: str) -> None:
+        """Goes on by another configuration; who has been seen and merged stays known.
 
-    def calls(self) -> tuple[Callable[[Any], Any], ...]:
-        """The app's own functions from a request to its user, loaded when they are first called."""
-        return tuple(_Call(name) for name in self.sources_of("call"))
+        Args:
+            config: As for the class.
+            trusted: As for the class.
+            project_key: As for the class.
+        """
+        self._trusted = trusted
+        self._project_key = project_key
+        self.sources = Sources(
+            () if config.stands_back else USUAL if config.sources is None else config.sources,
+        )
+        """Where users are, beside what login packages tell."""
+        # In one step: half of one configuration and half of another could name somebody in a third way.
+        self.reader = UserReader(config)
+        """How users are read now; another one after each load of the rules."""
+        if config.stands_back:
+            logger.info(_STANDS_BACK)
 
     @property
     def by_own_id(self) -> bool:
         """Whether people are who their framework's own ids say: then an id alone will do."""
-        return self._config.distinct_id is None
+        return self.reader.config.distinct_id is None
 
     # --- the edge of a request ---------------------------------------------------------------------------------------
 
@@ -128,15 +126,16 @@ class People:
             login: How.
             session: The session, where it is open.
         """
-        person = self._person(user, session, sure=True)
+        reader = self.reader
+        person = self._person(reader, user, session, sure=True)
         if not person:
             return
         login = login._replace(at=login.at or datetime.now(timezone.utc))
-        values = self._reader.values(self._config.set, user, login, session)
-        once = self._reader.values(self._config.set_once, user, login, session)
+        values = reader.values(reader.config.set, user, login, session)
+        once = reader.values(reader.config.set_once, user, login, session)
         # Of a bare id nothing is known yet: it is set when the user is loaded.
-        whole = not is_scalar(user) or not (self._config.set or self._config.set_once)
-        _remember(self._properties, person, self._digest(user, session) if whole else _PENDING)
+        whole = not is_scalar(user) or not reader.maps
+        _remember(self._properties, person, _digest(reader, user, session) if whole else _PENDING)
         if visit is None:
             if values or once:
                 from otel_posthog.api.people import set_person
@@ -149,7 +148,19 @@ class People:
             _remember(self._merged, merged, person)
         visit.change(anonymous_id=merged)
         identify(person, values or None, once or None)
-        self._group(visit, user, session)
+        _group(reader, visit, user, session)
+
+    def answered(self, visit: Visit, status: int, session: Mapping[str, Any] | None = None) -> None:
+        """A request is answered: whoever signed up in it is identified, where that is sure.
+
+        Args:
+            visit: The request.
+            status: Of the answer.
+            session: The session, where it is open.
+        """
+        found = sign_up(visit, status) if visit.accounts else None
+        if found is not None and self.reader.config.signups:
+            self.logged_in(visit, *found, session)
 
     def seen(
         self, visit: Visit | None, user: Any, session: Mapping[str, Any] | None = None, *, silent: bool = False
@@ -167,29 +178,32 @@ class People:
             return
         visit.user = user
         # A bare id that nobody named in the configuration may be a name or an address.
-        person = self._person(user, session, sure=not (self._strict and silent))
+        reader = self.reader
+        person = self._person(reader, user, session, sure=not (reader.config.sources is None and silent))
         if not person:
             return
         if silent and (person not in self._properties or self._merging(visit, person)):
             self.logged_in(visit, user, Login(), session)
             return
-        changed, once = self._changed(person, user, session)
+        changed, once = self._changed(reader, person, user, session)
         if changed or once or visit.ambient.distinct_id != person:
             if visit.ambient.anonymous_id:
                 visit.change(anonymous_id="")
             identify(person, changed or None, once or None)
-        self._group(visit, user, session)
+        _group(reader, visit, user, session)
 
-    def returned(self, visit: Visit, person: str) -> None:
+    def returned(self, visit: Visit, person: str, session: Mapping[str, Any] | None = None) -> None:
         """A request is this person's, of whom no user object was loaded.
 
         Args:
             visit: The request.
             person: Who they were found to be when they were loaded before.
+            session: The session, where it is open.
         """
         if visit.ambient.distinct_id != person:
             visit.change(anonymous_id="")
             identify(person)
+        _group(self.reader, visit, None, session)
 
     def logged_out(self, visit: Visit | None) -> None:
         """Whoever was logged in is not any more."""
@@ -198,29 +212,29 @@ class People:
             visit.user = None
             reset()
 
-    def _person(self, user: Any, session: Mapping[str, Any] | None, *, sure: bool) -> str:
-        if self._stands_back or (is_scalar(user) and not sure):
+    def _person(self, reader: UserReader, user: Any, session: Mapping[str, Any] | None, *, sure: bool) -> str:
+        if reader.config.stands_back or (is_scalar(user) and not sure):
             return ""
-        person = self._reader.person(user, session)
+        person = reader.person(user, session)
         if not person:
             self.guard.misused("user_id", _NO_ID, type(user).__name__)
         return person
 
     def _changed(
-        self, person: str, user: Any, session: Mapping[str, Any] | None
+        self, reader: UserReader, person: str, user: Any, session: Mapping[str, Any] | None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Properties to set, and to set once, of somebody who is not just logging in."""
-        if is_scalar(user) or not (self._config.set or self._config.set_once):
+        if is_scalar(user) or not reader.maps:
             return {}, {}
-        digest = self._digest(user, session)
+        digest = _digest(reader, user, session)
         before = self._properties.get(person)
         if before == digest:
             return {}, {}
         _remember(self._properties, person, digest)
         if before is None:
             return {}, {}  # not seen before in this process: nobody knows whether anything changed
-        values = self._reader.values(self._config.set, user, None, session)
-        return values, self._reader.values(self._config.set_once, user, None, session) if before == _PENDING else {}
+        values = reader.values(reader.config.set, user, None, session)
+        return values, reader.values(reader.config.set_once, user, None, session) if before == _PENDING else {}
 
     def _merging(self, visit: Visit, person: str) -> str:
         """The anonymous id that becomes `person`'s, "" where there is none, or it is somebody's already."""
@@ -228,34 +242,19 @@ class People:
         taken = anonymous == person or anonymous in self._properties or anonymous in self._merged
         return "" if taken else anonymous
 
-    def _group(self, visit: Visit, user: Any, session: Mapping[str, Any] | None) -> None:
-        if not self._config.groups:
-            return
-        for name, key in self._reader.values(self._config.groups, user, None, session).items():
-            text = id_value(key)
-            if text is not None and visit.ambient.groups.get(name) != str(text):
-                group(name, str(text))
 
-    def _digest(self, user: Any, session: Mapping[str, Any] | None) -> int:
-        # What a login says is no property that changes later.
-        return hash(repr(self._reader.values(self._config.set, user, None, session))) or 1
+def _group(reader: UserReader, visit: Visit, user: Any, session: Mapping[str, Any] | None) -> None:
+    if not reader.config.groups:
+        return
+    for name, key in reader.values(reader.config.groups, user, None, session).items():
+        text = id_value(key)
+        if text is not None and visit.ambient.groups.get(name) != str(text):
+            group(name, str(text))
 
 
-class _Call:
-    """A function of the app, by name."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._function: Any = None
-
-    def __call__(self, request: Any) -> Any:
-        if self._function is None:
-            import functools
-            import importlib
-
-            module, _, path = self._name.partition(":")
-            self._function = functools.reduce(getattr, path.split("."), cast("Any", importlib.import_module(module)))
-        return self._function(request)
+def _digest(reader: UserReader, user: Any, session: Mapping[str, Any] | None) -> int:
+    # What a login says is no property that changes later.
+    return hash(repr(reader.values(reader.config.set, user, None, session))) or 1
 
 
 def _remember(kept: dict[Any, Any], key: Hashable, value: object) -> None:
@@ -268,7 +267,7 @@ def _remember(kept: dict[Any, Any], key: Hashable, value: object) -> None:
 
 
 def people_of(runtime: Runtime) -> People:
-    """The people of a process, shared by its frameworks.
+    """The people of a process, shared by its frameworks; they follow reloads.
 
     Raises:
         RulesError: The section `users:` is wrong.
@@ -277,21 +276,35 @@ def people_of(runtime: Runtime) -> People:
     kept = vars(runtime.bridge)
     found = kept.get(_PEOPLE)
     if found is None:
-        from otel_posthog.config.browser import browser_target
-
-        settings = runtime.settings
-        # In collector mode the process knows of no key but the one that its pages may have.
-        page = browser_target(settings)[0]
-        found = kept.setdefault(
-            _PEOPLE,
-            People(
-                load_users(settings.rules),
-                trusted=settings.identity.headers,
-                project_key=page.token if page is not None else _key(settings),
-                guard=runtime.guard,
-            ),
-        )
+        made = People(guard=runtime.guard, **_configured(runtime.settings))
+        found = kept.setdefault(_PEOPLE, made)
+        if found is made:
+            runtime.bridge.on_replaced(lambda: _follow(made))
     return cast("People", found)
+
+
+def _follow(people: People) -> None:
+    """The rules have been loaded anew."""
+    runtime = assembly.current()
+    if runtime is None:
+        return
+    try:
+        people.use(**_configured(runtime.settings))
+    except Exception as error:  # noqa: BLE001 - the file was changed once more: the next reload says what is wrong
+        people.guard.failed("instrumentation.people", error)
+
+
+def _configured(settings: Settings) -> dict[str, Any]:
+    """What `People` takes."""
+    from otel_posthog.config.browser import browser_target
+
+    # In collector mode the process knows of no key but the one that its pages may have.
+    page = browser_target(settings)[0]
+    return {
+        "config": load_users(settings.rules),
+        "trusted": settings.identity.headers,
+        "project_key": page.token if page is not None else _key(settings),
+    }
 
 
 def _key(settings: Settings) -> str:

@@ -17,7 +17,7 @@ class StarletteHooks(AsgiHooks):
 
     def modules(self) -> Mapping[str, Hook]:
         """The class of apps."""
-        return {"starlette.applications": self._starlette}
+        return {"starlette.applications": self._starlette, **super().modules()}
 
     def _starlette(self, module: Any) -> None:
         self._wrap_app(module.Starlette)

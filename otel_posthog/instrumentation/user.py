@@ -53,6 +53,8 @@ class UserReader:
 
     def __init__(self, config: UsersConfig) -> None:
         self.config = config
+        self.maps = bool(config.set or config.set_once)
+        """Whether properties are to be set."""
 
     def person(self, user: Any, session: Mapping[str, Any] | None = None) -> str:
         """Who `user` is to PostHog, "" where nothing says so.

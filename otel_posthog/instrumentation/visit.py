@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from opentelemetry import context, trace
@@ -10,9 +10,12 @@ from opentelemetry import context, trace
 from otel_posthog.context.ambient import NOTHING, Ambient
 from otel_posthog.context.traces import traces
 from otel_posthog.context.work import KEY, Work, above, local_trace
+from otel_posthog.instrumentation.user import Login
 
 NOBODY: Final = object()
 """What stands for "no user has been seen"."""
+MARK: Final = "otel_posthog.visit"
+"""Key of an ASGI scope, or of the WSGI environment made of one, whose visit has begun."""
 
 
 class Visit(Work):
@@ -23,30 +26,50 @@ class Visit(Work):
         browser_id: The anonymous id that the browser named, "" for none: whoever logs in had it.
     """
 
-    __slots__ = ("before", "browser_id", "token", "user")
+    __slots__ = ("accounts", "browser_id", "token", "user")
 
     def __init__(self, ambient: Ambient = NOTHING, *, browser_id: str = "") -> None:
         super().__init__(ambient, managed=True)
         self.browser_id = browser_id
         self.user: Any = NOBODY
         """The user object that was looked at last."""
-        self.before: Any = None
-        """What the framework wants to remember from its start."""
+        self.accounts: list[tuple[Any, Login]] = []
+        """Who was made a user in it, and is not logged in."""
         self.token: Any = None
 
     def begin(self) -> None:
         """Holds from now on, in this context."""
         here = context.get_current()
-        trace_id = self.trace_id = local_trace(here)
-        if trace_id:
-            before = traces.of(trace_id)
-            if before is not None and not before.managed:
-                # Another service sent something along, or a middleware outside of us has identified somebody.
-                self.ambient = above(self.ambient, before.ambient)
-                traces.replaced(trace_id, before, self)
-            else:
-                traces.began(trace_id, self)
+        self.trace_id = local_trace(here)
+        self._is_in(self.trace_id)
         self.token = context.attach(context.set_value(KEY, self, here))
+
+    def enter(self) -> Callable[[], None]:
+        """Holds in this context, too: that of an app that is mounted in the one where it began.
+
+        Returns:
+            To be called when that app has answered; the visit goes on.
+        """
+        here = context.get_current()
+        if here.get(KEY) is self:
+            return _nothing
+        self._is_in(local_trace(here))
+        token = context.attach(context.set_value(KEY, self, here))
+
+        def leave() -> None:
+            if context.get_current().get(KEY) is self:
+                context.detach(token)
+
+        return leave
+
+    def _is_in(self, trace_id: int) -> None:
+        before = traces.of(trace_id) if trace_id else None
+        if before is not None and not before.managed:
+            # Another service sent something along, or a middleware outside of us has identified somebody.
+            self.ambient = above(self.ambient, before.ambient)
+            traces.replaced(trace_id, before, self)
+        elif trace_id:
+            traces.began(trace_id, self)
 
     def end(self) -> None:
         """Holds no more."""
@@ -85,6 +108,23 @@ class Streamed:
         close = getattr(self._chunks, "close", None)
         if close is not None:
             close()
+
+
+def going_on(*places: Mapping[Any, Any]) -> Visit | None:
+    """The visit that has begun in an app around this one, of another framework maybe.
+
+    Args:
+        places: Scopes and environments of the request.
+    """
+    for place in places:
+        found = place.get(MARK)
+        if isinstance(found, Visit) and not found.has_ended:
+            return found
+    return None
+
+
+def _nothing() -> None:
+    """Nothing is to be left."""
 
 
 def visit_at_hand() -> Visit | None:

@@ -489,6 +489,13 @@ USERS: Final = Table(
             example="{company: user.company_id}",
         ),
         Key(
+            "signups",
+            Flag(),
+            "Whether a visitor who signs up without being logged in is identified at once; `false` for: at the first "
+            "login.",
+            default="true",
+        ),
+        Key(
             "sources",
             Sources(),
             "Where users are found beside Flask-Login, Django's and Starlette's authentication: `session.<key>`, "

@@ -58,6 +58,7 @@ class UsersConfig:
         set: Person property -> where its value is.
         set_once: The same, for properties that are set where they are not set yet.
         groups: Group type -> where the key is.
+        signups: Whether who signs up counts as known before the first login.
         sources: Where users are found beside what frameworks and login packages tell by themselves; `None` for what
             is usual.
         stands_back: There is no such section, and rules name persons in their own way: a second name for the same
@@ -68,5 +69,6 @@ class UsersConfig:
     set: tuple[tuple[str, UserReference], ...] = ()
     set_once: tuple[tuple[str, UserReference], ...] = ()
     groups: tuple[tuple[str, UserReference], ...] = ()
+    signups: bool = True
     sources: tuple[UserSource, ...] | None = None
     stands_back: bool = False

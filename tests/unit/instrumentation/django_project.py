@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import django
 from django.conf import settings
+from django.contrib.auth import login as log_in
+from django.contrib.auth import logout as log_out
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 import otel_posthog
@@ -42,7 +45,13 @@ def set_up() -> None:
             "django.contrib.sessions.middleware.SessionMiddleware",
             "django.contrib.auth.middleware.AuthenticationMiddleware",
         ],
-        INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"],
+        INSTALLED_APPS=[
+            "django.contrib.auth",
+            "django.contrib.contenttypes",
+            "django.contrib.sessions",
+            "rest_framework",
+            "rest_framework.authtoken",
+        ],
         DATABASES={
             # One database for all threads: async views run the ORM in others.
             "default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "file:members?mode=memory&cache=shared"}
@@ -87,7 +96,6 @@ async def ame(request: HttpRequest) -> HttpResponse:
 
 def login(request: HttpRequest, name: str) -> HttpResponse:
     """Logs in."""
-    from django.contrib.auth import login as log_in
     from django.contrib.auth.models import User
 
     log_in(request, User.objects.get(username=name), BACKEND)
@@ -105,10 +113,46 @@ async def alogin(request: HttpRequest, name: str) -> HttpResponse:
     return HttpResponse("hello")
 
 
+@transaction.atomic
+def signup(request: HttpRequest, kind: str) -> HttpResponse:
+    """Makes accounts, and logs nobody in."""
+    from django.contrib.auth.forms import UserCreationForm
+    from django.contrib.auth.models import User
+
+    make = User.objects.create_user
+    request.user.is_authenticated  # noqa: B018 - as a form for those who are not does
+    otel_posthog.capture("signed up")
+    if kind == "form":
+        form = UserCreationForm({"username": "new", "password1": "4Kx!horse", "password2": "4Kx!horse"})
+        form.save()
+    elif kind in ("two", "several"):
+        for name in ("new", "newer"):
+            make(name, password="4Kx!horse")
+    elif kind == "invited":
+        make("new")
+    elif kind == "staff":
+        make("new", password="4Kx!horse", is_staff=True)
+    else:
+        make("new", password="4Kx!horse")
+    if kind == "rollback":
+        transaction.set_rollback(True)
+    if kind == "login":
+        log_in(request, User.objects.get(username="new"), BACKEND)
+    if kind == "logout":
+        log_out(request)
+    return HttpResponse("hello", status=422 if kind == "failed" else 200)
+
+
+def blind(request: HttpRequest) -> HttpResponse:
+    """Makes an account, and asks nobody who it is."""
+    from django.contrib.auth.models import User
+
+    User.objects.create_user("new", password="4Kx!horse")
+    return HttpResponse("hello")
+
+
 def logout(request: HttpRequest) -> HttpResponse:
     """Logs out."""
-    from django.contrib.auth import logout as log_out
-
     log_out(request)
     otel_posthog.capture("left")
     return HttpResponse("bye")

@@ -297,9 +297,11 @@ def test_work_after_the_answer(on: Callable[..., Any], calls: Calls) -> None:
         (ValueError, ValueError, 500, [("ValueError", True)]),
         (ValueError, ValueError, 400, []),
         (lambda: fastapi.HTTPException(503), fastapi.HTTPException, 503, []),
+        (lambda: made_of(KeyError("colour")), fastapi.HTTPException, 500, [("KeyError", True)]),
+        (lambda: made_of(fastapi.HTTPException(404)), fastapi.HTTPException, 500, []),
         (ValueError, Exception, 500, [("ValueError", False)]),
     ],
-    ids=["swallowed", "answered", "kill switch", "passed on"],
+    ids=["swallowed", "answered", "kill switch", "made of an error", "made of an answer", "passed on"],
 )
 def test_errors_that_a_handler_answered(
     error: Callable[[], Exception],
@@ -328,6 +330,13 @@ def test_errors_that_a_handler_answered(
     if handled is Exception and not traced:
         captured = []
     assert issues(calls) == captured
+
+
+def made_of(error: Exception) -> Exception:
+    """An answer that the app made of an error of its own."""
+    answer = fastapi.HTTPException(500)
+    answer.__cause__ = error
+    return answer
 
 
 def layers(app: Any) -> list[str]:

@@ -151,6 +151,23 @@ def test_nobody_is_loaded_for_us(shop: Shop, calls: Calls) -> None:
     assert people(calls)[-1] == ("looked", "1")
 
 
+def test_groups_of_the_session(on: Callable[..., Any], build: Callable[..., Calls]) -> None:
+    """A request that loads nobody is its group's, too, where the session says which; no group is remembered."""
+    calls = build(rules="users:\n  groups: {company: session.company, team: user.team}\n")
+    on(PostHogFlaskInstrumentor)
+    shop = Shop()
+    shop.accounts[1].team = "blue"  # type: ignore[attr-defined]
+    client = shop.app.test_client()
+    client.get("/login/1")
+    with client.session_transaction() as session:
+        session["company"] = "acme"
+    client.get("/me")
+    client.get("/")
+
+    groups = [(name, own.get("$groups")) for name, _, own in calls.said if name in ("welcomed", "looked")]
+    assert groups == [("welcomed", {"team": "blue"}), ("looked", {"company": "acme"})]
+
+
 def test_a_session_that_was_not_seen_before_is_nobody_s(shop: Shop, calls: Calls) -> None:
     """What Flask-Login keeps in a session may be a token: it is never sent."""
     client = shop.app.test_client()
@@ -373,6 +390,8 @@ def failing(on: Callable[..., Any]) -> Any:
     app.add_url_rule("/value", "value", raising(ValueError("no stock left")))
     app.add_url_rule("/key", "key", raising(KeyError("colour")))
     app.add_url_rule("/abort", "abort", lambda: flask.abort(503))
+    app.add_url_rule("/made", "made", made_of_an_error)
+    app.add_url_rule("/chosen", "chosen", lambda: flask.abort(500))
     app.add_url_rule("/type", "type", raising(TypeError("odd")))
     app.register_error_handler(ValueError, lambda _: ({"error": "sorry"}, 500))
     app.register_error_handler(KeyError, lambda _: ("which colour?", 400))
@@ -390,6 +409,14 @@ def raising(error: Exception) -> Callable[[], str]:
     return view
 
 
+def made_of_an_error() -> str:
+    """A view that answers its own error."""
+    try:
+        return {}["colour"]
+    except KeyError:
+        flask.abort(500)
+
+
 def issues(calls: Calls) -> list[tuple[str, bool]]:
     """Type and `handled` of each exception that was captured."""
     found = [event.properties["$exception_list"][0] for event in calls.events if event.event == "$exception"]
@@ -402,6 +429,8 @@ def issues(calls: Calls) -> list[tuple[str, bool]]:
         ("/value", 500, [("ValueError", True)]),
         ("/key", 400, []),
         ("/abort", 503, []),
+        ("/chosen", 500, []),
+        ("/made", 500, [("KeyError", True)]),
     ],
 )
 def test_errors_that_a_handler_answered(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import otel_posthog
 from otel_posthog import assembly
 from otel_posthog.config.settings import BrowserConfig, Mode, Secret
+from otel_posthog.errors import RulesError
 from otel_posthog.instrumentation import people as module
 from otel_posthog.instrumentation.people import People, people_of
 from otel_posthog.instrumentation.user import Login
@@ -70,7 +72,7 @@ def test_rules_that_name_people_are_not_contradicted(calls: Calls, caplog: pytes
     visit(who, {"id": 7})
 
     assert people(calls) == [("acted", ""), ("acted", "")]
-    assert who.sources == ()
+    assert who.sources.g == who.sources.state == ()
 
 
 def test_memory_is_bounded(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,3 +120,46 @@ def test_a_user_without_an_id_is_said_once(calls: Calls, caplog: pytest.LogCaptu
 
     assert people(calls) == [("acted", "")] * 3
     assert calls.misused == {"user_id": 3}
+
+
+BEFORE = "users:\n  set: {role: role}\n  sources: g.member\n"
+AFTER = "users:\n  distinct_id: 'user-{user.id}'\n  set: {plan: plan}\n  sources: [session.account, g.user]\n"
+RULES = "rules:\n  - {name: checkouts, match: {name: checkout}, capture: paid, distinct_id: '{user.id}'}\n"
+USER = {"id": 7, "role": "owner", "plan": "pro"}
+
+
+def test_it_follows_the_rules(build: Callable[..., Calls], caplog: pytest.LogCaptureFixture) -> None:
+    """After a reload people are who the new section says; a wrong one changes nothing; none stands back."""
+    calls = build(rules=BEFORE)
+    runtime = assembly.current()
+    assert runtime is not None
+    file = Path(runtime.settings.rules.path)
+    who = the_people()
+
+    def reload(text: str) -> None:
+        file.write_text(text, encoding="utf-8")
+        now = assembly.current()
+        assert now is not None
+        assembly.reload(now.settings)
+
+    visit(who, USER, login=True)
+    reload(AFTER)
+    assert who is the_people()
+    assert (who.sources.session, who.sources.g) == (("account",), ("user",))
+    visit(who, USER, login=True)
+    with pytest.raises(RulesError):
+        reload("users:\n  set: {role: '{x}'}\n")
+    visit(who, USER)
+    with caplog.at_level("INFO", "otel_posthog"):
+        reload(RULES)
+    visit(who, USER, login=True)
+
+    assert calls.said == [
+        ("$set", "7", {"$set": {"role": "owner"}}),
+        ("acted", "7", {}),
+        ("$set", "user-7", {"$set": {"plan": "pro"}}),
+        ("acted", "user-7", {}),
+        ("acted", "user-7", {}),
+        ("acted", "", {}),
+    ]
+    assert "rules say who people are" in caplog.text

@@ -1,0 +1,51 @@
+"""Who signs up without being logged in: an account that was made in the request of a visitor, if it is surely theirs.
+
+A merge of the wrong two cannot be undone, and a sign-up that was missed comes right with the first login. So whatever
+leaves a doubt is no sign-up: somebody is logged in, the request bears credentials that nobody has looked at, it failed,
+or it made several accounts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from otel_posthog.instrumentation.user import Login
+from otel_posthog.instrumentation.visit import Visit
+
+_FIRST_FAILURE: Final = 400
+_MOST: Final = 2
+"""Accounts that are remembered of one request: one more than a sign-up makes."""
+_CREDENTIALS: Final = re.compile(r"auth|api.?key|jwt|token|(remote|forwarded).user", re.IGNORECASE)
+_FORGERY: Final = re.compile(r"[cx]srf", re.IGNORECASE)
+"""Tokens that name nobody."""
+
+
+def bears_credentials(headers: Iterable[str]) -> bool:
+    """Whether one of these names of headers may say who somebody is."""
+    return any(_CREDENTIALS.search(name) and not _FORGERY.search(name) for name in headers)
+
+
+def account_made(visit: Visit | None, user: Any, login: Login) -> None:
+    """An account was made in the request.
+
+    Args:
+        visit: The request; `None` outside of any: then it is an import, or an operator at a shell.
+        user: The user object.
+        login: How.
+    """
+    if visit is not None and len(visit.accounts) < _MOST:
+        visit.accounts.append((user, login))
+
+
+def sign_up(visit: Visit, status: int) -> tuple[Any, Login] | None:
+    """Who signed up in a request that is being answered; `None` where nobody did, or that is not sure.
+
+    Args:
+        visit: The request.
+        status: Of the answer.
+    """
+    accounts, visit.accounts = visit.accounts, []
+    alone = len(accounts) == 1 and not (visit.ambient.distinct_id or visit.ambient.nobody)
+    return accounts[0] if alone and status < _FIRST_FAILURE else None
