@@ -55,12 +55,14 @@ def person_id(value: AttributeValue, cleaner: Cleaner | None = None) -> str:
 def claimed_id(value: AttributeValue, cleaner: Cleaner | None = None) -> str:
     """`value` from the wire (a header, baggage) as a distinct id, "" where it is none or not fit to name a person.
 
-    An id of more than PostHog's 200 bytes, or with control characters, counts as absent: whoever sends one from outside
-    is not believed.
+    An id of more than PostHog's 200 bytes, with control characters, or with what did not decode (all that did not looks
+    alike) counts as absent: whoever sends one from outside is not believed.
     """
     text = first_of(value)
     if isinstance(text, str) and (
-        not text.isprintable() or len(text.encode("utf-8", "replace")) > posthog.MAX_DISTINCT_ID_BYTES
+        not text.isprintable()
+        or "\ufffd" in text
+        or len(text.encode("utf-8", "replace")) > posthog.MAX_DISTINCT_ID_BYTES
     ):
         _note(cleaner, "illegal_distinct_id")
         return ""

@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 from dirty_equals import IsPartialDict
 
+from otel_posthog.config.settings import Secret
+from otel_posthog.context.signature import sign
 from otel_posthog.emulator import Emulator
 from tests.attach.processes import TOKEN, Environment, Launch, variables
 from tests.attach.receiver import Receiver
@@ -143,29 +145,111 @@ def test_through_a_collector(
     check_foreign(foreign)
 
 
-def test_spoofed_baggage(
+def test_anonymous_until_a_login(
     environment: Callable[[str], Environment], launch: Launch, foreign: Foreign, receiver: Receiver
 ) -> None:
-    """With a secret, what a stranger writes into the header of the second service counts for nothing."""
+    """A visitor whom both services know by one id logs in at the second, twice: one `$identify`, one person."""
+    where = environment("stock")
+    with Emulator() as emulator:
+        env = variables(receiver, "direct", where, OTEL_POSTHOG_BAGGAGE_SECRET=SECRET, ORDERS="")
+        env["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"{emulator.url}/i"
+        accounts = launch(where.instrumented("python", "chain_flask.py", "{fd}", "4"), env, serve=True)
+        assert accounts.socket is not None
+        env["ORDERS"] = f"http://127.0.0.1:{accounts.socket.getsockname()[1]}"
+        shop = launch(where.instrumented("python", "chain_flask.py", "{fd}", "4"), env, serve=True)
+        statuses = [shop.get(f"/browse/{path}") for path in ("mugs", "mugs", "login", "login")]
+        assert (shop.end(), accounts.end(), statuses) == (0, 0, [200] * 4), shop.output + accounts.output
+        told = sorted((event["event"], event["distinct_id"]) for event in emulator.events(token=TOKEN))
+        (identify,) = emulator.events(event="$identify")
+        people = emulator.persons()
+    assert told == [
+        ("$identify", "ada"),
+        ("logged in", "ada"),
+        ("logged in", "ada"),
+        ("login asked for", "visitor-1"),
+        ("login asked for", "visitor-1"),
+        ("mugs asked for", "visitor-1"),
+        ("mugs asked for", "visitor-1"),
+        ("mugs seen", "visitor-1"),
+        ("mugs seen", "visitor-1"),
+    ]
+    assert identify["properties"]["$anon_distinct_id"] == "visitor-1"
+    assert [sorted(person["distinct_ids"]) for person in people] == [["ada", "visitor-1"]]
+
+
+def signed(members: dict[str, str], secret: str = SECRET, age: float = 0, **instead: str) -> str:
+    """A `baggage` header whose members are signed, some of which are something else now."""
+    signature = sign(members, Secret(secret), time.time() - age)
+    return header({**members, "posthog.signature": signature, **instead})
+
+
+def header(members: dict[str, str]) -> str:
+    """A `baggage` header."""
+    return ",".join(f"{name}={quote(value, safe='')}" for name, value in members.items())
+
+
+EVE = {"posthog.distinct_id": "eve", "posthog.groups": "company=acme"}
+VICTIM = {
+    "posthog.distinct_id": "victim",
+    "posthog.anonymous_id": "victim",
+    "user.id": "victim",
+    "posthog.groups": "company=victim",
+    "posthog.flags": "victim",
+    "posthog.properties": "plan=victim",
+}
+HOSTILE = [
+    # header, who is believed where there is no secret, and where there is one
+    (header(EVE), "eve", ""),
+    (signed(EVE), "eve", "eve"),
+    (signed(EVE, **{"posthog.distinct_id": "victim"}), "victim", ""),
+    (signed(EVE, **{"posthog.flags": "victim"}), "eve", ""),
+    (signed(EVE, **VICTIM), "victim", ""),
+    (signed(EVE, age=3_700), "eve", ""),
+    (signed(EVE, age=-3_600), "eve", ""),
+    (signed(EVE, secret="another secret of 32 characters."), "eve", ""),
+    (signed(EVE) + ",posthog.distinct_id=victim", "victim", ""),
+    (header({**VICTIM, "posthog.signature": "2." + "A" * 90}), "victim", ""),
+    *(
+        (header({"posthog.distinct_id": bad}), "", "")
+        for bad in ("null", "anonymous", "0", "a" * 201, "a\0b", "a\r\nX: b")
+    ),
+    (header({"posthog.distinct_id": "eve", "posthog.groups": "&".join(f"g{n}=v" for n in range(400))}), "eve", ""),
+    (header({"posthog.distinct_id": "eve", "x": "a" * 9_000}), "", ""),
+    (header({f"m{number}": "v" for number in range(300)} | {"posthog.distinct_id": "eve"}), "", ""),
+    ("posthog.distinct_id", "", ""),
+    ("%ff=%ff,posthog.distinct_id=%ff%fe,posthog.groups==,posthog.flags=&&&!,posthog.properties=:=:=", "", ""),
+]
+
+
+@pytest.mark.parametrize("secret", ["", SECRET], ids=["open", "signed"])
+def test_hostile_headers(
+    environment: Callable[[str], Environment], launch: Launch, foreign: Foreign, receiver: Receiver, secret: str
+) -> None:
+    """Whatever a stranger sends: an id that is none names nobody, and with a secret nothing counts that is not signed
+    as a whole, by one of us, lately. No request fails.
+    """
     where = environment("stock")
     env = variables(
         receiver,
         "direct",
         where,
-        OTEL_POSTHOG_BAGGAGE_SECRET=SECRET,
         OTEL_POSTHOG_BAGGAGE_PROPERTIES="plan",
+        OTEL_POSTHOG_BAGGAGE_HOSTS=f"internal,!{foreign.address}",
         FOREIGN=f"http://{foreign.address}",
     )
-    process = launch(where.instrumented("python", "chain_flask.py", "{fd}", "1"), env, serve=True)
-    spoof = (
-        "posthog.distinct_id=victim,user.id=victim,posthog.groups=company%3Dvictim,posthog.flags=new-checkout,"
-        "posthog.properties=plan%3Dvictim,posthog.signature=1.1800000000.AAAA"
-    )
-    assert process.get("/order", {"baggage": spoof}) == 200
-    assert process.end() == 0, process.output
-    events = receiver.events()
-    assert sorted(event.event for event in events) == ["order counted", "order placed"], process.output
-    for event in events:
-        assert event.properties["$process_person_profile"] is False
-        assert "victim" not in str(event)
-        assert "$feature/new-checkout" not in event.properties
+    if secret:
+        env["OTEL_POSTHOG_BAGGAGE_SECRET"] = secret
+    orders = launch(where.instrumented("python", "chain_flask.py", "{fd}", str(len(HOSTILE))), env, serve=True)
+    statuses = [orders.get("/order", {"baggage": sent}) for sent, *_ in HOSTILE]
+    assert (orders.end(), statuses) == (0, [200] * len(HOSTILE)), orders.output
+
+    counted = [event for event in receiver.events() if event.event == "order counted"]
+    # Ids made by `capture` grow with time.
+    found = sorted(counted, key=lambda event: event.uuid)
+    who = ["" if event.properties.get("$process_person_profile") is False else event.distinct_id for event in found]
+    assert who == [signed if secret else claimed for _, claimed, signed in HOSTILE], orders.output
+    assert len(receiver.events()) == 2 * len(HOSTILE)
+    for event in receiver.events():
+        assert len(event.properties.get("$groups", {})) <= 5
+        assert not secret or "victim" not in str(event)
+    assert not any(name in headers.get("baggage", "") for _, headers in foreign.requests for name in ("eve", "victim"))

@@ -40,6 +40,33 @@ def order():
     return "placed"
 
 
+@app.get("/browse/<path>")
+def browse(path):
+    import otel_posthog
+
+    trace.get_current_span().set_attribute("enduser.pseudo.id", "visitor-1")
+    otel_posthog.capture(f"{path} asked for")
+    requests.get(f"{os.environ['ORDERS']}/{path}", timeout=60)
+    return "here"
+
+
+@app.get("/mugs")
+def mugs():
+    import otel_posthog
+
+    otel_posthog.capture("mugs seen")
+    return "mugs"
+
+
+@app.get("/login")
+def login():
+    import otel_posthog
+
+    otel_posthog.identify("ada")
+    otel_posthog.capture("logged in")
+    return "welcome"
+
+
 def main(fd: int, count: int) -> None:
     from werkzeug.serving import make_server
 
