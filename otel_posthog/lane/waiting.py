@@ -26,6 +26,8 @@ goes on, for what follows after the wait."""
 
 Identify = Callable[[Signal], str]
 
+_UPDATES: Final = (posthog.SET, posthog.SET_ONCE, posthog.UNSET, posthog.GROUP_SET)
+
 
 @dataclass(slots=True, eq=False, repr=False)
 class Item:
@@ -65,11 +67,12 @@ class Item:
 
 
 class _Trace:
-    __slots__ = ("deadline", "items")
+    __slots__ = ("deadline", "items", "updates")
 
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.items: list[Item] = []
+        self.updates = False
 
 
 class Waiting:
@@ -104,7 +107,7 @@ class Waiting:
         trace_id = item.signal.trace_id
         if item.ends is not None:
             return self._add_root(item, trace_id, now, only_root=item.ends)
-        if item.at_once:
+        if item.at_once and not self._is_behind(item, trace_id):
             if trace_id and self._wait > 0 and trace_id not in self._known:
                 self._remember(trace_id, [item])
             return self._settle([item])
@@ -117,11 +120,24 @@ class Waiting:
                 return self._settle([item], self._known[trace_id])
             trace = self._traces[trace_id] = _Trace(now + self._wait)
         trace.items.append(item)
+        trace.updates = trace.updates or _updates(item.signal)
         self._count += 1
         settled: list[Signal] = []
         while self._count > self._cap and self._traces:
             settled += self._release(next(iter(self._traces)))
         return settled
+
+    def _is_behind(self, item: Item, trace_id: str) -> bool:
+        """Whether an earlier update of its trace still waits, and `item` is another one.
+
+        PostHog keeps what arrives last: a plan that was `free` before the login and `pro` with it must not end `free`.
+        """
+        trace = self._traces.get(trace_id)
+        if trace is None or not trace.updates or not _updates(item.signal):
+            return False
+        # Whose it is was clear before, and stays so; what says nothing about its trace goes on saying nothing.
+        item.apart = item.apart or not item.states
+        return True
 
     def _add_root(self, item: Item, trace_id: str, now: float, *, only_root: bool) -> Sequence[Signal]:
         """As `add` and `root_ended` in one.
@@ -270,6 +286,11 @@ class Waiting:
         if self._stated(item):
             return own, ""  # what the item states wins over what it inherited
         return (own, person) if person else (item.signal, "")
+
+
+def _updates(signal: Signal) -> bool:
+    """Whether it changes a person or a group."""
+    return any(key.startswith(_UPDATES) for key in signal.attributes)
 
 
 def _own(item: Item) -> Signal:

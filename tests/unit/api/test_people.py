@@ -261,6 +261,33 @@ def test_set_person_before_the_login(calls: Calls) -> None:
     assert calls.said == [("$set", "ada", {"$set": {"plan": "pro"}})]
 
 
+def test_updates_keep_their_order(calls: Calls) -> None:
+    """PostHog keeps what arrives last: what waits for its person is not overtaken by later updates, events are."""
+    with calls.app.tracer.start_as_current_span("request"):
+        otel_posthog.set_person({"plan": "free", "trial": True})
+        otel_posthog.group("company", "acme", set={"seats": 1})
+        otel_posthog.identify("ada", set={"plan": "pro"})
+        otel_posthog.unset_person("trial")
+        otel_posthog.group("company", "acme", set={"seats": 2})
+        otel_posthog.set_person({"plan": "team"}, distinct_id="bob")
+        otel_posthog.capture("paid", set={"plan": "team"})
+        otel_posthog.capture("seen")
+        assert calls.at_once == ["seen"]
+
+    assert [
+        (name, person, of.get("$set") or of.get("$group_set") or of.get("$unset")) for name, person, of in calls.said
+    ] == [
+        ("seen", "ada", None),
+        ("$set", "ada", {"plan": "free", "trial": True}),
+        ("$groupidentify", "ada", {"seats": 1}),
+        ("$set", "ada", {"plan": "pro"}),
+        ("$set", "ada", ["trial"]),
+        ("$groupidentify", "ada", {"seats": 2}),
+        ("$set", "bob", {"plan": "team"}),
+        ("paid", "ada", {"plan": "team"}),
+    ]
+
+
 def test_set_person_of_nobody(calls: Calls) -> None:
     """Where nobody is known in the end there is nobody to update: dropped, and counted."""
     otel_posthog.set_person({"plan": "pro"})
