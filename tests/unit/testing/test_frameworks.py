@@ -10,11 +10,15 @@ APPS = """
     import django, flask, posthog
     from django.conf import settings
     settings.configure(
-        ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", INSTALLED_APPS=[], MIDDLEWARE=[], DATABASES={}
+        ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="x", INSTALLED_APPS=[], MIDDLEWARE=[], DATABASES={},
+        REST_FRAMEWORK={"UNAUTHENTICATED_USER": None}
     )
     django.setup()
+    import fastapi
     from django.http import HttpResponse
     from django.urls import path
+    from rest_framework.response import Response
+    from rest_framework.views import APIView
     from starlette.applications import Starlette
     from starlette.responses import PlainTextResponse
     from starlette.routing import Route
@@ -30,7 +34,13 @@ APPS = """
     shop.add_url_rule("/<who>", view_func=visit, endpoint="named")
     shop.add_url_rule("/", view_func=lambda: visit(""), endpoint="nobody")
 
+    class Visit(APIView):
+        def get(self, request, who=""):
+            otel_posthog.capture("visited", {"named": bool(request.user)})
+            return Response()
+
     urlpatterns = [
+        path("api/<who>", Visit.as_view()), path("api/", Visit.as_view()),
         path("<who>", lambda request, who: HttpResponse(visit(who))), path("", lambda request: HttpResponse(visit("")))
     ]
 
@@ -38,6 +48,15 @@ APPS = """
         return PlainTextResponse(visit(request.path_params.get("who", "")))
 
     asgi = Starlette(routes=[Route("/{who}", page), Route("/", page)])
+
+    api = fastapi.FastAPI()
+
+    def current_user(who: str = ""):
+        return {"id": who} if who else None
+
+    @api.get("/")
+    async def me(user: dict | None = fastapi.Depends(current_user)):
+        otel_posthog.capture("visited", {"named": bool(user)})
 
     def charge(amount, who):
         return amount * 2
@@ -47,8 +66,10 @@ APPS = """
 """
 
 TESTS = """
-    import asyncio, apps, pytest
+    import apps, pytest
     from django.test import Client
+    from rest_framework.test import APIClient
+    from starlette.testclient import TestClient
 
     def check(events):
         seen = [(event.properties["named"], event.personless) for event in events.named("visited")]
@@ -65,23 +86,21 @@ TESTS = """
         assert [client.get(path).status_code for path in ("/ada", "/")] == [200, 200]
         check(captured_events)
 
-    def test_asgi(captured_events):
-        # As the test client of Starlette and FastAPI does, which needs a package more.
-        import anyio.from_thread
+    def test_starlette(captured_events):
+        with TestClient(apps.asgi) as client:
+            assert [client.get(path).status_code for path in ("/ada", "/")] == [200, 200]
+        check(captured_events)
 
-        async def get(path):
-            sent = []
-            scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": [],
-                     "query_string": b"", "http_version": "1.1", "scheme": "http", "server": ("test", 80)}
-            async def receive():
-                return {"type": "http.request", "body": b"", "more_body": False}
-            async def send(message):
-                sent.append(message)
-            await apps.asgi(scope, receive, send)
-            return sent[0]["status"]
+    def test_fastapi(captured_events):
+        client = TestClient(apps.api)
+        assert [client.get(path).status_code for path in ("/?who=ada", "/")] == [200, 200]
+        check(captured_events)
 
-        with anyio.from_thread.start_blocking_portal() as portal:
-            assert [portal.call(get, path) for path in ("/ada", "/")] == [200, 200]
+    def test_rest_framework(captured_events):
+        client = APIClient()
+        client.force_authenticate({"id": "ada"})
+        assert client.get("/api/ada").status_code == 200
+        assert APIClient().get("/api/").status_code == 200
         check(captured_events)
 
     RULES = '''
@@ -124,4 +143,4 @@ def test_apps_of_frameworks(project: Project) -> None:
     project.write("test_apps.py", TESTS)
     said = project.run("-q", **OPEN)
 
-    assert "7 passed" in said, said
+    assert "9 passed" in said, said
