@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
@@ -125,21 +126,35 @@ PAGE_VIEWS: dict[str, tuple[list[str], dict[str, str]]] = {
 }
 
 
+VITALS = {"web_vitals": True, "web_vitals_delayed_flush_ms": 50}
+
+
+def vitals(emulator: Emulator) -> list[str]:
+    """The measurements that arrived, by name; one event may have several."""
+    names = re.compile(r"\$web_vitals_(\w+)_value")
+    said = [event["properties"] for event in named(emulator, "$web_vitals")]
+    return [found[1] for properties in said for name in properties if (found := names.fullmatch(name))]
+
+
 @pytest.mark.parametrize("owner", PAGE_VIEWS)
 def test_one_page_view(browser: Chromium, emulator: Emulator, serve: Callable[..., Service], owner: str) -> None:
-    """One page, one `$pageview`, by whoever is to count it; with the default rules on the server in both cases."""
+    """One page, one `$pageview`, by whoever is to count it, and its web vitals once, by posthog-js in both cases."""
     libraries, variables = PAGE_VIEWS[owner]
-    running = serve(**variables)
+    running = serve(OTEL_POSTHOG_BROWSER_OPTIONS=json.dumps({"capture_performance": VITALS}), **variables)
     page = browser.page()
 
     page.open(running.url)
     page.until(IN_FULL)
-    page.run("posthog.capture('last')")
-    emulator.wait_for(lambda e: named(e, "last") and named(e, "$pageview"))
+    page.until("!!document.querySelector('script[src*=web-vitals]')")
+    page.click("#order")  # what was painted largest is known when somebody does something
+    emulator.wait_for(lambda e: named(e, "$pageview") and "LCP" in vitals(e), 60)
     assert running.stop() in (0, -15)  # and with it all that it had
 
     assert [event["properties"]["$lib"] for event in named(emulator, "$pageview")] == libraries
-    assert [event["properties"]["$pathname"] for event in named(emulator, "api_request")] in ([], ["/favicon.ico"])
+    requests = [event["properties"]["$pathname"] for event in named(emulator, "api_request")]
+    assert [path for path in requests if path != "/favicon.ico"] == ["/api/order"]
+    assert len(vitals(emulator)) == len(set(vitals(emulator)))
+    assert {event["properties"]["$lib"] for event in named(emulator, "$web_vitals")} == {"web"}
 
 
 WAYS = {
