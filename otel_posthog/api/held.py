@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from types import FrameType
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 from otel_posthog.api.around import Around, Block
@@ -62,14 +65,67 @@ class HeldWork(Held):
 
             self._work = self._context[KEY]
 
+    def loosen(self) -> None:
+        """It may hold where it should not: no request that begins there is part of it."""
+        if self._work is not None:
+            self._work.loose = True
+
     def end(self, error: BaseException | None) -> None:  # noqa: ARG002 - it is over, whatever it came to
         """It is over."""
         if self._work is not None:
             self._work.finish()
 
 
-class SuperProperties(Around[Held]):
+H = TypeVar("H", bound=Held)
+
+_BY_ASYNC_WITH: Final = cast("Any", Around).__aenter__.__code__
+_YIELDS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
+_DRIVERS: Final = frozenset({"contextlib", "_pytest", "pytest_asyncio", "anyio"})
+"""Packages that run a generator up to its only value as the beginning of a block, and want to be in its context."""
+
+
+class Holding(Around[H]):
+    """A block that holds something for what runs inside of it, and knows where that is not to be had.
+
+    A `with` in the body of a generator is left by neither of Python's ways while the generator waits: whoever reads
+    from it is inside, too. Only a decorator is told about each pause.
+    """
+
+    def __enter__(self) -> H:
+        """Begins; what `as` names is the block."""
+        block = super().__enter__()
+        if _is_in_a_generator(sys._getframe(1)):
+            self._leaks(block)
+        return block
+
+    def _leaks(self, block: H) -> None:  # noqa: ARG002 - of interest to some
+        emitter = process.get()
+        if emitter is not None:
+            emitter.edge.guard.misused(
+                "generator",
+                "otel-posthog: `with` %s() in the body of a generator holds for whoever reads from it, too, between "
+                "two of its values: decorate the generator instead, `@otel_posthog.%s(…)`",
+                self.name,
+                self.name,
+            )
+
+    name = ""
+    """Of the function that gives it."""
+
+
+def _is_in_a_generator(frame: FrameType | None) -> bool:
+    if frame is not None and frame.f_code is _BY_ASYNC_WITH:
+        frame = frame.f_back
+    if frame is None or not frame.f_code.co_flags & _YIELDS or frame.f_code.co_flags & inspect.CO_ITERABLE_COROUTINE:
+        return False
+    reader = frame.f_back
+    return reader is None or str(reader.f_globals.get("__name__")).partition(".")[0] not in _DRIVERS
+
+
+class SuperProperties(Holding[Held]):
     """See `super_properties`."""
+
+    name = "super_properties"
 
     def __init__(self, properties: Any, named: dict[str, Any]) -> None:
         super().__init__()
@@ -108,8 +164,10 @@ def super_properties(properties: Mapping[str, Any] | None = None, /, **named: An
     return SuperProperties(properties, named)
 
 
-class Scope(Around[HeldWork]):
+class Scope(Holding[HeldWork]):
     """See `scope`."""
+
+    name = "scope"
 
     def __init__(self, distinct_id: Any, groups: Any) -> None:
         super().__init__()
@@ -120,6 +178,10 @@ class Scope(Around[HeldWork]):
     def off(self) -> bool:
         """The gate is shut."""
         return process.get() is None
+
+    def _leaks(self, block: HeldWork) -> None:
+        super()._leaks(block)
+        block.loosen()
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> HeldWork:  # noqa: ARG002 - of no interest here
         """A context with a new unit of work."""

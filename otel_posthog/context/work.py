@@ -40,9 +40,22 @@ class Work:
     Attributes:
         person: Whom its request turned out to be for, where only the request's span said so; "" for nobody.
         ended_ns: Nanoseconds since the Unix epoch; 0 while it goes on.
+        loose: Its context is also that of others, so a request that begins in it is not part of it.
     """
 
-    __slots__ = ("_ended", "_lock", "_served", "ambient", "ended_ns", "inner", "left", "managed", "person", "trace_id")
+    __slots__ = (
+        "_ended",
+        "_lock",
+        "_served",
+        "ambient",
+        "ended_ns",
+        "inner",
+        "left",
+        "loose",
+        "managed",
+        "person",
+        "trace_id",
+    )
 
     def __init__(
         self,
@@ -60,6 +73,7 @@ class Work:
         self.left = left
         self.person = ""
         self.ended_ns = 0
+        self.loose = False
         self._served = False
         self._ended = 0.0
         self._lock = threading.Lock()
@@ -195,7 +209,7 @@ def root_started(trace_id: int, ctx: Any, arriving: Ambient = NOTHING, *, entere
     left_out = False
     if entered_in is not None:
         for found in (work, entered_in.get(KEY)):
-            if found is not None and (found.has_ended or not found.managed):
+            if found is not None and (found.has_ended or found.loose or not found.managed):
                 found.serve()
                 nowhere = not found.managed and not found.trace_id and found.left is None
                 left_out = nowhere and bool(found.ambient.distinct_id)

@@ -7,11 +7,14 @@ import gc
 import logging
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import copy_context
 from typing import Any
 
 import pytest
+from dirty_equals import IsFloat
 from opentelemetry import context
+from opentelemetry.trace import SpanKind
 
 import otel_posthog
 from otel_posthog.context import Ambient, current_work
@@ -377,3 +380,134 @@ def test_scope_off(off: None) -> None:
     with otel_posthog.scope(distinct_id="ada"):
         assert context.get_current() is before
     assert current_work().ambient == Ambient()
+
+
+# --- generators that hold what is their readers', too ----------------------------------------------------------------
+
+
+def request(calls: Calls, name: str) -> Any:
+    """A request as an instrumented server begins it: on top of whatever context its task has."""
+    return calls.app.tracer.start_as_current_span(name, kind=SpanKind.SERVER)
+
+
+async def leaking(person: str) -> AsyncIterator[int]:
+    """Holds its scope for its readers, too, as `with` does in a generator."""
+    with otel_posthog.scope():
+        otel_posthog.identify(person)
+        otel_posthog.capture("inside")
+        yield 1
+        yield 2
+
+
+def test_a_leak_ends_with_its_request(calls: Calls, caplog: pytest.LogCaptureFixture) -> None:
+    """A scope in the body of an async generator reaches nobody else's request: not of another task, nor, where one task
+    serves a connection's requests in turn, the next, be the generator still open, closed by somebody, or forgotten.
+    """
+    kept: list[Any] = []
+    hows = ("open", "closed elsewhere", "forgotten", "tasks", "around")
+
+    async def visit(user: str, how: str) -> None:
+        if how == "around" and user == "ada":
+            source: Any = leaking("ada")  # by the server, and not in the request: nothing puts its context right
+            await source.__anext__()
+            kept.append(source)
+            return
+        with request(calls, user):
+            if user == "ada":
+                source = leaking("ada")
+                await source.__anext__()
+                if how == "open":
+                    kept.append(source)
+                elif how == "closed elsewhere":
+                    await asyncio.create_task(source.aclose())
+                return
+            otel_posthog.capture(f"{user} {how}")
+            with calls.app.tracer.start_as_current_span("x", attributes={"posthog.event": f"span {how}"}):
+                pass
+
+    async def connection(how: str) -> None:
+        for user in ("ada", "nobody", "ada", "nobody"):
+            await asyncio.create_task(visit(user, how)) if how == "tasks" else await visit(user, how)
+
+    async def main() -> None:
+        await asyncio.gather(*(connection(how) for how in hows))
+        for source in kept:
+            await source.aclose()
+
+    with caplog.at_level(logging.WARNING):
+        asyncio.run(main())
+
+    assert sorted(calls.said, key=str) == sorted(
+        [("inside", "ada", {})] * 10
+        + [(f"nobody {how}", "", {}) for how in hows] * 2
+        + [(f"span {how}", "", {"duration_ms": IsFloat}) for how in hows] * 2,
+        key=str,
+    )
+    assert calls.misused == {"generator": 10}
+    assert len([record for record in caplog.records if "decorate the generator instead" in record.message]) == 1
+
+
+def test_a_decorated_generator_leaks_nothing(calls: Calls) -> None:
+    """The right way: who reads has nothing of it, between any two of its values."""
+
+    @otel_posthog.scope()
+    async def people(person: str) -> AsyncIterator[int]:
+        otel_posthog.identify(person)
+        for number in range(2):
+            otel_posthog.capture("inside")
+            yield number
+
+    async def main() -> None:
+        async for _ in people("ada"):
+            otel_posthog.capture("reader")
+
+    asyncio.run(main())
+
+    assert [(name, person) for name, person, _ in calls.said] == [("inside", "ada"), ("reader", "")] * 2
+    assert calls.misused == {}
+
+
+def test_context_managers_made_of_generators(calls: Calls) -> None:
+    """There the reader is meant to be inside: it holds, and nobody complains."""
+
+    @contextmanager
+    def job(person: str) -> Iterator[None]:
+        with otel_posthog.scope(distinct_id=person), otel_posthog.super_properties(area="jobs"):
+            yield
+
+    @asynccontextmanager
+    async def later(person: str) -> AsyncIterator[None]:
+        async with otel_posthog.scope(distinct_id=person), otel_posthog.super_properties(area="later"):
+            yield
+
+    async def main() -> None:
+        async with later("bob"):
+            otel_posthog.capture("y")
+
+    with job("ada"):
+        otel_posthog.capture("x")
+    asyncio.run(main())
+
+    assert calls.said == [("x", "ada", {"area": "jobs"}), ("y", "bob", {"area": "later"})]
+    assert calls.misused == {}
+
+
+def test_each_way_into_a_generator(calls: Calls) -> None:
+    """Plain and async, `with` and `async with`, scopes and super properties: each is told."""
+
+    def plain() -> Iterator[int]:
+        with otel_posthog.super_properties(area="x"):
+            yield 1
+
+    async def by_async_with() -> AsyncIterator[int]:
+        async with otel_posthog.scope():
+            yield 1
+
+    async def main() -> None:
+        async for _ in by_async_with():
+            pass
+
+    assert list(plain()) == [1]
+    asyncio.run(main())
+
+    assert calls.misused == {"generator": 2}
