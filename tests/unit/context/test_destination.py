@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from otel_posthog.context.destination import OwnHosts, destination_of, is_internal, is_message
+from otel_posthog.context.destination import OwnHosts, destination_of, destinations_of, is_internal, is_message
 
 OWN = [
     "localhost",
@@ -130,3 +130,28 @@ def test_messages() -> None:
     assert is_message({"messaging.system": "kafka"})
     assert is_message({"celery.action": "apply_async"})
     assert not is_message({"url.full": "http://x"})
+
+
+@pytest.mark.parametrize(
+    ("targets", "found"),
+    [
+        (["orders:50051"], ("orders:50051",)),
+        (["dns:///orders:50051"], ("orders:50051",)),
+        (["dns://8.8.8.8/orders:50051"], ("orders:50051",)),
+        (["dns:orders:50051", "passthrough:///Orders"], ("orders:50051", "orders")),
+        (["ipv4:10.0.0.1:80,8.8.8.8:81"], ("10.0.0.1:80", "8.8.8.8:81")),
+        (["ipv6:[::1]:50051", "[fd00::1]:9092"], ("[::1]:50051", "[fd00::1]:9092")),
+        (["unix:/run/orders.sock", "unix:///run/orders.sock"], ("localhost", "localhost")),
+        (["xds:///orders.example"], ("orders.example",)),
+        (["a:9092, b.example:9092"], ("a:9092", "b.example:9092")),
+        (["PLAINTEXT://b.example:9092"], ("b.example:9092",)),
+        (["orders@evil.example:80"], ("evil.example:80",)),
+        (["orders:50051", ""], ()),
+        (["orders:50051", None], ()),
+        (["orders:x"], ()),
+        ([], ()),
+    ],
+)
+def test_what_channels_and_producers_are_made_with(targets: list[object], found: tuple[str, ...]) -> None:
+    """Every address in its spelling; where one of them is none, none is known."""
+    assert destinations_of(targets) == found

@@ -11,6 +11,7 @@ from dirty_equals import IsPartialDict
 from opentelemetry import baggage, context, propagate, trace
 from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.composite import CompositePropagator
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -22,6 +23,7 @@ from otel_posthog.lane.arriving import Arriving
 from otel_posthog.lane.departing import Departing
 from otel_posthog.lane.emitter import Emitter
 from otel_posthog.observe import Guard
+from otel_posthog.sdk.sampler import wrap_tracers
 from otel_posthog.semconv import posthog
 
 SESSION = "01920000-0000-7000-8000-000000000001"
@@ -247,6 +249,31 @@ def test_a_remote_call_without_a_host(build: Any, connect: Any, hosts: tuple[str
         assert bool(members(call(app, **{"rpc.system": "grpc", "rpc.service": "shop.Orders"}))) is arrives
 
 
+@pytest.mark.parametrize(
+    ("hosts", "targets", "arrives"),
+    [
+        (("internal",), ("orders:50051",), True),
+        (("internal",), ("orders:50051", "orders.example:50051"), False),
+        (("internal", "!rpc:shop.*"), ("orders:50051",), False),
+        (("rpc:shop.*",), ("orders.example:50051",), True),
+        ((), ("orders:50051",), False),
+    ],
+)
+def test_a_remote_call_whose_channel_is_known(
+    build: Any, hosts: tuple[str, ...], targets: tuple[str, ...], arrives: bool
+) -> None:
+    """It goes to where the channel goes, all of its places; a service that is listed, or taken out, comes first."""
+    app = build(identity=IdentityConfig(baggage_hosts=hosts))
+    departing = Departing(app.edge, app.runtime.settings.identity)
+    attributes = {"rpc.system": "grpc", "rpc.service": "shop.Orders"}
+    with (
+        request(app),
+        working(KNOWN),
+        app.tracer.start_as_current_span("Place", kind=SpanKind.CLIENT, attributes=attributes),
+    ):
+        assert bool(baggage.get_all(departing.context(context.get_current(), targets))) is arrives
+
+
 @pytest.mark.parametrize(("hosts", "arrives"), [(("*",), True), (("internal", "!orders"), False), ((), False)])
 def test_which_hosts_are_ours_is_configured(build: Any, connect: Any, hosts: tuple[str, ...], arrives: bool) -> None:
     """The list decides, in both directions."""
@@ -402,6 +429,75 @@ def test_the_app_s_own_baggage_has_precedence_in_space(app: Any, connect: Any) -
         context.detach(token)
     assert {k: members(headers)[k] for k in large} == large
     assert members(headers)["posthog.distinct_id"] == "u1"
+
+
+@pytest.mark.parametrize("record", ["all", "server", "off"])
+def test_calls_of_unsampled_requests(build: Any, connect: Any, record: str) -> None:
+    """Whatever is sampled and recorded: what holds goes to our own, and to nobody else."""
+    app = build(sampler=ALWAYS_OFF)
+    wrap_tracers(app.tracer_provider, record, travels=True)
+    connect(app)
+    with request(app, {"baggage": "user.id=u9"}), working(KNOWN):
+        assert decode(members(call(app))) == KNOWN
+        assert members(call(app, "https://api.stripe.com/v1")) == {}
+        assert members(call(app, **{"rpc.system": "grpc"})) == {}
+
+
+def test_headers_that_are_used_again(app: Any, connect: Any) -> None:
+    """What an earlier call has put there, maybe for another person, is not sent again: not by httpx's redirects, not
+    by a prepared request, not with a list of headers that a producer keeps.
+    """
+    connect(app)
+    headers, message = {}, [("v", b"1")]
+    before = {"tier": "gold"}
+    with request(app), working(KNOWN):
+        token = context.attach(context.set_value(baggage._BAGGAGE_KEY, before))
+        with app.tracer.start_as_current_span("GET", kind=SpanKind.CLIENT, attributes={"url.full": "http://orders/"}):
+            propagate.inject(headers)
+            propagate.inject(message, setter=Kafka())
+        context.detach(token)
+    assert decode(members(headers)) == KNOWN
+    assert b"u1" in dict(message)["baggage"]
+    for url in ("http://orders/", "https://api.stripe.com/v1"):
+        again, sent = dict(headers), list(message)
+        with app.tracer.start_as_current_span("GET", kind=SpanKind.CLIENT, attributes={"url.full": url}):
+            propagate.inject(again)
+            propagate.inject(sent, setter=Kafka())
+        assert members(again) == before
+        assert "baggage" not in dict(sent)
+    mine = {"baggage": "tier=gold"}
+    with app.tracer.start_as_current_span("GET", kind=SpanKind.CLIENT):
+        propagate.inject(mine)
+    assert mine["baggage"] == "tier=gold"
+
+
+class Kafka:
+    """As the instrumentations of Kafka set headers."""
+
+    def set(self, carrier: list[tuple[str, bytes]], key: str, value: str) -> None:
+        """One more."""
+        carrier.append((key, value.encode()))
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "foreign"),
+    [
+        ("baggage", "posthog.distinct_id=u1,tier=gold, user.id=u1 ,a=b;p=1", "tier=gold,a=b;p=1"),
+        ("baggage", "posthog%2Edistinct_id=u1, user.id = u1", ""),
+        ("baggage", "shop.person=u1,tier=gold", "tier=gold"),
+        ("baggage", "", ""),
+        ("uberctx-posthog.distinct_id", "u1", ""),
+        ("ot-baggage-user.id", "u1", ""),
+        ("uberctx-tier", "gold", "gold"),
+    ],
+)
+def test_what_may_leave(build: Any, header: str, value: str, foreign: str) -> None:
+    """The members that name people, in every spelling, and those that the configuration knows."""
+    app = build(identity=IdentityConfig(baggage_keys=("shop.person",)))
+    departing = Departing(app.edge, app.runtime.settings.identity)
+    assert departing.leaving(header, value, "orders:80") == value
+    assert departing.leaving(header, value, "example.com:443") == foreign
+    assert departing.leaving(header, value, "") == foreign
 
 
 # --- the wrapper -----------------------------------------------------------------------------------------------------

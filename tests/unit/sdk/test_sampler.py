@@ -22,6 +22,7 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from otel_posthog.context.unrecorded import outgoing
 from otel_posthog.errors import ConfigError
 from otel_posthog.sdk.sampler import RecordOnlySampler, exporter_of_unsampled, record_only_from_env, wrap_tracers
 
@@ -206,6 +207,29 @@ def test_off_leaves_everything(build: Any) -> None:
     app = build(sampler=ALWAYS_OFF)
     assert not wrap_tracers(app.tracer_provider, "off")
     assert app.tracer.sampler is ALWAYS_OFF
+
+
+def test_where_a_call_goes_that_is_not_recorded(build: Any) -> None:
+    """The context of a dropped CLIENT or PRODUCER span says it, and no span's below; on the wire nothing differs."""
+    app = build(sampler=ALWAYS_OFF)
+    assert wrap_tracers(app.tracer_provider, "off", travels=True) is False
+    tracer = app.tracer_provider.get_tracer("app")
+    upstream = {"traceparent": f"00-{7:032x}-{9:016x}-00", "tracestate": "vendor=x"}
+    ctx = TraceContextTextMapPropagator().extract(upstream)
+    to = {"url.full": "http://orders/"}
+    with tracer.start_as_current_span("request", ctx, kind=SpanKind.SERVER, attributes=to) as request:
+        assert outgoing(request) == (None, None)
+        with tracer.start_as_current_span("GET", kind=SpanKind.CLIENT, attributes=to) as call:
+            assert not call.is_recording()
+            assert outgoing(call) == (SpanKind.CLIENT, to)
+            headers: dict[str, str] = {}
+            TraceContextTextMapPropagator().inject(headers)
+            assert headers["tracestate"] == "vendor=x"
+            with tracer.start_as_current_span("inside", attributes=to) as inside:
+                assert outgoing(inside) == (None, None)
+                assert inside.get_span_context().trace_state == {"vendor": "x"}
+            with tracer.start_as_current_span("send", kind=SpanKind.PRODUCER) as message:
+                assert outgoing(message) == (SpanKind.PRODUCER, {})
 
 
 def test_an_unknown_mode_is_refused(build: Any) -> None:
