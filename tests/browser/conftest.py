@@ -57,13 +57,14 @@ class Service(ServerProcess):
     """An app under `opentelemetry-instrument`, and what it sends goes to the local PostHog.
 
     Args:
-        module: One of `apps/`.
+        apps: Where the module is.
+        module: Its name.
         variables: Of its environment, above the usual.
         folder: For its log and its configuration.
         emulator: Its PostHog.
     """
 
-    def __init__(self, module: str, variables: dict[str, str], folder: Path, emulator: Emulator) -> None:
+    def __init__(self, apps: Path, module: str, variables: dict[str, str], folder: Path, emulator: Emulator) -> None:
         folder = folder / module
         folder.mkdir()
         self._log = folder / "log"
@@ -72,7 +73,7 @@ class Service(ServerProcess):
         programs = Path(sys.executable).parent
         environment = {
             "PATH": f"{programs}:/usr/bin:/bin",
-            "PYTHONPATH": str(APPS),
+            "PYTHONPATH": str(apps),
             "PYTHONUNBUFFERED": "1",
             "SHOP_DATABASE": str(folder / "shop.sqlite3"),
             "DJANGO_SETTINGS_MODULE": "shop_django",
@@ -105,8 +106,8 @@ def serve(tmp_path: Path, emulator: Emulator) -> Iterator[Callable[..., Service]
     """Starts apps; they end with the test."""
     started: list[Service] = []
 
-    def start(module: str = "shop_flask", **variables: str) -> Service:
-        started.append(Service(module, variables, tmp_path, emulator))
+    def start(module: str = "shop_flask", *, folder: Path = APPS, **variables: str) -> Service:
+        started.append(Service(folder, module, variables, tmp_path, emulator))
         return started[-1]
 
     yield start

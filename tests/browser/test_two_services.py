@@ -11,18 +11,19 @@ import pytest
 
 from otel_posthog.emulator import Emulator
 from tests.browser.conftest import Service
-from tests.browser.test_one_person import IN_FULL, logged_in, named
+from tests.browser.test_one_person import IN_FULL, named
 from tests.fixtures.chromium import Chromium, Page
 from tests.fixtures.gateway import KEY, GatewayProcess
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "browser"
 FIRST, AGAIN, LOGIN, HERS, CLICK = "first page", "page again", "login", "her page", "click"
 """The five requests of the story; each is a trace."""
 OF_NOBODY = ("nobody", "", "", "")
 OF_VISITOR = ("visitor", "session", "", "")
 OF_ADA = ("ada", "session", "acme", "")
-OF_ADA_WITH_FLAG = ("ada", "session", "acme", "green")
+OF_ADA_WITH_FLAG = ("ada", "session", "acme", "friendly")
 STORY = Counter(
     [
         # Before posthog-js has run in a browser, nobody has given it an id.
@@ -35,7 +36,7 @@ STORY = Counter(
         ("a server", "$identify", LOGIN, *OF_ADA),
         ("shop", "api_request", LOGIN, *OF_ADA),
         # The shop asks for the flag before it asks the other service for its offers.
-        (AT_SHOP := ("shop", "$feature_flag_called button", HERS, *OF_ADA_WITH_FLAG)),
+        (AT_SHOP := ("shop", "$feature_flag_called order-button", HERS, *OF_ADA_WITH_FLAG)),
         ("orders", "offers shown", HERS, *OF_ADA_WITH_FLAG),
         ("orders", "api_request", HERS, *OF_ADA_WITH_FLAG),
         ("browser", "$pageview", HERS, *OF_ADA_WITH_FLAG),
@@ -44,8 +45,8 @@ STORY = Counter(
         ("shop", "order placed", CLICK, *OF_ADA),
         ("orders", "order received", CLICK, *OF_ADA_WITH_FLAG),
         # Each process tells PostHog once what it was given; the shop has done so.
-        ("orders", "$feature_flag_called hidden", CLICK, *OF_ADA_WITH_FLAG),
-        (AT_ORDERS := ("orders", "$feature_flag_called button", CLICK, *OF_ADA_WITH_FLAG)),
+        ("orders", "$feature_flag_called gift-wrap", CLICK, *OF_ADA_WITH_FLAG),
+        (AT_ORDERS := ("orders", "$feature_flag_called order-button", CLICK, *OF_ADA_WITH_FLAG)),
         ("orders", "stock reserved", CLICK, *OF_ADA_WITH_FLAG),
         ("orders", "api_request", CLICK, *OF_ADA_WITH_FLAG),
         ("shop", "api_request", CLICK, *OF_ADA_WITH_FLAG),
@@ -89,8 +90,10 @@ def test_one_person_in_two_services(
     browser: Chromium, emulator: Emulator, serve: Callable[..., Service], way: dict[str, str]
 ) -> None:
     """A visitor logs in and orders: the browser's events and those of both services are one person's, whole."""
-    orders = serve("orders_fastapi", **way)
-    shop = serve("shop_flask", ORDERS=orders.url, OTEL_POSTHOG_BROWSER_FLAGS="button", **way)
+    emulator.flags = EXAMPLE / "flags.yaml"
+    way["OTEL_POSTHOG_CONFIG"] = str(EXAMPLE / "otel-posthog.yaml")
+    orders = serve("orders", folder=EXAMPLE, **way)
+    shop = serve("shop", folder=EXAMPLE, ORDERS=orders.url, **way)
     page = browser.page()
 
     traces: dict[str, str] = {}
@@ -99,7 +102,9 @@ def test_one_person_in_two_services(
         page.until(IN_FULL)
         traces[trace_of(page)] = label
     visitor, session = page.run("[posthog.get_distinct_id(), posthog.get_session_id()]")
-    logged_in(page, "ada")
+    page.type("#login input", "ada")
+    page.leave_by("document.querySelector('#login').submit()")
+    page.until(IN_FULL)
     traces[trace_of(page)] = HERS
     page.click("#order")
     page.until("document.getElementById('state').textContent === 'ordered'")
@@ -130,12 +135,11 @@ def test_one_person_in_two_services(
             "session" if said.get("$session_id") == session else said.get("$session_id", ""),
             said.get("$groups", {}).get("company", ""),
             # What a visitor's page says of flags is posthog-js's.
-            said.get("$feature/button", "") if who != "visitor" else "",
+            said.get("$feature/order-button", "") if who != "visitor" else "",
         )
 
     assert Counter(map(row, told(emulator))) in right
-    # What the shop was told came along: the service behind it had asked nobody when it said so.
+    # What the shop was told came along: the service behind it had asked for no flag yet.
     (received,) = named(emulator, "order received")
-    assert received["properties"]["asked"] == 0
-    assert received["properties"]["$active_feature_flags"] == ["button"]
+    assert received["properties"]["$active_feature_flags"] == ["order-button"]
     assert emulator.refusals() == []
