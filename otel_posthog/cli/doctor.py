@@ -19,9 +19,10 @@ from otel_posthog.errors import ConfigError
 
 HELP = "test the set-up; for each finding what, why and the exact mend"
 DESCRIPTION = """
-Tests the set-up of this environment: the gate, what is installed, exporters, rules, spool, and whether the servers
-answer, take the token and have the same time. Exit code 1 if there is a problem. Nothing is stored anywhere, except
-with --send. Inside a container run it there: what counts is the environment of the service.
+Tests the set-up of this environment: the gate, what is installed, exporters, rules and their functions, spool, whether
+the servers answer, take the token and have the same time, whether a gateway is ready, PostHog knows the keys for flags,
+and posthog-js is there. Exit code 1 if there is a problem. Nothing is stored anywhere, except with --send. Inside a
+container run it there: what counts is the environment of the service.
 """
 
 _SECONDS_AT_MOST = 60.0
@@ -110,7 +111,9 @@ def examine(
     yield from _setup(environ, installed, settings)
     if offline:
         return
-    yield from _network(settings, send=send, timeout=timeout, transport=transport, clock=clock)
+    lanes = list(_network(settings, send=send, timeout=timeout, transport=transport, clock=clock))
+    yield from lanes
+    yield from _beside(settings, environ, lanes, timeout)
     if app_url:
         yield from network_checks.cors(app_url, origin or _origin_of(app_url), timeout)
 
@@ -152,6 +155,25 @@ def _network(
         yield from network_checks.reach(lane, carrier, ticks, timeout)
         if send:
             yield from network_checks.send_event(lane, settings, ticks, timeout, transport)
+
+
+def _beside(settings: Settings, environ: Mapping[str, str], lanes: list[Finding], timeout: float) -> Iterator[Finding]:
+    """What stands beside the lanes: a gateway, flags, posthog-js."""
+    if not settings.enabled:
+        return
+    from otel_posthog.cli import service_checks
+
+    wrong = [each.what for each in lanes if each.level == "problem"]
+    unreachable = {
+        lane.url
+        for lane in network_checks.lanes_of(settings)
+        if any(what.startswith(network_checks.without_query(lane.url)) for what in wrong)
+    }
+    for lane in network_checks.lanes_of(settings):
+        if lane.url not in unreachable:
+            yield from service_checks.gateway(lane, environ, timeout)
+    for check in service_checks.BESIDE:
+        yield from check(settings, timeout, frozenset(unreachable))
 
 
 def _origin_of(url: str) -> str:

@@ -29,7 +29,7 @@ TEST_EVENT = "otel_posthog_doctor"
 SKEW_WARN, SKEW_PROBLEM = 10, 60
 CORS_HEADERS = (*REQUEST_HEADERS, "traceparent")
 
-_USER_AGENT = f"otel-posthog-doctor/{__version__}"
+USER_AGENT = f"otel-posthog-doctor/{__version__}"
 
 
 def bounded(call: Callable[[], Result], seconds: float) -> Result:
@@ -68,7 +68,12 @@ def reach(lane: Lane, transport: Transport, clock: Clock, timeout: float) -> Ite
     try:
         answer = bounded(lambda: _ask(lane, transport, clock, timeout), timeout * 2 + 1)
     except (DeliveryError, TimeoutError) as error:
-        yield problem("network", f"{where}: {error}", "nothing can be delivered", _network_mend(str(error), lane))
+        yield problem(
+            "network",
+            f"{where}: {error}",
+            "nothing can be delivered",
+            network_mend(str(error), collector=lane.mode is Mode.COLLECTOR),
+        )
         return
     yield _answered(lane, where, answer)
     yield from _skew(where, answer, clock)
@@ -80,10 +85,10 @@ def _ask(lane: Lane, transport: Transport, clock: Clock, timeout: float) -> Resp
         if lane.token:
             headers["authorization"] = f"Bearer {lane.token.reveal()}"
         # No bytes at all are a valid, empty ExportLogsServiceRequest.
-        headers |= {"content-type": "application/x-protobuf", "user-agent": _USER_AGENT}
+        headers |= {"content-type": "application/x-protobuf", "user-agent": USER_AGENT}
         return transport.post(Request(lane.url, headers, b""), timeout=timeout)
     now = datetime.fromtimestamp(clock.time(), timezone.utc).isoformat()
-    headers = {"content-type": "application/json", "user-agent": _USER_AGENT}
+    headers = {"content-type": "application/json", "user-agent": USER_AGENT}
     v1 = {
         **headers,
         "authorization": f"Bearer {lane.token.reveal()}",
@@ -100,13 +105,19 @@ def _ask(lane: Lane, transport: Transport, clock: Clock, timeout: float) -> Resp
     return transport.post(Request(f"{lane.url}/batch/", headers, body), timeout=timeout)
 
 
-def _network_mend(text: str, lane: Lane) -> str:
+def network_mend(text: str, *, collector: bool = False) -> str:
+    """What to do about a connection that failed.
+
+    Args:
+        text: What was said of it.
+        collector: It was to a Collector.
+    """
     for word, mend in (
         ("resolved", "Check the host's spelling in the endpoint, and the DNS of this machine or container."),
         (
             "refuses",
             "Start the server, or mend host and port of the endpoint; in a container `localhost` is that container."
-            + (" A Collector needs its OTLP receiver's `http` protocol." if lane.mode is Mode.COLLECTOR else ""),
+            + (" A Collector needs its OTLP receiver's `http` protocol." if collector else ""),
         ),
         (
             "client certificate",
@@ -134,12 +145,12 @@ def _answered(lane: Lane, where: str, answer: Response) -> Finding:
             "every batch will be refused",
             "Copy the project API key (phc_…) anew, and mind the region: a key of us works at us.i.posthog.com only."
             if direct
-            else "Give OTEL_EXPORTER_OTLP_TOKEN the token that the Collector's receiver expects.",
+            else "Give OTEL_EXPORTER_OTLP_TOKEN the token that the Collector's receiver, or the gateway, expects.",
         )
     if 300 <= status < 400:
         return problem(
             "network",
-            f"{where} answers {status}, a redirect to {_location(answer)}",
+            f"{where} answers {status}, a redirect to {location_of(answer)}",
             "redirects are not followed, since they would carry the token elsewhere",
             "Set the endpoint to the address that it redirects to.",
         )
@@ -170,7 +181,8 @@ def _answered(lane: Lane, where: str, answer: Response) -> Finding:
     return ok("network", f"{where} answers")
 
 
-def _location(answer: Response) -> str:
+def location_of(answer: Response) -> str:
+    """Where a redirect leads, without what may be a secret."""
     from otel_posthog.config.endpoint import parse_endpoint
 
     try:
@@ -247,7 +259,7 @@ def _preflight(url: str, origin: str, timeout: float) -> tuple[int, dict[str, st
                     "Origin": origin,
                     "Access-Control-Request-Method": "POST",
                     "Access-Control-Request-Headers": ",".join(sorted(CORS_HEADERS)),
-                    "User-Agent": _USER_AGENT,
+                    "User-Agent": USER_AGENT,
                 },
                 timeout=Timeout(timeout),
                 retries=False,

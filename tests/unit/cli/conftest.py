@@ -63,7 +63,7 @@ def serve() -> Iterator[Callable[[Callable[[Asked], Answer]], Scripted]]:
                 self.end_headers()
                 self.wfile.write(found.body)
 
-            do_POST = do_OPTIONS = answer
+            do_GET = do_POST = do_OPTIONS = answer
 
             def log_message(self, *args: object) -> None:
                 """Says nothing."""

@@ -109,7 +109,13 @@ HTML = {"content-type": "text/html"}
     ("make", "answer", "expected", "words", "mend"),
     [
         (direct, Answer(401), ("problem", "token"), "answers 401", "mind the region"),
-        (collector, Answer(403), ("problem", "token"), "answers 403", "the Collector's receiver expects"),
+        (
+            collector,
+            Answer(403),
+            ("problem", "token"),
+            "answers 403",
+            "receiver, or the gateway, expects",
+        ),
         (
             direct,
             Answer(404),
