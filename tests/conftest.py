@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -25,6 +26,12 @@ settings.register_profile("few", settings(), max_examples=25)
 def pytest_configure(config: pytest.Config) -> None:
     """Tests of this package open and shut the gate themselves: the plugin that it ships leaves it alone here."""
     config.option.otel_posthog = True
+
+
+def pytest_collection_finish() -> None:
+    """What was loaded to collect the tests stays to the end: no search for garbage goes through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

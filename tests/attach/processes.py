@@ -35,6 +35,15 @@ DISTROS: dict[str, dict[str, str]] = {
     "clients": {},
 }
 
+# For programs that serve nothing: most of a start is importing frameworks to instrument them, each a second of CPU.
+# Our own instrumentations stay; the matrix, the servers, and the thousand under each sampling have all of them loaded.
+NO_FRAMEWORKS = {
+    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": (
+        "aiohttp-client,boto3,botocore,celery,django,fastapi,flask,grpc_aio_client,grpc_aio_server,grpc_client,"
+        "grpc_server,httpx,httpx2,requests,sqlalchemy,starlette,tornado,urllib3"
+    )
+}
+
 
 @dataclass(frozen=True)
 class Environment:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from otel_posthog.emulator import Emulator
-from tests.attach.processes import Environment, Launch, variables
+from tests.attach.processes import NO_FRAMEWORKS, Environment, Launch, variables
 from tests.attach.receiver import Receiver
 from tests.fixtures.gateway import GatewayProcess
 
 QUIET = {"OTEL_TRACES_EXPORTER": "none", "OTEL_LOGS_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"}
 # The wait for late identity is longer than the test: what needs the end of a request gets it from there.
-PATIENT = {"OTEL_POSTHOG_LATE_IDENTITY_WAIT": "50", **QUIET}
+PATIENT = {"OTEL_POSTHOG_LATE_IDENTITY_WAIT": "50", **QUIET, **NO_FRAMEWORKS}
 
 USERS = Counter(("done", f"user-{number}") for number in range(20))
 LIVES: dict[str, Counter[tuple[str, str]]] = {

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.attach.processes import Environment, Launch, Process, variables
+from tests.attach.processes import NO_FRAMEWORKS, Environment, Launch, Process, variables
 from tests.attach.receiver import Fault, Receiver
 
 # No flush by time: whatever arrives before the end of the test was flushed by the end of the process.
-ONLY_AT_EXIT = {"OTEL_POSTHOG_FLUSH_INTERVAL": "3000", "OTEL_POSTHOG_LATE_IDENTITY_WAIT": "50"}
+ONLY_AT_EXIT = {"OTEL_POSTHOG_FLUSH_INTERVAL": "3000", "OTEL_POSTHOG_LATE_IDENTITY_WAIT": "50", **NO_FRAMEWORKS}
 
 
 def names(receiver: Receiver) -> list[str]:

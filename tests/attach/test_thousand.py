@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.attach.processes import Environment, Launch, variables
+from tests.attach.processes import NO_FRAMEWORKS, Environment, Launch, variables
 from tests.attach.receiver import Fault, Receiver, Script
 
 COUNT = 1_000
@@ -21,6 +21,7 @@ PATIENT = {
     "OTEL_POSTHOG_RETRY_INITIAL": "0.05",
     "OTEL_POSTHOG_RETRY_MAX": "0.2",
     "OTEL_POSTHOG_EXIT_TIMEOUT": "60",
+    **NO_FRAMEWORKS,
 }
 
 
