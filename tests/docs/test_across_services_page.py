@@ -56,15 +56,28 @@ texts = {texts!r}
 exec(compile(texts[0], "page", "exec"), globals())
 with tracer.start_as_current_span("request", kind=SpanKind.SERVER):
     checkout(["mug", "cup"])
-    exec(compile(texts[1], "page", "exec"), globals())
-    ThreadingInstrumentor().uninstrument()
     exec(compile(texts[2], "page", "exec"), globals())
+    ThreadingInstrumentor().uninstrument()
+    exec(compile(texts[3], "page", "exec"), globals())
+exec(compile(texts[1], "page", "exec"), globals())
+message = {}
+with tracer.start_as_current_span("send", kind=SpanKind.PRODUCER, attributes={"server.address": "kafka"}):
+    otel_posthog.identify("ada")
+    propagate.inject(message)
+
+
+class Message:
+    headers = [(name, value.encode()) for name, value in message.items()]
+
+
+context.attach(context.Context())
+handle(Message)
 """
 
 
 @pytest.mark.timeout(180)
 def test_the_page(tmp_path: Path) -> None:
-    """Its blocks give what it says: one person and group in both services, in a pool and in a thread."""
+    """Its blocks give what it says: one person in both services, in a pool, in a thread and with a message."""
     texts = BLOCK.findall(PAGE.read_text(encoding="utf-8"))
     script = tmp_path / "page.py"
     script.write_text(AROUND.replace("{texts!r}", repr(texts)))
@@ -87,8 +100,9 @@ def test_the_page(tmp_path: Path) -> None:
         assert "Traceback" not in done.stderr
         events = {event["event"]: event for event in posthog.events()}
         assert len(posthog.persons()) == 1
-    assert sorted(events) == ["mail sent", "order placed", "report built"]
+    assert sorted(events) == ["mail sent", "order placed", "order shipped", "report built"]
     assert {event["distinct_id"] for event in events.values()} == {"ada"}
+    assert events.pop("order shipped")["distinct_id"] == "ada"
     assert {str(event["properties"]["$groups"]) for event in events.values()} == {"{'company': 'acme'}"}
     assert events["order placed"]["properties"] == IsPartialDict(plan="pro", items=2)
 
