@@ -9,6 +9,8 @@ from typing import Final
 
 _FIRST: Final = 1.0
 """Seconds of the first pause; it doubles with each further failure."""
+_DOUBTS: Final = 5
+"""Questions refused one after another until that counts as PostHog's failure, and not as theirs."""
 
 
 class Breaker:
@@ -27,6 +29,8 @@ class Breaker:
         self._lock = threading.Lock()
         self._pause = 0.0
         self._until = 0.0
+        self._tried_until = 0.0
+        self._doubts = 0
 
     def allows(self) -> bool:
         """Whether to ask now; of many that ask after a pause the first is let through."""
@@ -34,25 +38,36 @@ class Breaker:
             return True
         now = self._monotonic()
         with self._lock:
-            if now < self._until:
+            if now < self._until or now < self._tried_until:
                 return False
-            self._until = now + self._trial
+            self._tried_until = now + self._trial
             return True
 
     def succeeded(self) -> None:
         """PostHog answered."""
-        if self._pause:
+        if self._pause or self._doubts:
             with self._lock:
-                self._pause = self._until = 0.0
+                self._pause = self._until = self._tried_until = 0.0
+                self._doubts = 0
 
-    def failed(self) -> None:
-        """It did not."""
+    def failed(self, *, doubtful: bool = False) -> None:
+        """It did not.
+
+        Args:
+            doubtful: It refused the question: that may be the question's fault, which must not cost all the others.
+        """
         now = self._monotonic()
         with self._lock:
-            if now < self._until - self._trial:
+            if now < self._until:
                 return  # several were on their way when the pause began: that is one failure
+            if doubtful:
+                self._doubts += 1
+                if self._doubts < _DOUBTS:
+                    self._tried_until = 0.0
+                    return
             self._pause = min(self._pause * 2 or _FIRST, self._longest)
             self._until = now + self._pause
+            self._tried_until = 0.0
 
     def after_fork(self) -> None:
         """To be called in the child of a fork."""

@@ -183,7 +183,11 @@ def interaction(
     """
     from otel_posthog.api.capture import capture
 
-    said = _dict(properties, "properties") | {"feature_flag": str(key)}
+    given: object = key
+    if not isinstance(given, str) or not given.strip():
+        _no_key(given)
+        return None
+    said = _dict(properties, "properties") | {"feature_flag": str.__str__(given)}
     if action:
         said["action"] = action
     return capture("feature_interaction", said, distinct_id=distinct_id)
@@ -206,8 +210,8 @@ def ask(
     """
     name = check_name(key)
     if not name:
-        _misused("flag_key", "otel-posthog: %r is no key of a flag", key)
-        return _unanswered(Answer(str(key)[:200], reason="misuse"))
+        _no_key(key)
+        return _unanswered(Answer(name, reason="misuse"))
     if (forced := override_of(name)) is not None:
         client.count("answered", forced.source)
         return forced
@@ -298,6 +302,11 @@ def _dict(value: object, what: str) -> dict[str, Any]:
     if value is not None:
         _misused(what, "otel-posthog: %s of a call about a flag is a %s, and not a mapping", what, type(value))
     return {}
+
+
+def _no_key(key: object) -> None:
+    shown = repr(key[:200]) if isinstance(key, str) else type(key).__name__
+    _misused("flag_key", "otel-posthog: %s is no key of a flag", shown)
 
 
 def _misused(what: str, message: str, *args: object) -> None:

@@ -43,6 +43,7 @@ def required(
 
     Raises:
         FlagRequiredError: At a call, where no framework is at work that could answer.
+        TypeError: At the decoration of a class of views: it would be one no more.
     """
 
     def allowed() -> bool:
@@ -52,6 +53,11 @@ def required(
         return answer.value == variant if variant is not None else bool(answer.value)
 
     def decorate(view: F) -> F:
+        if hasattr(view, "as_view"):
+            raise TypeError(
+                "flags.required guards functions and methods, not a class of views: put it on its methods; in Flask "
+                "into `decorators`, in Django `@method_decorator(flags.required(…), name='dispatch')`"
+            )
         if inspect.iscoroutinefunction(view):
 
             @functools.wraps(view)
@@ -64,7 +70,7 @@ def required(
                 await _meet_user_async(args)
                 if await asyncio.to_thread(allowed):
                     return await view(*args, **kwargs)
-                return _refuse(args, redirect_to, status)
+                return _refuse((*args, *kwargs.values()), redirect_to, status)
 
             return cast("F", guarded_async)
 
@@ -73,7 +79,7 @@ def required(
             _meet_user(args)
             if allowed():
                 return view(*args, **kwargs)
-            return _refuse(args, redirect_to, status)
+            return _refuse((*args, *kwargs.values()), redirect_to, status)
 
         return cast("F", guarded)
 
@@ -120,36 +126,58 @@ def _django_request(args: tuple[Any, ...]) -> Any:
 def _refuse(args: tuple[Any, ...], redirect_to: str | None, status: int) -> Any:
     """The answer for those who may not, as the framework at work gives it."""
     # A framework that is at work is loaded.
-    if _django_request(args) is not None:
+    request = _django_request(args)
+    if request is not None:
         http: Any = sys.modules["django.http"]
-        if redirect_to is not None and _is_address(redirect_to):
-            return http.HttpResponseRedirect(redirect_to)
         if redirect_to is not None:
-            from django import shortcuts
+            address = redirect_to
+            if not _is_address(redirect_to):
+                from django import shortcuts
 
-            return cast("Any", shortcuts).redirect(redirect_to)
+                address = cast("Any", shortcuts).resolve_url(redirect_to)
+            if not _leads_back(address, request.path):
+                return http.HttpResponseRedirect(address)
         return http.HttpResponse(_TEXT, status=status, content_type="text/plain")
     flask: Any = sys.modules.get("flask")
     if flask is not None and flask.has_request_context():
         if redirect_to is not None:
             address = redirect_to if _is_address(redirect_to) else flask.url_for(redirect_to)
-            return flask.redirect(address)
+            if not _leads_back(address, flask.request.root_path + flask.request.path):
+                return flask.redirect(address)
         flask.abort(status)
     if "starlette" in sys.modules:
-        _refuse_in_starlette(redirect_to, status)
+        _refuse_in_starlette(args, redirect_to, status)
     raise FlagRequiredError(_TEXT)
 
 
-def _refuse_in_starlette(redirect_to: str | None, status: int) -> NoReturn:
+def _refuse_in_starlette(args: tuple[Any, ...], redirect_to: str | None, status: int) -> NoReturn:
     from starlette.exceptions import HTTPException
+    from starlette.requests import HTTPConnection
 
-    if redirect_to is None:
+    # Only a view that takes the request has it.
+    request = next((cast("Any", each) for each in args if isinstance(each, HTTPConnection)), None)
+    if redirect_to is None or (request is not None and _leads_back(redirect_to, request.url.path)):
         raise HTTPException(status, _TEXT)
     # An exception, since the view's signature need not have the request, nor its declared answer a redirect.
     raise HTTPException(_FOUND, headers={"Location": redirect_to})
 
 
 _TEXT: Final = "This is not available to you."
+
+
+def _leads_back(address: str, path: str) -> bool:
+    """Whether a redirect to `address` would come to the view at `path` again, and so on without an end."""
+    from urllib.parse import urlsplit
+
+    target = urlsplit(address)
+    back = not target.netloc and target.path in ("", path)
+    if back:
+        from otel_posthog.api.process import process
+
+        process.guard.misused(
+            "flag_redirect", "otel-posthog: the redirect of flags.required leads to the view that it guards (%s)", path
+        )
+    return back
 
 
 def _is_address(text: str) -> bool:

@@ -154,15 +154,27 @@ def check_name(key: object) -> str:
     if not isinstance(key, str) or not key.strip() or len(key) > _MAX_KEY:
         return ""
     name = str.__str__(key)
-    if Registry.__subclasses__() and name not in (known := registered()):
-        near = difflib.get_close_matches(name, known, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+    if Registry.__subclasses__() and not any(name in registry.flags() for registry in registries()):
         from otel_posthog.observe.guard import raise_in_tests
 
         if raise_in_tests():
-            raise UnknownFlagError(f"the flag {name!r} is in no registry{hint}")
-        _say(f"flag_unknown {name}", "otel-posthog: the flag %r is in no registry%s", name, hint)
+            raise UnknownFlagError(f"the flag {name!r} is in no registry{_Near(name)}")
+        _say(f"flag_unknown {name}", "otel-posthog: the flag %r is in no registry%s", name, _Near(name))
     return name
+
+
+class _Near:
+    """What a key may have been meant for; looked for where it is written, which is once: it takes milliseconds."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._text: str | None = None
+
+    def __str__(self) -> str:
+        if self._text is None:
+            near = difflib.get_close_matches(self._name, registered(), 1)
+            self._text = f"; did you mean {near[0]!r}?" if near else ""
+        return self._text
 
 
 def _say(what: str, message: str, *args: object) -> None:

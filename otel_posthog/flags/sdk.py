@@ -27,6 +27,8 @@ Report = Callable[[dict[str, Any]], None]
 
 _MAX_WAITING: Final = 32
 """Questions on their way at once: names that cannot be resolved hold threads for longer than anybody waits."""
+_REFUSED: Final = frozenset({400, 413, 422})
+"""What PostHog answers to a question that is wrong by itself."""
 _SUBJECT: Final = 40
 """Characters that tell one message of the SDK from another one."""
 
@@ -115,8 +117,8 @@ class Sdk(Client):
                 raise CoolingDownError("PostHog is left alone for a moment after a failure")
             try:
                 answer = self._in_time(lambda: super(Sdk, self)._get_flags_decision(*args, **kwargs))
-            except Exception:
-                self._breaker.failed()
+            except Exception as error:
+                self._breaker.failed(doubtful=getattr(error, "status", None) in _REFUSED)
                 raise
         except Exception as error:
             self._last.error = error  # the SDK swallows it, and answers as if there were no flags

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from otel_posthog.api.values import id_value, plain
 from otel_posthog.context.ambient import NOTHING
 from otel_posthog.context.properties import properties_in
 from otel_posthog.context.work import Work, work_in
 from otel_posthog.convert.person import person_id
+from otel_posthog.convert.text import clean_text
+from otel_posthog.convert.values import Cleaner
 from otel_posthog.lane.internals import attributes_of, baggage_in, baggage_key
 from otel_posthog.model.frozen import frozen
 from otel_posthog.observe.guard import Guard
@@ -18,6 +20,9 @@ from otel_posthog.semconv import otel, posthog
 
 if TYPE_CHECKING:
     from otel_posthog.lane.emitter import Emitter
+
+_LONGEST: Final = 8_192
+"""Bytes of a text that flags are targeted by."""
 
 
 @frozen
@@ -73,7 +78,9 @@ def who(
     if distinct_id is not None:
         asked = person_id(id_value(distinct_id))
         if not asked:
-            guard.misused("distinct_id", "otel-posthog: flags were asked for %r, which is no distinct id", distinct_id)
+            # Text that is none is blank or a word like `null`; anything else may be somebody's data.
+            shown = repr(distinct_id) if isinstance(distinct_id, str) else type(distinct_id).__name__
+            guard.misused("distinct_id", "otel-posthog: flags were asked for %s, which is no distinct id", shown)
     known: dict[str, Any] = {**ambient.properties, **properties_in(ctx)}
     given = plain(person_properties, guard, "person_properties") if person_properties else None
     own = {str(kind): text for kind, key in _mapping(groups, "groups", guard).items() if (text := _group_key(key))}
@@ -82,9 +89,9 @@ def who(
         asked,
         identified=identified or (distinct_id is not None and asked != found),
         groups={**ambient.groups, **own},
-        person_properties={**known, **(given or {})},
+        person_properties=_cleaned({**known, **(given or {})}),
         group_properties={
-            str(kind): plain(values, guard, "group_properties") or {} for kind, values in of_groups.items()
+            str(kind): _cleaned(plain(values, guard, "group_properties") or {}) for kind, values in of_groups.items()
         },
         here=asked == found,
         trace_id=trace_id,
@@ -99,9 +106,17 @@ def _mapping(value: object, what: str, guard: Guard) -> Mapping[Any, Any]:
     return {}
 
 
+def _cleaned(values: Mapping[str, Any]) -> dict[str, Any]:
+    """As JSON has them: of a question with a NaN or raw bytes in it PostHog answers no flag at all."""
+    found: dict[str, Any] = {}
+    if values:
+        Cleaner(_LONGEST).properties(values, found)
+    return found
+
+
 def _group_key(key: object) -> str:
     value = id_value(key)
-    return "" if value is None else str(value).strip()
+    return "" if value is None else clean_text(str(value)).strip()
 
 
 def _person(emitter: Emitter, work: Work | None, span: Any, ctx: Any) -> tuple[str, bool]:

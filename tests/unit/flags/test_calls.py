@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import subprocess
 import sys
@@ -9,16 +11,19 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from requests import Session
 
 from otel_posthog import flags
 from otel_posthog.api.capture import capture
 from otel_posthog.api.control import flush
 from otel_posthog.api.held import super_properties
 from otel_posthog.api.people import identify
+from otel_posthog.api.process import process
 from otel_posthog.context import working
 from otel_posthog.context.ambient import Ambient
 from otel_posthog.emulator import Emulator
-from tests.unit.flags.conftest import Calls, Start
+from otel_posthog.observe import Guard
+from tests.unit.flags.conftest import Calls, Start, heard
 
 both = pytest.mark.parametrize("way", ["running", "local"])
 
@@ -243,6 +248,50 @@ def test_a_key_that_is_none(running: None, key: Any) -> None:
     """The default, and no exception."""
     assert flags.enabled(key, "ada", default=True) is True
     assert flags.stats().unanswered == {"misuse": 1}
+
+
+class Mute:
+    """Has no text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+def test_a_key_without_a_text(running: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """No exception whatever is asked for, and nobody's data in the log."""
+    monkeypatch.setattr(process, "guard", Guard())
+    heard(monkeypatch)
+    with caplog.at_level(logging.WARNING, "otel_posthog"):
+        assert flags.enabled(Mute(), "ada", default=True) is True  # pyright: ignore[reportArgumentType]
+        assert flags.interaction(Mute(), distinct_id="ada") is None  # pyright: ignore[reportArgumentType]
+        assert flags.enabled("new-dashboard", ["ada@shop.example"]) is False  # pyright: ignore[reportArgumentType]
+    assert [record.getMessage() for record in caplog.records] == [
+        "otel-posthog: Mute is no key of a flag",
+        "otel-posthog: flags were asked for list, which is no distinct id",
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), b"\xff", 10**400, "\ud800", [float("inf")]], ids=["nan", "raw", "huge", "half", "list"]
+)
+def test_what_json_cannot_hold(running: None, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A property that has no JSON costs itself: neither the answer nor those of everybody else."""
+    about: Any = {
+        "person_properties": {"is_admin": True, "odd": value},
+        "group_properties": {"company": {"odd": value}},
+    }
+    sent: list[str] = []
+    post = Session.post
+    monkeypatch.setattr(
+        Session, "post", lambda self, *args, **more: sent.append(str(more["data"])) or post(self, *args, **more)
+    )
+
+    assert flags.enabled("admin-tools", "ada", groups={"company": "\ud800"}, **about) is True
+    assert flags.stats().answered == {"remote": 1}
+    assert [json.loads(text, parse_constant=pytest.fail)["distinct_id"] for text in sent] == ["ada"]
+    assert "\\ud8" not in sent[0]
 
 
 @pytest.mark.parametrize("person", ["", "anonymous", "null", [], object()])

@@ -20,10 +20,12 @@ from starlette.routing import Route
 from otel_posthog import flags
 from otel_posthog.api.held import scope
 from otel_posthog.api.people import identify
+from otel_posthog.api.process import process
 from otel_posthog.context import working
 from otel_posthog.context.ambient import Ambient
 from otel_posthog.context.work import current_work
 from otel_posthog.emulator import Emulator
+from otel_posthog.observe import Guard
 from tests.unit.flags.conftest import Calls
 
 
@@ -102,6 +104,36 @@ def test_flask(running: None, calls: Calls) -> None:
         ("ada", "beta-features"),
         ("ada", "new-dashboard"),
     ]
+
+
+def test_a_redirect_that_leads_back(running: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is sent to the guarded view itself would be sent on without an end: they get the status."""
+    monkeypatch.setattr(process, "guard", Guard())
+    app = Flask("shop")
+    back = flags.required("beta-features", redirect_to="/back?x=1", status=404)
+    app.add_url_rule("/back", "back", back(lambda: "back"))
+    app.add_url_rule("/elsewhere", "elsewhere", back(lambda: "elsewhere"))
+    app.add_url_rule("/named", "named", flags.required("beta-features", redirect_to="named")(lambda: "named"))
+    app.add_url_rule("/query", "query", flags.required("beta-features", redirect_to="?x=1")(lambda: "query"))
+
+    @flags.required("beta-features", redirect_to="/back")
+    async def starlette_back(request: Request) -> PlainTextResponse:
+        return PlainTextResponse("back")
+
+    site = Starlette(routes=[Route("/back", starlette_back)])
+    with as_somebody():
+        client = app.test_client()
+        got = [client.get(path).status_code for path in ("/back", "/elsewhere", "/named", "/query")]
+        status, _, _ = asked(site, "/back")
+
+    assert [*got, status] == [404, 302, 403, 403, 403]
+    assert process.guard.misuses() == {"flag_redirect": 4}
+
+
+def test_a_class_of_views() -> None:
+    """It would lose `as_view`: said where it is written."""
+    with pytest.raises(TypeError, match="put it on its methods"):
+        flags.required("new-dashboard")(MethodView)
 
 
 def test_anonymous_visitors_do_not_pass(running: None, emulator: Emulator) -> None:

@@ -59,6 +59,30 @@ def test_failures_at_once_are_one() -> None:
     assert breaker.allows()
 
 
+def test_failures_at_once_are_one_while_others_try() -> None:
+    """The same where a try may take its time."""
+    clock = Clock()
+    breaker = Breaker(longest=64, trial=2, monotonic=clock)
+    for _ in range(50):
+        breaker.failed()
+    clock.now += 1.0
+    assert breaker.allows()
+
+
+def test_a_refused_question_is_its_own_fault(start: Start, emulator: Emulator, calls: Calls) -> None:
+    """One question that PostHog refuses costs nobody else the answer; where it refuses all, it is left alone."""
+    start(flags_cooldown=3600)
+    emulator.script(Fault(action="status", status=400, path="/flags/", count=4))
+    for _ in range(4):
+        assert flags.enabled("new-dashboard", "ada") is False
+    assert flags.enabled("new-dashboard", "grace") is True
+
+    emulator.script(Fault(action="status", status=400, path="/flags/"))
+    for _ in range(7):
+        assert flags.enabled("new-dashboard", "ada") is False
+    assert flags.stats().unanswered == {"failed": 9, "cooldown": 2}
+
+
 @pytest.mark.parametrize("status", [500, 401])
 def test_an_error_of_posthogs(
     start: Start, emulator: Emulator, calls: Calls, status: int, monkeypatch: pytest.MonkeyPatch

@@ -125,6 +125,17 @@ def test_a_typing_error(running: None, monkeypatch: pytest.MonkeyPatch, caplog: 
     ]
 
 
+def test_a_typing_error_is_looked_into_once(running: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To look for what was meant takes milliseconds, which no request has for each question."""
+    shop()
+    monkeypatch.setenv("OTEL_POSTHOG_RAISE", "false")
+    looked: list[str] = []
+    monkeypatch.setattr("difflib.get_close_matches", lambda name, *_: looked.append(name) or [])
+    for _ in range(3):
+        flags.enabled("new-dashbord", "ada")
+    assert looked == ["new-dashbord"]
+
+
 def write(folder: Path, **files: str) -> None:
     """Files by name, `__` for a dot."""
     for name, text in files.items():
