@@ -183,7 +183,7 @@ def interaction(
     """
     from otel_posthog.api.capture import capture
 
-    given: object = key
+    given = cast("object", key)
     if not isinstance(given, str) or not given.strip():
         _no_key(given)
         return None
