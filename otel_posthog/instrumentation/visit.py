@@ -97,7 +97,10 @@ class Streamed:
         return self
 
     def __next__(self) -> Any:
-        token = context.attach(context.set_value(KEY, self._visit))
+        here = context.get_current()
+        if here.get(KEY) is self._visit:
+            return next(self._iterator)  # where the visit still is, its end may come with the last of them
+        token = context.attach(context.set_value(KEY, self._visit, here))
         try:
             return next(self._iterator)
         finally:

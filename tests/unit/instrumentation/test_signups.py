@@ -193,6 +193,7 @@ def security_app(*, confirm: bool) -> flask.Flask:
     engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False})
     base.metadata.create_all(engine)
     session = scoped_session(sessionmaker(engine))
+    base.query = session.query_property()
     app = flask.Flask("members")
     app.config.update(
         SECRET_KEY="not a secret",
