@@ -42,11 +42,19 @@ _TOP_LEVEL: Final = (posthog.PERSON_SET, posthog.PERSON_SET_ONCE)
 _immediate: Final[ContextVar[list[str] | None]] = ContextVar("otel_posthog_immediate", default=None)
 
 
+# While an asynchronous client without a key makes and passes on an event.
+_capturing: Final[ContextVar[bool]] = ContextVar("otel_posthog_capturing", default=False)
+
+
 class _NoKey:
-    """Stands for `True` in `Client.disabled`, where nothing but the missing key is why."""
+    """Stands for `True` in `Client.disabled`, where nothing but the missing key is why.
+
+    It is false to the parts of an asynchronous client that make events: that one has a queue and tasks of its own, of
+    which there cannot be a copy that is switched on, and asks for flags at the same time, which needs a key.
+    """
 
     def __bool__(self) -> bool:
-        return True
+        return not _capturing.get()
 
     def __repr__(self) -> str:
         return "True"
@@ -96,6 +104,11 @@ class PostHogSdkInstrumentor(OnImport):
     def _async(self, module: Any) -> None:
         client = module.AsyncClient
         wrap = self._wrap
+        wrap(client, "__init__", self._made)
+        wrap(client, "_prepare_event", self._as_with_a_key)
+        wrap(client, "_ensure_workers_started", self._as_with_a_key)
+        for name in ("_validate_transport_available", "_get_http_client"):
+            wrap(client, name, self._transport)
         wrap(client, "_process_event", self._process_event)
         wrap(client, "capture_immediate", self._capture_immediate)
         wrap(client, "flush", self._flush_async)
@@ -126,6 +139,19 @@ class PostHogSdkInstrumentor(OnImport):
         package = self._package
         # The package sets it anew at each call.
         return package is not None and client is package.default_client and not package.disabled
+
+    def _as_with_a_key(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
+        if client.disabled is not NO_KEY or process.get() is None:
+            return wrapped(*args, **kwargs)
+        token = _capturing.set(True)
+        try:
+            return wrapped(*args, **kwargs)
+        finally:
+            _capturing.reset(token)
+
+    def _transport(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
+        # Without a key nothing is sent by it, so no HTTP client has to be installed.
+        return None if client.disabled is NO_KEY else wrapped(*args, **kwargs)
 
     def _forget_keyless(self) -> None:
         for client in tuple(self._keyless_ones):
@@ -274,7 +300,7 @@ class PostHogSdkInstrumentor(OnImport):
             return message
         came = self._take(client, message)
         if came is False:
-            return message
+            return message if client.api_key else None
         waiting = _immediate.get()
         if came and waiting is not None:
             waiting.append(str(message["uuid"]))
@@ -292,9 +318,14 @@ class PostHogSdkInstrumentor(OnImport):
         await self._deliver_aside(_PATIENCE)
         return taken[0]
 
-    async def _flush_async(self, wrapped: Any, _client: Any, args: Any, kwargs: Any) -> Any:
+    async def _flush_async(self, wrapped: Any, client: Any, args: Any, kwargs: Any) -> Any:
         begun = time.monotonic()
-        result = await wrapped(*args, **kwargs)
+        # A coroutine function asks nothing before it is awaited.
+        token = _capturing.set(client.disabled is NO_KEY)
+        try:
+            result = await wrapped(*args, **kwargs)
+        finally:
+            _capturing.reset(token)
         await self._deliver_aside(_limit(args, kwargs) - (time.monotonic() - begun))
         return result
 

@@ -14,13 +14,14 @@ from otel_posthog.emulator import Emulator
 from tests.fixtures.gateway import TOKEN, GatewayProcess
 
 APP = Path(__file__).parent / "apps" / "posthog_calls.py"
+FORKS = APP.with_name("posthog_forks.py")
 KEY = "phc_gatewayTestKey"
 ANEW = ("$ignore_sent_at", "$lib", "$lib_version", "$feature_flag_request_id", "$feature_flag_evaluated_at")
 
 pytestmark = pytest.mark.timeout(180)
 
 
-def run(emulator: Emulator, **more: str) -> str:
+def run(emulator: Emulator, app: Path = APP, **more: str) -> str:
     """Runs the service under the standard launcher; what it said."""
     env = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     env.update(
@@ -33,7 +34,7 @@ def run(emulator: Emulator, **more: str) -> str:
         **more,
     )
     launcher = str(Path(sys.executable).parent / "opentelemetry-instrument")
-    done = subprocess.run([launcher, sys.executable, str(APP)], env=env, capture_output=True, text=True, timeout=120)
+    done = subprocess.run([launcher, sys.executable, str(app)], env=env, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stderr
 
@@ -89,3 +90,22 @@ def test_the_same_events_on_every_way(tmp_path: Path) -> None:
     assert through == alone
     # Without a key the SDK asks for no flags.
     assert keyless == [event for event in alone if event[0] != "$feature_flag_called"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("ours", [True, False], ids=["through us", "by itself"])
+def test_a_client_from_before_a_fork(ours: bool) -> None:
+    """Each event of parent and children arrives once, as without us; what waited at the fork stays the parent's."""
+    more = {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "" if ours else "posthog_sdk"}
+    with Emulator() as emulator:
+        direct = {"OTEL_EXPORTER_OTLP_ENDPOINT": emulator.url, "OTEL_EXPORTER_OTLP_TOKEN": KEY}
+        run(emulator, FORKS, SHOP_POSTHOG_KEY=KEY, OTEL_POSTHOG_MODE="direct", **direct, **more)
+        events = emulator.events()
+
+    assert sorted(event["event"] for event in events) == sorted([
+        "before the fork", "parent 0", "parent 1", "after the children",
+        *(f"child {number}, {count}" for number in range(2) for count in range(3)),
+    ])  # fmt: skip
+    assert {event["arrivals"] for event in events} == {1}
+    # By whom they came: the SDK names itself.
+    assert {event["properties"]["$lib"] for event in events} == {"otel-posthog" if ours else "posthog-python"}

@@ -32,8 +32,11 @@ METHODS = [
     for name in ("__init__", "_enqueue", "_submit_event", "capture", "capture_exception", "flush", "join", "shutdown")
 ] + [
     (posthog.async_client.AsyncClient, name)
-    for name in ("_process_event", "capture_immediate", "flush", "join", "shutdown")
-]
+    for name in (
+        "__init__", "_prepare_event", "_ensure_workers_started", "_validate_transport_available", "_get_http_client",
+        "_process_event", "capture_immediate", "flush", "join", "shutdown",
+    )
+]  # fmt: skip
 
 
 @pytest.fixture(name="sdk")
@@ -338,6 +341,59 @@ def test_the_asynchronous_client(emulator: Any, bridge: Any) -> None:
     stored = {event["event"]: event["uuid"] for event in emulator.events()}
     assert stored == {"queued": returned[0], "immediate": returned[1], "$exception": returned[3]}
     assert (returned[2], running.captured) == (None, 3)
+
+
+def test_the_asynchronous_client_without_a_key(emulator: Any, bridge: Any, monkeypatch: Any) -> None:
+    """Behind a Collector its events travel like those of the other, and nothing else does; in direct mode none do."""
+    running = bridge(mode="collector", endpoint="http://127.0.0.1:9")
+
+    async def work() -> list[Any]:
+        seen: list[str] = []
+
+        async def before_send(message: dict[str, Any]) -> dict[str, Any] | None:
+            await asyncio.sleep(0)
+            seen.append(message["event"])
+            return None if message["event"] == "no" else message
+
+        # As it comes, for which an HTTP client would have to be installed.
+        client = AsyncPosthog("", host=emulator.url, before_send=before_send)
+        assert client.disabled
+        early = client.capture("queued", distinct_id="ada", timestamp=AT)
+        elsewhere = await asyncio.to_thread(client.capture, "of a thread", distinct_id="ada")
+        immediate = await client.capture_immediate("immediate", distinct_id="ada")
+        assert await client.capture_immediate("no", distinct_id="ada") is None
+        assert client.group_identify("company", "acme", {"seats": 3}, distinct_id="ada")
+        assert client.capture_exception(ValueError("x"), distinct_id="ada")
+        assert (await client.evaluate_flags("ada")).keys == []
+        await client.flush(60)
+        client.disabled = True
+        assert client.capture("off", distinct_id="ada") is None
+        off = AsyncPosthog("", host=emulator.url, disabled=True)
+        assert off.capture("off", distinct_id="ada") is None
+        await off.shutdown()
+        await client.shutdown()
+        assert sorted(seen) == ["$exception", "$groupidentify", "immediate", "no", "of a thread", "queued"]
+        assert None not in (early, elsewhere, immediate)
+        return [early, elsewhere, immediate]
+
+    assert len(set(asyncio.run(work()))) == 3
+    worker = process.get().edge.worker  # type: ignore[union-attr]
+    assert worker.settle(60.0)
+    assert (running.captured, names(emulator)) == (5, [])
+
+
+def test_the_asynchronous_client_without_a_key_in_direct_mode(emulator: Any, bridge: Any) -> None:
+    """It is switched off, as the SDK has it."""
+    running = bridge()
+
+    async def work() -> None:
+        client = AsyncPosthog("", host=emulator.url)
+        assert client.disabled is True
+        assert client.capture("one", distinct_id="ada") is None
+        await client.shutdown()
+
+    asyncio.run(work())
+    assert (running.captured, names(emulator)) == (0, [])
 
 
 # --- older versions --------------------------------------------------------------------------------------------------
