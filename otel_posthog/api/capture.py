@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from uuid import UUID
 
 from otel_posthog.api.moment import moment_ns
 from otel_posthog.api.process import process
-from otel_posthog.api.values import id_value, plain
+from otel_posthog.api.values import id_value, plain, unreadable
 from otel_posthog.lane.now import now_ns
 from otel_posthog.lane.uuids import uuid7
 from otel_posthog.semconv import posthog
@@ -131,7 +131,12 @@ def add_groups(attributes: dict[str, Any], groups: Any, emitter: Emitter) -> Non
     if not isinstance(groups, Mapping):
         plain(groups, emitter.edge.guard, "groups")
         return
-    for group_type, key in dict(groups).items():  # pyright: ignore[reportUnknownArgumentType,reportUnknownVariableType]
+    try:
+        pairs = [*cast("Mapping[Any, Any]", groups).items()]
+    except Exception as error:  # noqa: BLE001 - a mapping of the app's
+        unreadable(groups, error, emitter.edge.guard, "groups")
+        return
+    for group_type, key in pairs:
         pair = group_pair(group_type, key, emitter)
         if pair is not None:
             attributes[posthog.GROUPS + pair[0]] = pair[1]

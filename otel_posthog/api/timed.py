@@ -68,8 +68,12 @@ class Timed(Around[Timing]):
 
     @property
     def off(self) -> bool:
-        """The gate is shut."""
-        return process.get() is None
+        """The gate is shut, or there has been a shutdown, which is said."""
+        if process.get() is not None:
+            return False
+        if process.started:
+            process.off("captured")
+        return True
 
     def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Timing:
         """Reads the clock, and from the arguments what is wanted of them."""

@@ -65,7 +65,7 @@ def plain(values: Any, guard: Guard, what: str = "properties") -> dict[str, Attr
             type(values).__name__,
         )
         return None
-    return _Reading(guard).top(cast("Mapping[Any, Any]", values))
+    return _Reading(guard).top(cast("Mapping[Any, Any]", values), what)
 
 
 def id_value(value: Any) -> AttributeValue:
@@ -91,6 +91,24 @@ def id_value(value: Any) -> AttributeValue:
     return None
 
 
+def unreadable(values: Any, error: Exception, guard: Guard, what: str) -> None:
+    """Complains about a mapping that fails while it is read.
+
+    Args:
+        values: The mapping.
+        error: Its failure.
+        guard: Told about it.
+        what: The argument.
+    """
+    guard.misused(
+        what,
+        "otel-posthog: %s cannot be read (%s of %s); what could not be read is left out",
+        what,
+        type(error).__name__,
+        type(values).__name__,
+    )
+
+
 class _Reading:
     """One mapping on its way to normal form."""
 
@@ -98,14 +116,14 @@ class _Reading:
         self._guard = guard
         self._nodes = 0
 
-    def top(self, values: Mapping[Any, Any]) -> dict[str, AttributeValue]:
+    def top(self, values: Mapping[Any, Any], what: str) -> dict[str, AttributeValue]:
         found: dict[str, AttributeValue] = {}
         try:
             for key, value in values.items():
                 self._nodes = 0  # one that is too big costs itself, not those that come after it
                 found[key if type(key) is str else self._key(key)] = self._value(value, 0)
-        except Exception:  # noqa: BLE001 - a mapping of the app's that fails while it is read
-            self._strange("properties", values)
+        except Exception as error:  # noqa: BLE001 - a mapping of the app's that fails while it is read
+            unreadable(values, error, self._guard, what)
         return found
 
     def _map(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> dict[str, AttributeValue]:
@@ -140,7 +158,7 @@ class _Reading:
         try:
             return self._converted(value, depth)
         except Exception:  # noqa: BLE001 - whatever an object of the app's does while it is read
-            self._strange("value", value)
+            self._strange(value)
             return f"<{type(value).__name__}>"
 
     def _converted(self, value: Any, depth: int) -> AttributeValue:
@@ -182,13 +200,13 @@ class _Reading:
         text = str.__str__(str(value))
         if text.startswith("<") and " at 0x" in text:
             # The usual `repr`: an address in memory, another one in each process, says nothing.
-            self._strange("value", value)
+            self._strange(value)
             return f"<{cls.__name__}>"
         return text
 
-    def _strange(self, what: str, value: Any) -> None:
+    def _strange(self, value: Any) -> None:
         self._guard.misused(
-            what,
+            "value",
             "otel-posthog: a property of type %s cannot be written as JSON; give text, numbers, lists or maps instead",
             type(value).__name__,
         )
