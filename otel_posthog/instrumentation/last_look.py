@@ -18,13 +18,14 @@ from otel_posthog.semconv import otel
 
 Look = Callable[[str, str, str], str]
 """(header in lower case, value, `host:port`) -> the value to send, "" for none."""
-Change = Callable[[Any, Patches, Look], None]
+Failed = Callable[[Exception], None]
+Change = Callable[[Any, Patches, Look, Failed], None]
 
 _URL: Final = "_otel_posthog_url"
 """On a connection: the absolute address that a proxy was asked for."""
 
 
-def watch(patches: Patches, look: Look, failed: Callable[[Exception], None]) -> None:
+def watch(patches: Patches, look: Look, failed: Failed) -> None:
     """Has requests looked at, in the modules that are there and in those that are imported later.
 
     Args:
@@ -33,12 +34,10 @@ def watch(patches: Patches, look: Look, failed: Callable[[Exception], None]) -> 
         failed: Counts what is swallowed.
     """
     for name, change in _MODULES.items():
-        when_imported(name, patches, lambda module, change=change: change(module, patches, look), failed)
+        when_imported(name, patches, lambda module, change=change: change(module, patches, look, failed), failed)
 
 
-def when_imported(
-    name: str, patches: Patches, change: Callable[[Any], None], failed: Callable[[Exception], None]
-) -> None:
+def when_imported(name: str, patches: Patches, change: Callable[[Any], None], failed: Failed) -> None:
     """Changes a module now or when it is imported, as long as `patches` are not taken back.
 
     Args:
@@ -66,10 +65,8 @@ def carries_baggage(header: str) -> bool:
 # --- http.client -----------------------------------------------------------------------------------------------------
 
 
-def _http_client(module: Any, patches: Patches, look: Look) -> None:
+def _http_client(module: Any, patches: Patches, look: Look, failed: Failed) -> None:
     connection = module.HTTPConnection
-    if not callable(getattr(connection, "putheader", None)) or not callable(getattr(connection, "putrequest", None)):
-        return
     putrequest, putheader = connection.putrequest, connection.putheader
 
     def requesting(enabled: Callable[[], bool]) -> Any:
@@ -82,10 +79,10 @@ def _http_client(module: Any, patches: Patches, look: Look) -> None:
 
     def heading(enabled: Callable[[], bool]) -> Any:
         def wrapped(self: Any, header: Any, *values: Any) -> Any:
-            name: str = header.decode("latin-1").lower() if isinstance(header, bytes) else header.lower()
+            name = (header if isinstance(header, str) else _text(header)).lower()
             if not carries_baggage(name) or not enabled():
                 return putheader(self, header, *values)
-            target = _target_of(self)
+            target = _or_nowhere(_target_of, self, failed)
             kept = [one for value in values if (one := look(name, _text(value), target))]
             return putheader(self, header, *kept) if kept else None
 
@@ -108,12 +105,15 @@ def _target_of(connection: Any) -> str:
 # --- httpcore --------------------------------------------------------------------------------------------------------
 
 
-def _httpcore(module: Any, patches: Patches, look: Look) -> None:
+def _httpcore(module: Any, patches: Patches, look: Look, failed: Failed) -> None:
     def handling(original: Any) -> Callable[[Callable[[], bool]], Any]:
         def made(enabled: Callable[[], bool]) -> Any:
             def wrapped(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
                 if enabled():
-                    _clean_core(request, look)
+                    try:
+                        _clean_core(request, look, failed)
+                    except Exception as error:  # noqa: BLE001 - an edge: a request of a shape that nobody knows
+                        failed(error)
                 return original(self, request, *args, **kwargs)
 
             return wrapped
@@ -125,15 +125,12 @@ def _httpcore(module: Any, patches: Patches, look: Look) -> None:
         patches.put(pool, name, handling(getattr(pool, name)))
 
 
-def _clean_core(request: Any, look: Look) -> None:
+def _clean_core(request: Any, look: Look, failed: Failed) -> None:
     headers: list[tuple[bytes, bytes]] = request.headers
-    names = [name.decode("latin-1").lower() for name, _ in headers]
+    names = [_text(name).lower() for name, _ in headers]
     if not any(map(carries_baggage, names)):
         return
-    from otel_posthog.context.destination import joined
-
-    url = request.url
-    target = joined(_text(url.host), url.port or {b"https": 443}.get(url.scheme, 80))
+    target = _or_nowhere(_core_target, request, failed)
     kept: list[tuple[bytes, bytes]] = []
     for name, (header, value) in zip(names, headers, strict=True):
         if carries_baggage(name):
@@ -144,17 +141,27 @@ def _clean_core(request: Any, look: Look) -> None:
     request.headers = kept
 
 
+def _core_target(request: Any) -> str:
+    from otel_posthog.context.destination import joined
+
+    url = request.url
+    return joined(_text(url.host), url.port or {b"https": 443}.get(url.scheme, 80))
+
+
 # --- aiohttp ---------------------------------------------------------------------------------------------------------
 
 
-def _aiohttp(module: Any, patches: Patches, look: Look) -> None:
+def _aiohttp(module: Any, patches: Patches, look: Look, failed: Failed) -> None:
     request = module.ClientRequest
     original = request.send
 
     def made(enabled: Callable[[], bool]) -> Any:
         def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
             if enabled():
-                _clean_aiohttp(self, look)
+                try:
+                    _clean_aiohttp(self, look, failed)
+                except Exception as error:  # noqa: BLE001 - an edge: a request of a shape that nobody knows
+                    failed(error)
             return original(self, *args, **kwargs)
 
         return wrapped
@@ -162,14 +169,12 @@ def _aiohttp(module: Any, patches: Patches, look: Look) -> None:
     patches.put(request, "send", made)
 
 
-def _clean_aiohttp(request: Any, look: Look) -> None:
+def _clean_aiohttp(request: Any, look: Look, failed: Failed) -> None:
     headers = request.headers
     found = {name for name in headers if carries_baggage(name.lower())}
     if not found:
         return
-    from otel_posthog.context.destination import joined
-
-    target = joined(request.url.host or "", request.url.port)
+    target = _or_nowhere(_aiohttp_target, request, failed)
     for header in found:
         kept = [one for value in headers.getall(header) if (one := look(header.lower(), value, target))]
         del headers[header]
@@ -177,8 +182,23 @@ def _clean_aiohttp(request: Any, look: Look) -> None:
             headers.add(header, value)
 
 
+def _aiohttp_target(request: Any) -> str:
+    from otel_posthog.context.destination import joined
+
+    return joined(request.url.host or "", request.url.port)
+
+
+def _or_nowhere(target_of: Callable[[Any], str], request: Any, failed: Failed) -> str:
+    """Where a request goes; where nobody could look, it is no place of ours."""
+    try:
+        return target_of(request)
+    except Exception as error:  # noqa: BLE001 - an edge: the app's request goes out
+        failed(error)
+        return ""
+
+
 def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return value.decode("latin-1") if isinstance(value, (bytes, bytearray)) else str(value)
 
 
 _MODULES: Final[Mapping[str, Change]] = {

@@ -133,7 +133,7 @@ class Propagation:
             headers = cast("MutableMapping[str, Any]", carrier)
             said: object = headers.get(otel.BAGGAGE)
             if isinstance(said, str) and posthog.PREFIX in said:
-                kept = self._decider.leaving(otel.BAGGAGE, said, "")
+                kept = self._decider.without_ours(said)
                 if kept:
                     headers[otel.BAGGAGE] = kept
                 else:

@@ -105,6 +105,14 @@ class Departing:
                 return "" if self._names_people(header[len(one) :]) else value
         return ",".join(one for one in value.split(",") if not self._names_people(_name_of(one))).strip()
 
+    def without_ours(self, value: str) -> str:
+        """The members of a `baggage` header that are not ours.
+
+        Args:
+            value: Of the header.
+        """
+        return ",".join(one for one in value.split(",") if not _is_posthog(_name_of(one))).strip()
+
     def _with(self, ctx: Any, baggage: Mapping[str, Any]) -> Any:
         # A plain dict: the API takes nothing else for a baggage.
         return context.set_value(self._baggage_key, dict(baggage), ctx)

@@ -128,6 +128,28 @@ def test_a_tunnel_goes_to_its_end() -> None:
     assert asked == ["api.example.com:443"]
 
 
+def test_a_connection_that_does_not_say_where_to(server: Server) -> None:
+    """It counts as foreign, and is counted; header names and values of every type go on as they came."""
+    failures: list[Exception] = []
+    patches = Patches()
+    departing = Departing(SimpleNamespace(), IdentityConfig())  # type: ignore[arg-type]
+    last_look.watch(patches, departing.leaving, failures.append)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=60)
+    try:
+        connection.connect()
+        del connection.host
+        connection.putrequest("GET", "/", skip_host=True)
+        connection.putheader(bytearray(b"baggage"), b"posthog.x=y,tier=gold", "user.id=u1")
+        connection.putheader("X-Number", 7)
+        connection.endheaders()
+        assert connection.getresponse().status == 204
+    finally:
+        patches.undo()
+        connection.close()
+    assert server.hops == [{"accept-encoding": "identity", "baggage": "tier=gold", "x-number": "7"}]
+    assert [type(failure) for failure in failures] == [AttributeError]
+
+
 def test_everything_is_put_back(propagation: Propagation) -> None:
     """The very functions that were there before; nothing of ours is left."""
     ours = vars(http.client.HTTPConnection)["putheader"]

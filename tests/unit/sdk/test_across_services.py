@@ -443,10 +443,12 @@ def test_calls_of_unsampled_requests(build: Any, connect: Any, record: str) -> N
         assert members(call(app, **{"rpc.system": "grpc"})) == {}
 
 
-def test_headers_that_are_used_again(app: Any, connect: Any) -> None:
+@pytest.mark.parametrize("hosts", ["internal", "*"])
+def test_headers_that_are_used_again(build: Any, connect: Any, hosts: str) -> None:
     """What an earlier call has put there, maybe for another person, is not sent again: not by httpx's redirects, not
     by a prepared request, not with a list of headers that a producer keeps.
     """
+    app = build(identity=IdentityConfig(baggage_hosts=(hosts,)))
     connect(app)
     headers, message = {}, [("v", b"1")]
     before = {"tier": "gold"}
