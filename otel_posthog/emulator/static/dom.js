@@ -72,10 +72,10 @@ export function valueOf(value) {
   return h("span", { class: `v-${kind}` }, kind === "string" && value === "" ? '""' : text);
 }
 
-// Where and how the service runs: the same on every event of it, so it tells nothing in a list.
+// Where and how the service runs, and what posthog-js puts there of the event itself: it tells nothing in a list.
 const CONTEXT = new Set([
-  "app_version", "deployment_method", "duration_ms", "environment", "machine", "platform", "python_version",
-  "service_name", "slow", "timezone", "trace_sampled",
+  "app_version", "deployment_method", "distinct_id", "duration_ms", "environment", "machine", "platform",
+  "python_version", "service_name", "slow", "timezone", "title", "token", "trace_sampled",
 ]);
 const isContext = (key) => CONTEXT.has(key) || key.startsWith("http_");
 
