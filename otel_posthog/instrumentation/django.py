@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, cast
 from otel_posthog.instrumentation.frameworks import PostHogDjangoInstrumentor
 from otel_posthog.instrumentation.hooks import Hooks
 from otel_posthog.instrumentation.instrumentor import Hook
-from otel_posthog.instrumentation.signups import account_made, bears_credentials
+from otel_posthog.instrumentation.signups import account_made, is_a_visitor_s
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, peek
 from otel_posthog.instrumentation.visit import Streamed, Visit, going_on, visit_at_hand
@@ -117,7 +117,7 @@ class DjangoHooks(Hooks):
         try:
             if self.on:
                 self._look(visit, request)
-                if visit.accounts and _is_a_visitor_s(request):
+                if visit.accounts and _is_nobody_s(request):
                     self.people.answered(visit, status, _loaded_session(request))
         except Exception as error:  # noqa: BLE001 - an edge: the response is ready
             self.failed(error)
@@ -325,11 +325,11 @@ def _is_an_ordinary_account(user: Any) -> bool:
     return has_password and not peek(user, "is_staff") and not peek(user, "is_superuser")
 
 
-def _is_a_visitor_s(request: Any) -> bool:
+def _is_nobody_s(request: Any) -> bool:
     """Whether a request is surely one of somebody who is not logged in, and sends a form."""
     if request.method != "POST" or "user" not in request.__dict__:
         return False
-    if bears_credentials(request.headers) or request.META.get("REMOTE_USER"):
+    if not is_a_visitor_s(request.headers) or request.META.get("REMOTE_USER"):
         return False
     session = _loaded_session(request)
     if session is not None:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from otel_posthog.instrumentation.asgi import AsgiHooks, login_in
 from otel_posthog.instrumentation.frameworks import PostHogFastAPIInstrumentor
 from otel_posthog.instrumentation.instrumentor import Hook
-from otel_posthog.instrumentation.signups import account_made, bears_credentials
+from otel_posthog.instrumentation.signups import account_made, is_a_visitor_s
 from otel_posthog.instrumentation.user import Login
 from otel_posthog.instrumentation.visit import visit_at_hand
 
@@ -97,17 +97,13 @@ class FastAPIHooks(AsgiHooks):
             # As its own routes register: what a visitor says of themselves is not believed ("safe").
             safe = kwargs.get("safe", args[1] if len(args) > 1 else False)
             request: Any = kwargs.get("request", args[2] if len(args) > 2 else None)
-            if safe and request is not None and _is_a_visitor_s(request):
+            # Its cookies may have any name.
+            cookies = [name for name in request.cookies if not name.startswith("ph_")] if request is not None else ()
+            if safe and request is not None and not cookies and is_a_visitor_s(request.headers):
                 account_made(visit_at_hand(), user, login_in(request.scope))
         except Exception as error:  # noqa: BLE001 - an edge: the account is there
             self.failed(error)
         return user
-
-
-def _is_a_visitor_s(request: Any) -> bool:
-    """Whether nothing comes with the request by which somebody may be logged in."""
-    cookies = all(name.startswith("ph_") for name in request.cookies)
-    return cookies and not bears_credentials(request.headers)
 
 
 __all__ = ["FastAPIHooks", "PostHogFastAPIInstrumentor"]

@@ -1,14 +1,14 @@
 """Who signs up without being logged in: an account that was made in the request of a visitor, if it is surely theirs.
 
 A merge of the wrong two cannot be undone, and a sign-up that was missed comes right with the first login. So whatever
-leaves a doubt is no sign-up: somebody is logged in, the request bears credentials that nobody has looked at, it failed,
-or it made several accounts.
+leaves a doubt is no sign-up: somebody is logged in, the request bears credentials that nobody has looked at, another
+server has sent it, it failed, or it made several accounts.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any, Final
 
 from otel_posthog.instrumentation.user import Login
@@ -17,14 +17,24 @@ from otel_posthog.instrumentation.visit import Visit
 _FIRST_FAILURE: Final = 400
 _MOST: Final = 2
 """Accounts that are remembered of one request: one more than a sign-up makes."""
-_CREDENTIALS: Final = re.compile(r"auth|api.?key|jwt|token|(remote|forwarded).user", re.IGNORECASE)
-_FORGERY: Final = re.compile(r"[cx]srf", re.IGNORECASE)
-"""Tokens that name nobody."""
+_CREDENTIALS: Final = re.compile(r"auth|api.?key|jwt|oidc|token|identity|\buser(?!-agent)|\buid\b", re.IGNORECASE)
+_HARMLESS: Final = re.compile(r"[cx]srf|^sec-", re.IGNORECASE)
+"""Tokens against forgery, and what browsers say of a request, name nobody."""
+_BROWSERS: Final = ("origin", "sec-fetch-site")
+"""One of these comes with each form that a browser sends."""
 
 
-def bears_credentials(headers: Iterable[str]) -> bool:
-    """Whether one of these names of headers may say who somebody is."""
-    return any(_CREDENTIALS.search(name) and not _FORGERY.search(name) for name in headers)
+def is_a_visitor_s(headers: Mapping[str, str]) -> bool:
+    """Whether a request with these headers comes from a browser, and bears no credentials beside cookies.
+
+    Another server may pass on the id of a browser whose user it knows, and it alone.
+
+    Args:
+        headers: By name, in any case.
+    """
+    if not any(name in headers for name in _BROWSERS):
+        return False
+    return not any(_CREDENTIALS.search(name) and not _HARMLESS.search(name) for name in headers)
 
 
 def account_made(visit: Visit | None, user: Any, login: Login) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import fastapi
 import flask
 import pytest
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 from otel_posthog.instrumentation.django import PostHogDjangoInstrumentor
 from otel_posthog.instrumentation.fastapi import PostHogFastAPIInstrumentor
 from otel_posthog.instrumentation.flask import PostHogFlaskInstrumentor
-from otel_posthog.instrumentation.signups import bears_credentials
+from otel_posthog.instrumentation.signups import is_a_visitor_s
 from tests.unit.api.conftest import Calls
 from tests.unit.instrumentation.conftest import ADA, GRACE, people
 from tests.unit.instrumentation.django_project import set_up
@@ -26,23 +27,35 @@ from django.core.management import call_command  # noqa: E402
 from django.test import AsyncClient, Client  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
 
-A, G = {"x-posthog-distinct-id": ADA}, {"x-posthog-distinct-id": GRACE}
+SITE = {"origin": "https://members.example.com"}
+A, G = {"x-posthog-distinct-id": ADA, **SITE}, {"x-posthog-distinct-id": GRACE, **SITE}
 
 
 @pytest.mark.parametrize(
-    ("names", "bears"),
+    ("names", "visitor"),
     [
-        (["Host", "X-CSRFToken", "X-XSRF-TOKEN", "x-posthog-distinct-id", "x-posthog-session-id", "cookie"], False),
-        (["Authorization"], True),
-        (["X-Api-Key"], True),
-        (["X-Auth-Token"], True),
-        (["x-forwarded-user"], True),
-        (["Authentication-Token"], True),
+        (["Origin", "Host", "X-CSRFToken", "X-XSRF-TOKEN", "x-posthog-distinct-id", "User-Agent", "Cookie"], True),
+        (["Sec-Fetch-Site", "Sec-Fetch-User", "Sec-Fetch-Mode", "Idempotency-Key", "traceparent"], True),
+        (["Host", "x-posthog-distinct-id", "User-Agent"], False),
+        *(
+            (["Origin", name], False)
+            for name in (
+                "Authorization",
+                "X-Api-Key",
+                "x-auth-token",
+                "x-forwarded-user",
+                "X-User-Id",
+                "User",
+                "x-amzn-oidc-data",
+                "cf-access-authenticated-user-email",
+                "Authentication-Token",
+            )
+        ),
     ],
 )
-def test_headers_that_may_say_who_it_is(names: list[str], bears: bool) -> None:
-    """Whatever looks like credentials counts as some."""
-    assert bears_credentials(names) is bears
+def test_headers_of_a_visitor(names: list[str], visitor: bool) -> None:
+    """A browser's own, and nothing that looks like credentials."""
+    assert is_a_visitor_s(Headers(dict.fromkeys(names, "x"))) is visitor
 
 
 # --- Django ----------------------------------------------------------------------------------------------------------
@@ -99,10 +112,11 @@ def test_whoever_is_logged_in_makes_accounts_for_others(on: Callable[..., Any], 
 
 
 def test_who_cannot_be_told_from_somebody(on: Callable[..., Any], calls: Calls, staff: Any) -> None:
-    """Credentials that nobody has looked at; a request that sends no form; neither is surely a visitor's sign-up."""
+    """Credentials that nobody has looked at; another server; a request that sends no form: no sure sign-up of all."""
     on(PostHogDjangoInstrumentor)
-    for headers, method in (({"Authorization": "Bearer x"}, "post"), ({"X-Api-Key": "x"}, "post"), ({}, "get")):
-        getattr(Client(), method)("/blind", headers={**A, **headers})
+    server = {"x-posthog-distinct-id": ADA}
+    for headers, method in (({**A, "Authorization": "Bearer x"}, "post"), (server, "post"), (A, "get")):
+        getattr(Client(), method)("/blind", headers=headers)
         User.objects.get(username="new").delete()
     assert people(calls) == []
 
