@@ -21,6 +21,8 @@ Look = Callable[[str, str, str], str]
 Failed = Callable[[Exception], None]
 Change = Callable[[Any, Patches, Look, Failed], None]
 
+_MAX_NAMES: Final = 256
+"""Names of other headers remembered at the most: some apps make them of data."""
 _URL: Final = "_otel_posthog_url"
 """On a connection: the absolute address that a proxy was asked for."""
 
@@ -78,9 +80,18 @@ def _http_client(module: Any, patches: Patches, look: Look, failed: Failed) -> N
         return wrapped
 
     def heading(enabled: Callable[[], bool]) -> Any:
+        others: set[str] = set()
+
         def wrapped(self: Any, header: Any, *values: Any) -> Any:
+            # Each header of each request passes here, and nearly all are the same few.
+            if type(header) is str and header in others:
+                return putheader(self, header, *values)
             name = (header if isinstance(header, str) else _text(header)).lower()
-            if not carries_baggage(name) or not enabled():
+            if not carries_baggage(name):
+                if type(header) is str and len(others) < _MAX_NAMES:
+                    others.add(header)
+                return putheader(self, header, *values)
+            if not enabled():
                 return putheader(self, header, *values)
             target = _or_nowhere(_target_of, self, failed)
             kept = [one for value in values if (one := look(name, _text(value), target))]
