@@ -63,6 +63,38 @@ def test_posthogs_provider_is_counted_once(traced: Any, emulator: Emulator, call
     assert told[0]["properties"]["$feature_flag_id"] > 0
 
 
+@pytest.mark.parametrize("through_us", [True, False], ids=["through us", "by itself"])
+def test_posthogs_provider_over_a_client_of_the_app(
+    traced: Any, emulator: Emulator, calls: Calls, through_us: bool
+) -> None:
+    """Whoever carries what the app's own client reports, it is once, and the hook adds nothing."""
+    from openfeature.contrib.provider.posthog import PostHogProvider
+    from posthog import Posthog
+
+    from otel_posthog.instrumentation.posthog_sdk import PostHogSdkInstrumentor
+
+    instrumentor = PostHogSdkInstrumentor()
+    if through_us:
+        instrumentor.instrument()
+    client = Posthog("phc_test", host=emulator.url, feature_flags_request_timeout_seconds=30)
+    try:
+        api.set_provider(PostHogProvider(client))
+        with traced.start_as_current_span("GET /"):
+            assert [ask("new-dashboard") for _ in range(3)] == [True] * 3
+            assert ask("beta-features", "grace") is False
+        client.flush()
+        told = calls()
+    finally:
+        client.shutdown()
+        instrumentor.uninstrument()
+
+    assert sorted((event["distinct_id"], event["properties"]["$feature_flag"]) for event in told) == [
+        ("ada", "new-dashboard"),
+        ("grace", "beta-features"),
+    ]
+    assert {event["properties"]["$lib"] for event in told} == {"otel-posthog" if through_us else "posthog-python"}
+
+
 def test_any_other_provider_by_the_hook(traced: Any, calls: Calls) -> None:
     """Each answer once, for the targeting key, which makes no person."""
     flag = memory.InMemoryFlag("on", {"on": True, "off": False})
