@@ -12,7 +12,8 @@ FLOOR_PYTHON ?= $(shell for python in python3.10 "$${PYENV_ROOT:-$$HOME/.pyenv}"
     "$$python" -c '' >/dev/null 2>&1 && echo "$$python" && exit; done; echo $(PYTHON))
 TESTS ?= tests
 FLOOR_TESTS ?= tests/unit tests/golden tests/parity
-PYTEST_FLAGS ?= -n 4
+# Tests that wait leave the cores to others; who has run out of tests takes from those who have many left.
+PYTEST_FLAGS ?= -n 4 --dist worksteal
 # Otherwise each of the hundreds of processes that tests start compiles anew what it imports.
 unexport PYTHONDONTWRITEBYTECODE
 

@@ -8,9 +8,15 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+
 
 def exact(value: Any) -> Any:
     """`value` as nested plain containers that are equal exactly when the values are the same, types included."""
+    kind = type(value)
+    # Most are: the long questions below are for the others.
+    if kind in _PLAIN:
+        return (kind.__name__, value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {item.name: exact(getattr(value, item.name)) for item in dataclasses.fields(value)}
         return {"": type(value).__name__, **fields}

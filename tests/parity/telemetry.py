@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ times = st.one_of(st.sampled_from([1, START, START + DAY, 2**63]), st.integers(S
 trace_ids = st.one_of(st.sampled_from([1, 2**128 - 1, 0xABC]), st.integers(1, 2**128 - 1))
 span_ids = st.one_of(st.sampled_from([1, 2**64 - 1]), st.integers(1, 2**64 - 1))
 scope_names = st.sampled_from(["", "shop", "opentelemetry.instrumentation.flask", "io.shop/ü"])
+scope_versions = st.sampled_from([None, "", "1.0"])
 
 
 class BoomError(Exception):
@@ -127,7 +129,9 @@ class DrawnIds(IdGenerator):
 
     def generate_span_id(self) -> int:
         """Unique within the example, so that spans can be told apart."""
-        span_id = self._draw(span_ids.filter(lambda number: number not in self._used))
+        span_id = self._draw(span_ids)
+        while span_id in self._used:
+            span_id = span_id % (2**64 - 1) + 1
         self._used.add(span_id)
         return span_id
 
@@ -143,35 +147,72 @@ def _contexts(draw: st.DrawFn) -> SpanContext:
     )
 
 
+# Made once, since making a strategy costs as much as drawing from it.
+_parents = st.none() | _contexts()
+_span_names = st.sampled_from(["GET /cart", "", "checkout", "order.paid"]) | texts
+_span_kinds = st.sampled_from(SpanKind)
+_upto_two = st.integers(0, 2)
+_one_or_two = st.integers(1, 2)
+_event_names = st.sampled_from(["order paid", "exception", "feature_flag.evaluation", "feature_flag", ""]) | texts
+_failing = st.lists(st.sampled_from(failures), max_size=2)
+_statuses = st.sampled_from(StatusCode)
+_log_times = st.none() | st.just(0) | times
+_log_texts = st.sampled_from([None, "", "INFO", "eRROR"])
+_log_severities = st.none() | st.sampled_from(SeverityNumber)
+_log_names = st.sampled_from([None, "", "order paid", "exception", "http.server.exception", FLAG_EVENT])
+
+
+@functools.cache
+def _of_links(extra: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(texts, extra, max_size=2)
+
+
+@functools.cache
+def _of_events(extra: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return attributes(extra, most=4) | evaluations(extra)
+
+
+@functools.cache
+def _of_exceptions(extra: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any] | None]:
+    return st.none() | attributes(extra, most=3)
+
+
+@functools.cache
+def _of_records(extra: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any] | None]:
+    return st.none() | attributes(extra) | evaluations(extra)
+
+
+@functools.cache
+def _bodies(extra: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | extra
+
+
 @st.composite
 def _span(draw: st.DrawFn, tracer: trace.Tracer, extra: st.SearchStrategy[Any]) -> ReadableSpan:
-    parent = draw(st.none() | _contexts())
+    parent = draw(_parents)
     start = draw(times)
     span = tracer.start_span(
-        draw(st.sampled_from(["GET /cart", "", "checkout", "order.paid"]) | texts),
+        draw(_span_names),
         context=trace.set_span_in_context(NonRecordingSpan(parent)) if parent else None,
-        kind=draw(st.sampled_from(SpanKind)),
+        kind=draw(_span_kinds),
         attributes=draw(attributes(extra)),
-        links=[
-            Link(draw(_contexts()), draw(st.dictionaries(texts, extra, max_size=2)))
-            for _ in range(draw(st.integers(0, 2)))
-        ],
+        links=[Link(draw(_contexts()), draw(_of_links(extra))) for _ in range(draw(_upto_two))],
         start_time=start,
     )
-    for _ in range(draw(st.integers(0, 2))):
+    for _ in range(draw(_upto_two)):
         span.add_event(
-            draw(st.sampled_from(["order paid", "exception", "feature_flag.evaluation", "feature_flag", ""]) | texts),
-            draw(attributes(extra, most=4) | evaluations(extra)),
+            draw(_event_names),
+            draw(_of_events(extra)),
             draw(times),
         )
-    for fail in draw(st.lists(st.sampled_from(failures), max_size=2)):
+    for fail in draw(_failing):
         span.record_exception(
             raised(fail, draw(texts)),
-            attributes=draw(st.none() | attributes(extra, most=3)),
+            attributes=draw(_of_exceptions(extra)),
             timestamp=draw(times),
             escaped=draw(st.booleans()),
         )
-    status = draw(st.sampled_from(StatusCode))
+    status = draw(_statuses)
     span.set_status(Status(status, draw(texts) if status is StatusCode.ERROR else None))
     span.end(draw(times))
     assert isinstance(span, ReadableSpan)
@@ -192,17 +233,15 @@ def spans(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values) -> list[Reada
     """One request's worth of finished spans, from several resources and scopes."""
     ids = DrawnIds(draw)
     made: list[ReadableSpan] = []
-    for _ in range(draw(st.integers(1, 2))):
+    for _ in range(draw(_one_or_two)):
         provider = TracerProvider(
             sampler=sampling.ALWAYS_ON,
             resource=Resource(draw(resource_attributes())),
             id_generator=ids,
             shutdown_on_exit=False,
         )
-        for _ in range(draw(st.integers(1, 2))):
-            tracer = provider.get_tracer(
-                draw(scope_names), draw(st.sampled_from([None, "", "1.0"])), attributes=draw(scope_attributes)
-            )
+        for _ in range(draw(_one_or_two)):
+            tracer = provider.get_tracer(draw(scope_names), draw(scope_versions), attributes=draw(scope_attributes))
             made.append(draw(_span(tracer, extra)))
     assume(_told_apart([span.resource for span in made]))
     assume(_told_apart([span.instrumentation_scope for span in made]))
@@ -231,16 +270,16 @@ _of_a_record = (
 
 @st.composite
 def _log_record(draw: st.DrawFn, extra: st.SearchStrategy[Any]) -> LogRecord:
-    within = draw(st.none() | _contexts())
+    within = draw(_parents)
     return LogRecord(
-        timestamp=draw(st.none() | st.just(0) | times),
+        timestamp=draw(_log_times),
         observed_timestamp=draw(times),
         context=trace.set_span_in_context(NonRecordingSpan(within)) if within else None,
-        severity_text=draw(st.sampled_from([None, "", "INFO", "eRROR"])),
-        severity_number=draw(st.none() | st.sampled_from(SeverityNumber)),
-        body=draw(st.none() | extra),
-        attributes=draw(st.none() | attributes(extra) | evaluations(extra)),
-        event_name=draw(st.sampled_from([None, "", "order paid", "exception", "http.server.exception", FLAG_EVENT])),
+        severity_text=draw(_log_texts),
+        severity_number=draw(_log_severities),
+        body=draw(_bodies(extra)),
+        attributes=draw(_of_records(extra)),
+        event_name=draw(_log_names),
         **({"exception": raised(fail, draw(texts))} if (fail := draw(_of_a_record)) else {}),
     )
 
@@ -249,14 +288,12 @@ def _log_record(draw: st.DrawFn, extra: st.SearchStrategy[Any]) -> LogRecord:
 def log_records(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values) -> list[ReadableLogRecord]:
     """One request's worth of log records as exporters see them, from several resources and scopes."""
     made: list[ReadableLogRecord] = []
-    for _ in range(draw(st.integers(1, 2))):
+    for _ in range(draw(_one_or_two)):
         provider = LoggerProvider(resource=Resource(draw(resource_attributes())), shutdown_on_exit=False)
         keep = _Keep()
         provider.add_log_record_processor(keep)
-        for _ in range(draw(st.integers(1, 2))):
-            logger = provider.get_logger(
-                draw(scope_names), draw(st.sampled_from([None, "", "1.0"])), attributes=draw(scope_attributes)
-            )
+        for _ in range(draw(_one_or_two)):
+            logger = provider.get_logger(draw(scope_names), draw(scope_versions), attributes=draw(scope_attributes))
             logger.emit(draw(_log_record(extra)))
         made += [
             ReadableLogRecord(kept.log_record, kept.resource or Resource({}), kept.instrumentation_scope, kept.limits)

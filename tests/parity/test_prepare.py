@@ -27,6 +27,7 @@ from tests.parity.exact import exact
 from tests.parity.rule_sets import CHOICES, rule_set
 from tests.parity.telemetry import log_records, spans
 
+KINDS: tuple[Kind, ...] = ("traces", "logs")
 PROFILE = settings().max_examples
 EXAMPLES = 1_000 if PROFILE >= 100 and os.environ.get("OTEL_POSTHOG_REQUIRE_ALL") else PROFILE
 PARITY = settings(
@@ -145,14 +146,18 @@ def mutated(draw: st.DrawFn, body: bytes) -> bytes:
     return bytes(raw)
 
 
-def answers(
-    items: list[ReadableSpan], records: list[ReadableLogRecord], with_rules: RuleSet, data: st.DataObject
-) -> None:
+kinds = st.sampled_from(KINDS)
+media_types = st.sampled_from([PROTOBUF, JSON])
+requests = st.one_of(
+    spans().map(otlp.spans_protobuf),
+    spans().map(otlp.spans_json),
+    log_records().map(otlp.logs_protobuf),
+    log_records().map(otlp.logs_json),
+)
+
+
+def answers(kind: Kind, media_type: str, body: bytes, with_rules: RuleSet) -> None:
     """The property: balanced books and the events of the slow way, or a SignalError on both."""
-    kind: Kind = data.draw(st.sampled_from(["traces", "logs"]))
-    media_type = data.draw(st.sampled_from([PROTOBUF, JSON]))
-    encode = data.draw(st.sampled_from([otlp.spans_protobuf, otlp.spans_json, otlp.logs_protobuf, otlp.logs_json]))
-    body = data.draw(mutated(encode(items if encode in (otlp.spans_protobuf, otlp.spans_json) else records)))
     wanted = wanted_of([with_rules], [ConvertConfig()])
     try:
         prepared = prepare(kind, media_type, body, wanted)
@@ -174,22 +179,18 @@ def answers(
 
 
 @pytest.mark.row(35)
-@given(items=spans(), records=log_records(), with_rules=rules, data=st.data())
+@given(kind=kinds, media_type=media_types, body=requests.flatmap(mutated), with_rules=rules)
 @PARITY
-def test_whatever_comes_in(
-    items: list[ReadableSpan], records: list[ReadableLogRecord], with_rules: RuleSet, data: st.DataObject
-) -> None:
+def test_whatever_comes_in(kind: Kind, media_type: str, body: bytes, with_rules: RuleSet) -> None:
     """Changed bytes, the wrong signal, the wrong encoding: an answer with balanced books, or a SignalError."""
-    answers(items, records, with_rules, data)
+    answers(kind, media_type, body, with_rules)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3_600)
 @pytest.mark.row(35)
-@given(items=spans(), records=log_records(), with_rules=rules, data=st.data())
+@given(kind=kinds, media_type=media_types, body=requests.flatmap(mutated), with_rules=rules)
 @settings(PARITY, max_examples=10 * max(PROFILE, 1_000))
-def test_whatever_comes_in_for_minutes(
-    items: list[ReadableSpan], records: list[ReadableLogRecord], with_rules: RuleSet, data: st.DataObject
-) -> None:
+def test_whatever_comes_in_for_minutes(kind: Kind, media_type: str, body: bytes, with_rules: RuleSet) -> None:
     """The same ten thousand times."""
-    answers(items, records, with_rules, data)
+    answers(kind, media_type, body, with_rules)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Any
 
 from hypothesis import strategies as st
@@ -170,34 +172,67 @@ _deployment: dict[str, st.SearchStrategy[Any]] = {
 }
 
 
-@st.composite
-def attributes(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values, most: int = 8) -> Attributes:
+# Made once, since making a strategy costs as much as drawing; a subset is one number, not one choice per member.
+_names = {most: st.lists(st.sampled_from(sorted(vocabulary)), max_size=most, unique=True) for most in (3, 4, 8)}
+_odd_ones = st.sampled_from(
+    [*[()] * 24, *[(one,) for one in range(8)] * 2, *[(one, other) for one in range(8) for other in range(one)]]
+)
+_flag_names = sorted(
+    name for name in vocabulary if name.startswith("feature_flag.") or name in ("error.type", "event.name")
+)
+_of_the_process = st.dictionaries(keys, no_bytes, max_size=2)
+_defaults = st.lists(st.sampled_from(_RESOURCE_KEYS), max_size=2, unique=True)
+scope_attributes = st.dictionaries(keys, no_bytes, max_size=1)
+
+
+@functools.cache
+def _of_the_app(extra: st.SearchStrategy[Any]) -> st.SearchStrategy[Attributes]:
+    return st.dictionaries(keys, extra, max_size=3)
+
+
+def _subset(names: Sequence[str]) -> st.SearchStrategy[list[str]]:
+    return st.integers(0, 2 ** len(names) - 1).map(
+        lambda chosen: [name for place, name in enumerate(names) if chosen >> place & 1]
+    )
+
+
+_some_flag_names = _subset(_flag_names)
+_some_of_deployment = _subset(sorted(_deployment))
+
+
+@functools.cache
+def attributes(extra: st.SearchStrategy[Any] = values, most: int = 8) -> st.SearchStrategy[Attributes]:
     """The vocabulary, mostly with fitting values, sometimes with any; and keys of the app's own."""
-    drawn: Attributes = {}
-    for key in draw(st.lists(st.sampled_from(sorted(vocabulary)), max_size=most, unique=True)):
-        drawn[key] = draw(extra) if draw(st.integers(0, 9)) == 0 else draw(vocabulary[key])
-    drawn.update(draw(st.dictionaries(keys, extra, max_size=3)))
+    return _attributes(extra, most)
+
+
+@st.composite
+def _attributes(draw: st.DrawFn, extra: st.SearchStrategy[Any], most: int) -> Attributes:
+    odd = draw(_odd_ones)
+    drawn: Attributes = {
+        name: draw(extra if place in odd else vocabulary[name]) for place, name in enumerate(draw(_names[most]))
+    }
+    drawn.update(draw(_of_the_app(extra)))
     return drawn
 
 
-@st.composite
-def evaluations(draw: st.DrawFn, extra: st.SearchStrategy[Any] = values) -> Attributes:
+@functools.cache
+def evaluations(extra: st.SearchStrategy[Any] = values) -> st.SearchStrategy[Attributes]:
     """Of a flag's evaluation, and of whatever else."""
-    names = sorted(
-        name for name in vocabulary if name.startswith("feature_flag.") or name in ("error.type", "event.name")
-    )
-    drawn = {name: draw(vocabulary[name]) for name in draw(st.lists(st.sampled_from(names), unique=True))}
+    return _evaluations(extra)
+
+
+@st.composite
+def _evaluations(draw: st.DrawFn, extra: st.SearchStrategy[Any]) -> Attributes:
+    drawn = {name: draw(vocabulary[name]) for name in draw(_some_flag_names)}
     return {**draw(attributes(extra, most=3)), "feature_flag.key": "new-cart", **drawn}
 
 
 @st.composite
 def resource_attributes(draw: st.DrawFn) -> Attributes:
     """Who emitted it, with `posthog.*` defaults for all its items."""
-    drawn = {key: draw(_deployment[key]) for key in draw(st.lists(st.sampled_from(sorted(_deployment)), unique=True))}
-    for key in draw(st.lists(st.sampled_from(_RESOURCE_KEYS), max_size=2, unique=True)):
-        drawn[key] = draw(vocabulary[key])
-    drawn.update(draw(st.dictionaries(keys, no_bytes, max_size=2)))
+    drawn = {name: draw(_deployment[name]) for name in draw(_some_of_deployment)}
+    for name in draw(_defaults):
+        drawn[name] = draw(vocabulary[name])
+    drawn.update(draw(_of_the_process))
     return drawn
-
-
-scope_attributes = st.dictionaries(keys, no_bytes, max_size=1)
