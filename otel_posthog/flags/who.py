@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from otel_posthog.api.values import id_value, plain
 from otel_posthog.context.ambient import NOTHING
-from otel_posthog.context.properties import properties_in
-from otel_posthog.context.work import Work, work_in
+from otel_posthog.context.properties import properties_in, properties_since_the_end
+from otel_posthog.context.work import Work, apart, work_in
 from otel_posthog.convert.person import person_id
 from otel_posthog.convert.text import clean_text
 from otel_posthog.convert.values import Cleaner
@@ -82,6 +82,9 @@ def who(
             shown = repr(distinct_id) if isinstance(distinct_id, str) else type(distinct_id).__name__
             guard.misused("distinct_id", "otel-posthog: flags were asked for %s, which is no distinct id", shown)
     known: dict[str, Any] = {**ambient.properties, **properties_in(ctx)}
+    if asked != found and asked and emitter.outlives(asked):
+        # A worker that a request happened to start asks for whoever it serves now.
+        ambient, known = NOTHING, dict(properties_since_the_end(ctx))
     given = plain(person_properties, guard, "person_properties") if person_properties else None
     own = {str(kind): text for kind, key in _mapping(groups, "groups", guard).items() if (text := _group_key(key))}
     of_groups = _mapping(group_properties, "group_properties", guard)
@@ -124,7 +127,7 @@ def _person(emitter: Emitter, work: Work | None, span: Any, ctx: Any) -> tuple[s
     ambient = work.ambient if work is not None else NOTHING
     if ambient.distinct_id:
         return ambient.distinct_id, True
-    if not ambient.nobody:
+    if not ambient.nobody and not (work is not None and apart(work, span.get_span_context().trace_id)):
         attributes = attributes_of(span)
         stamps = emitter.edge.stamper.missing({}, attributes, baggage_in(ctx, baggage_key()))
         if stated := stamps.get(posthog.POSTHOG_DISTINCT_ID):
