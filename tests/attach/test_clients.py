@@ -29,7 +29,8 @@ SHARED = {
     "plan": "pro",
 }
 HTTP = ["aiohttp", "httpx", "httpx async", "requests", "urllib", "urllib3"]
-CLIENTS = sorted([*HTTP, "confluent", "grpc", "grpc aio", "kafka-python"])
+GRPC = ["grpc", "grpc aio", "stream grpc", "stream grpc aio"]
+CLIENTS = [*HTTP, *GRPC, "confluent", "kafka-python"]
 
 RUNS = {
     "all": {"OTEL_TRACES_SAMPLER": "always_on"},

@@ -28,7 +28,7 @@ app = Flask("clients")
 folder = os.environ["BROKER"]
 queue = Celery("clients", broker="filesystem://")
 queue.conf.broker_transport_options = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": folder}
-METHOD = "/shop.Orders/Place"
+PLACE, WATCH = "/shop.Orders/Place", "/shop.Orders/Watch"
 seen = {}
 addresses = {}
 worked = threading.Semaphore(0)
@@ -86,13 +86,16 @@ HTTP = {
 
 def by_grpc(name, host):
     with grpc.insecure_channel(second("grpc", host)) as channel:
-        channel.unary_unary(METHOD)(name.encode(), timeout=60, wait_for_ready=True)
+        channel.unary_unary(PLACE)(name.encode(), timeout=60, wait_for_ready=True)
+        list(channel.unary_stream(WATCH)(f"stream {name}".encode(), timeout=60, wait_for_ready=True))
 
 
 def by_grpc_aio(name, host):
     async def call():
         async with grpc.aio.insecure_channel(second("grpc", host)) as channel:
-            await channel.unary_unary(METHOD)(name.encode(), timeout=60, wait_for_ready=True)
+            await channel.unary_unary(PLACE)(name.encode(), timeout=60, wait_for_ready=True)
+            stream = channel.unary_stream(WATCH)(f"stream {name}".encode(), timeout=60, wait_for_ready=True)
+            assert [part async for part in stream] == [b""]
 
     asyncio.run(call())
 
@@ -207,8 +210,11 @@ def serve_grpc():
         return b""
 
     server = grpc.server(ThreadPoolExecutor(2))
-    method = {"Place": grpc.unary_unary_rpc_method_handler(handle)}
-    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("shop.Orders", method)])
+    methods = {
+        "Place": grpc.unary_unary_rpc_method_handler(handle),
+        "Watch": grpc.unary_stream_rpc_method_handler(lambda body, details: iter([handle(body, details)])),
+    }
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("shop.Orders", methods)])
     addresses["grpc"] = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     return server
