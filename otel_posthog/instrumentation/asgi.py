@@ -139,7 +139,7 @@ class AsgiHooks(Hooks):
                     self.people.logged_in(visit, after, login_in(scope), _session(scope))
             self._look(visit, scope)
             if visit.accounts:
-                self.people.answered(visit, status, _session(scope))
+                self.people.answered(visit, status, self.framework, _session(scope))
             if sources.calls:
                 from starlette.requests import HTTPConnection
 

@@ -11,7 +11,7 @@ from otel_posthog.instrumentation.instrumentor import Hook
 from otel_posthog.instrumentation.signups import account_made, is_a_visitor_s
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, peek
-from otel_posthog.instrumentation.visit import Streamed, Visit, going_on, visit_at_hand
+from otel_posthog.instrumentation.visit import Account, Streamed, Visit, going_on, visit_at_hand
 
 _MIDDLEWARE: Final = "otel_posthog.instrumentation.django.PostHogMiddleware"
 _USER_KEY: Final = "_auth_user_id"
@@ -118,7 +118,7 @@ class DjangoHooks(Hooks):
             if self.on:
                 self._look(visit, request)
                 if visit.accounts and _is_nobody_s(request):
-                    self.people.answered(visit, status, _loaded_session(request))
+                    self.people.answered(visit, status, self.framework, _loaded_session(request))
         except Exception as error:  # noqa: BLE001 - an edge: the response is ready
             self.failed(error)
         finally:
@@ -206,10 +206,10 @@ class DjangoHooks(Hooks):
                 return
             from django.db import transaction  # pyright: ignore[reportMissingImports, reportUnknownVariableType]
 
-            held = cast("Any", transaction)
+            held, made = cast("Any", transaction), Account(instance, Login(), self.framework)
             connection = held.get_connection(using)
             if connection.in_atomic_block or connection.get_autocommit():
-                held.on_commit(lambda: account_made(visit, instance, Login()), using=using, robust=True)
+                held.on_commit(lambda: account_made(visit, made), using=using, robust=True)
         except Exception as error:  # noqa: BLE001 - an edge: the account is there
             self.failed(error)
 

@@ -10,7 +10,7 @@ from otel_posthog.instrumentation.frameworks import PostHogFastAPIInstrumentor
 from otel_posthog.instrumentation.instrumentor import Hook
 from otel_posthog.instrumentation.signups import account_made, is_a_visitor_s
 from otel_posthog.instrumentation.user import Login
-from otel_posthog.instrumentation.visit import visit_at_hand
+from otel_posthog.instrumentation.visit import Account, visit_at_hand
 
 
 class FastAPIHooks(AsgiHooks):
@@ -100,7 +100,7 @@ class FastAPIHooks(AsgiHooks):
             # Its cookies may have any name.
             cookies = [name for name in request.cookies if not name.startswith("ph_")] if request is not None else ()
             if safe and request is not None and not cookies and is_a_visitor_s(request.headers):
-                account_made(visit_at_hand(), user, login_in(request.scope))
+                account_made(visit_at_hand(), Account(user, login_in(request.scope), self.framework))
         except Exception as error:  # noqa: BLE001 - an edge: the account is there
             self.failed(error)
         return user

@@ -17,7 +17,7 @@ from otel_posthog.instrumentation.people import People
 from otel_posthog.instrumentation.signups import account_made
 from otel_posthog.instrumentation.swallowed import swallowed
 from otel_posthog.instrumentation.user import Login, unnoticed
-from otel_posthog.instrumentation.visit import Streamed, Visit, going_on, visit_at_hand
+from otel_posthog.instrumentation.visit import Account, Streamed, Visit, going_on, visit_at_hand
 
 _VISIT: Final = "_otel_posthog_visit"
 _END: Final = "_otel_posthog_end"
@@ -171,7 +171,7 @@ class FlaskHooks(Hooks):
             if isinstance(visit, Visit):
                 self._look(visit, here)
                 if visit.accounts:
-                    self.people.answered(visit, response.status_code, _session(here))
+                    self.people.answered(visit, response.status_code, self.framework, _session(here))
                 if response.is_streamed and not response.direct_passthrough:
                     response.response = Streamed(response.response, visit)
         except Exception as error:  # noqa: BLE001 - an edge: the response is ready
@@ -256,7 +256,7 @@ class FlaskHooks(Hooks):
     def _logged_in(self, _app: Any, user: Any = None, method: str = "", **_: Any) -> None:
         try:
             here, visit = _request_context(), visit_at_hand()
-            if visit is not None and any(account is user for account, _ in visit.accounts):
+            if visit is not None and any(account.user is user for account in visit.accounts):
                 return  # logged in before it was saved: see `_registered`
             login = _login(here.request if here is not None else None)._replace(method=method)
             self.people.logged_in(visit, user, login, _session(here))
@@ -278,7 +278,7 @@ class FlaskHooks(Hooks):
             here = _request_context()
             if here is not None:
                 visit = visit_at_hand()
-                account_made(visit, user, _login(here.request))
+                account_made(visit, Account(user, _login(here.request), self.framework))
                 if visit is not None:
                     visit.user = user
         except Exception as error:  # noqa: BLE001 - an edge: the registration goes on

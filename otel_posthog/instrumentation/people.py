@@ -150,17 +150,18 @@ class People:
         identify(person, values or None, once or None)
         _group(reader, visit, user, session)
 
-    def answered(self, visit: Visit, status: int, session: Mapping[str, Any] | None = None) -> None:
+    def answered(self, visit: Visit, status: int, framework: str, session: Mapping[str, Any] | None = None) -> None:
         """A request is answered: whoever signed up in it is identified, where that is sure.
 
         Args:
             visit: The request.
             status: Of the answer.
+            framework: Which answers.
             session: The session, where it is open.
         """
-        found = sign_up(visit, status) if visit.accounts else None
+        found = sign_up(visit, status, framework) if visit.accounts else None
         if found is not None and self.reader.config.signups:
-            self.logged_in(visit, *found, session)
+            self.logged_in(visit, found.user, found.login, session)
 
     def seen(
         self, visit: Visit | None, user: Any, session: Mapping[str, Any] | None = None, *, silent: bool = False

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
-from otel_posthog.instrumentation.user import Login
-from otel_posthog.instrumentation.visit import Visit
+from otel_posthog.instrumentation.visit import Account, Visit
 
 _FIRST_FAILURE: Final = 400
 _MOST: Final = 2
@@ -37,25 +36,27 @@ def is_a_visitor_s(headers: Mapping[str, str]) -> bool:
     return not any(_CREDENTIALS.search(name) and not _HARMLESS.search(name) for name in headers)
 
 
-def account_made(visit: Visit | None, user: Any, login: Login) -> None:
+def account_made(visit: Visit | None, account: Account) -> None:
     """An account was made in the request.
 
     Args:
         visit: The request; `None` outside of any: then it is an import, or an operator at a shell.
-        user: The user object.
-        login: How.
+        account: Whose, and who saw it.
     """
     if visit is not None and len(visit.accounts) < _MOST:
-        visit.accounts.append((user, login))
+        visit.accounts.append(account)
 
 
-def sign_up(visit: Visit, status: int) -> tuple[Any, Login] | None:
+def sign_up(visit: Visit, status: int, framework: str) -> Account | None:
     """Who signed up in a request that is being answered; `None` where nobody did, or that is not sure.
 
     Args:
         visit: The request.
         status: Of the answer.
+        framework: Which is answering: it takes what it has seen itself.
     """
+    if any(account.framework != framework for account in visit.accounts):
+        return None
     accounts, visit.accounts = visit.accounts, []
     alone = len(accounts) == 1 and not (visit.ambient.distinct_id or visit.ambient.nobody)
     return accounts[0] if alone and status < _FIRST_FAILURE else None

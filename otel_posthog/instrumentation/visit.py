@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from opentelemetry import context, trace
 
@@ -16,6 +16,20 @@ NOBODY: Final = object()
 """What stands for "no user has been seen"."""
 MARK: Final = "otel_posthog.visit"
 """Key of an ASGI scope, or of the WSGI environment made of one, whose visit has begun."""
+
+
+class Account(NamedTuple):
+    """An account that was made in a request.
+
+    Args:
+        user: The user object.
+        login: How.
+        framework: Who saw it, and alone knows whose request this is: the app may be mounted in another one.
+    """
+
+    user: Any
+    login: Login
+    framework: str
 
 
 class Visit(Work):
@@ -33,7 +47,7 @@ class Visit(Work):
         self.browser_id = browser_id
         self.user: Any = NOBODY
         """The user object that was looked at last."""
-        self.accounts: list[tuple[Any, Login]] = []
+        self.accounts: list[Account] = []
         """Who was made a user in it, and is not logged in."""
         self.token: Any = None
 

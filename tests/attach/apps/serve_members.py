@@ -1,24 +1,29 @@
 """Serves one of the members' apps on an inherited socket for a number of requests, then ends as any program ends.
 
-Usage: serve_members.py flask|django|django-asgi|fastapi|celery FD REQUESTS
+Usage: serve_members.py flask|django|django-asgi|fastapi|mounted|celery FD REQUESTS
 """
 
 import sys
 
 
 def main(framework: str, fd: int, requests: int) -> None:
-    if framework.startswith("django"):
+    if framework.startswith("django") or framework == "mounted":
         import django
         from django.core.management import call_command
 
         django.setup()
         call_command("migrate", verbosity=0)
-    if framework in ("fastapi", "django-asgi"):
+    if framework in ("fastapi", "django-asgi", "mounted"):
         import uvicorn
 
-        app = "members_fastapi:app" if framework == "fastapi" else "django.core.asgi:get_asgi_application"
+        app = f"members_{framework}:app" if framework != "django-asgi" else "django.core.asgi:get_asgi_application"
         uvicorn.run(
-            app, factory=framework != "fastapi", fd=fd, limit_max_requests=requests, log_level="warning", lifespan="off"
+            app,
+            factory=framework == "django-asgi",
+            fd=fd,
+            limit_max_requests=requests,
+            log_level="warning",
+            lifespan="off",
         )
         return
     from werkzeug.serving import make_server
