@@ -15,6 +15,8 @@ from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, Final, Generic, TypeVar, cast
 
+from otel_posthog.api.process import process
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -113,8 +115,13 @@ class Around(ABC, Generic[B]):
         if isinstance(given, (staticmethod, classmethod)):
             method: Any = given  # pyright: ignore[reportUnknownVariableType] - of whatever it is a method
             return cast("F", type(method)(self(method.__func__)))
+        if type(given) is property:
+            return cast("F", property(given.fget and self(given.fget), given.fset, given.fdel, given.__doc__))
         if not callable(given) or inspect.isclass(given):
-            return function  # nothing to run: as it was
+            process.guard.misused(
+                "decorated", "otel-posthog: %s is no function: nothing can be held around it", type(given).__name__
+            )
+            return function
         behind = getattr(given, "__call__", None)  # noqa: B004 - an object may be called by a coroutine function
         for kind, wrap in (
             (inspect.isasyncgenfunction, _async_generator),

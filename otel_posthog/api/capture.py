@@ -69,7 +69,7 @@ def capture(
             add(attributes, posthog.SET, set, emitter, "set")
         if set_once is not None:
             add(attributes, posthog.SET_ONCE, set_once, emitter, "set_once")
-        own = plain(properties, emitter.edge.guard) if properties else None
+        own = plain(properties, emitter.edge.guard) if properties is not None else None
         if emitter.emit(name, attributes, properties=own, time_ns=moment):
             return uuid
         return process.refused("capture", emitter)
@@ -160,4 +160,6 @@ def group_pair(group_type: Any, key: Any, emitter: Emitter) -> tuple[str, str] |
 
 
 def _shape(value: Any) -> str:
-    return "''" if value == "" else "text with a dot" if isinstance(value, str) else type(value).__name__
+    if not isinstance(value, str):
+        return type(value).__name__
+    return "text with a dot" if "." in value else "''"

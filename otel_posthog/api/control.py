@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 
 _FLUSH: Final = 10.0
+_LONGEST: Final = 86_400.0
+"""Locks refuse to wait for an infinity."""
 
 
 def flush(timeout: float = _FLUSH) -> bool:
@@ -96,7 +98,7 @@ def reload() -> bool:
 
 def _seconds(timeout: Any, usual: float, emitter: Emitter) -> float:
     if isinstance(timeout, (int, float)) and timeout == timeout:
-        return max(0.0, float(timeout))
+        return min(max(0.0, float(timeout)), _LONGEST)
     emitter.edge.guard.misused(
         "timeout", "otel-posthog: a timeout is a number of seconds, not %s; it is %s", type(timeout).__name__, usual
     )

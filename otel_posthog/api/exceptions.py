@@ -63,7 +63,7 @@ def capture_exception(
             state(attributes, distinct_id, emitter)
         if groups is not None:
             add_groups(attributes, groups, emitter)
-        own = plain(properties, emitter.edge.guard) if properties else None
+        own = plain(properties, emitter.edge.guard) if properties is not None else None
         taken = emitter.emit(
             posthog.EVENT_EXCEPTION,
             attributes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from otel_posthog.api.capture import add, group_pair
@@ -11,6 +11,9 @@ from otel_posthog.api.marks import mark
 from otel_posthog.api.people import update
 from otel_posthog.api.process import process
 from otel_posthog.semconv import posthog
+
+_MAX_TYPES: Final = 20
+"""Far beyond PostHog's five: a loop that takes keys for types must not fill the memory."""
 
 
 def group(
@@ -43,8 +46,17 @@ def group(
             return None
         name, value = pair
         work = current_work()
-        work.change(groups={name: value})
-        mark({posthog.GROUPS + name: value}, work, emitter)
+        known = work.ambient.groups
+        if name in known or len(known) < _MAX_TYPES:
+            work.change(groups={name: value})
+            mark({posthog.GROUPS + name: value}, work, emitter)
+        else:
+            emitter.edge.guard.misused(
+                "group_types",
+                "otel-posthog: one piece of work has groups of %d types already, and PostHog keeps five of a project: "
+                'a type is a kind of group, such as "company", and the key says which one. The group is left out',
+                _MAX_TYPES,
+            )
         attributes: dict[str, Any] = {posthog.GROUPS + name: value}
         if set is not None:
             add(attributes, f"{posthog.GROUP_SET}{name}.", set, emitter, "set")

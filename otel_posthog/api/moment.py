@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from otel_posthog.observe.guard import Guard
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_LATEST_SECONDS: Final = 1e11
-"""The year 5138: what is more counts something else than seconds."""
+_LATEST: Final = 1 << 63
+"""Nanoseconds until 2262: what is later counts something else than seconds, or is `datetime.max` in place of "none"."""
 _JUST_NOW: Final = timedelta(seconds=5)
 _OFFSET: Final = re.compile(r"([+-]\d{2})(\d{2})$")
 
@@ -28,12 +28,16 @@ def moment_ns(value: Any, now_ns: int, guard: Guard) -> int:
     """
     try:
         if isinstance(value, datetime):
-            return _of_datetime(value)
-        if isinstance(value, str):
+            found = _of_datetime(value)
+        elif isinstance(value, str):
             text = value.strip()
-            return _of_datetime(_parsed(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text))
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < _LATEST_SECONDS:
-            return round(value * 1_000_000) * 1_000
+            found = _of_datetime(_parsed(text[:-1] + "+00:00" if text[-1:] in ("Z", "z") else text))
+        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            found = round(value * 1_000_000) * 1_000
+        else:
+            found = 0
+        if 0 < found < _LATEST:
+            return found
     except (ValueError, OverflowError):
         pass
     guard.misused(

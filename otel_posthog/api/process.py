@@ -6,6 +6,7 @@ the environment, as the hook would have, and finds the gate open or shut.
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from typing import TYPE_CHECKING
@@ -35,8 +36,16 @@ class ProcessEmitter:
         self._emitter: Emitter | None = None
         self._asked = False
         self._starting = False
+        # Handlers run last in, first out. The worker's was registered with its first item, so an exit handler that the
+        # app registered before that runs after it, and what it captures is nobody's but ours to deliver.
+        atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
+
+    def _at_exit(self) -> None:
+        emitter = self._emitter
+        if emitter is not None:
+            emitter.edge.worker.at_exit()
 
     def _after_fork(self) -> None:
         self._lock = threading.RLock()

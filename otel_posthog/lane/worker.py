@@ -269,7 +269,7 @@ class Worker:
                 self._sync.wake.set()
                 raise
             self._thread = thread
-            at_exit = weakref.WeakMethod(self._at_exit)
+            at_exit = weakref.WeakMethod(self.at_exit)
             atexit.register(_call_weakly, at_exit)
             parent: Any = getattr(sys.modules.get("multiprocessing.process"), "parent_process", None)
             if parent is not None and parent() is not None:
@@ -541,7 +541,8 @@ class Worker:
             thread.join(max(0.0, min(1.0, timeout - (time.monotonic() - begun))))
         return done and settled
 
-    def _at_exit(self) -> None:
+    def at_exit(self) -> None:
+        """The process ends: what was taken still goes, unless somebody else sees to that."""
         # The provider may have been built with `shutdown_on_exit=False`, or never shut down: what was taken still goes.
         # Where a host looks after the end, its budget is the only one: a dead server must not be waited for twice.
         if not self._closed and not self._hosted and self._pid == os.getpid():

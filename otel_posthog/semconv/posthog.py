@@ -98,7 +98,9 @@ EVENT_FLAG_CALLED: Final = "$feature_flag_called"
 EVENT_EXPERIMENT_EXPOSURE: Final = "$experiment_exposure"
 
 ILLEGAL_DISTINCT_IDS: Final = frozenset(
-    {
+    f"{quote}{word}{quote}"
+    for quote in ("", "'", '"')
+    for word in (
         "0",
         "00000000-0000-0000-0000-000000000000",
         "[object object]",
@@ -119,9 +121,9 @@ ILLEGAL_DISTINCT_IDS: Final = frozenset(
         "true",
         "undefined",
         "user",
-    }
+    )
 )
-"""Compared lower-case and stripped; PostHog refuses person processing for them (capture v1)."""
+"""Compared lower-case and stripped; PostHog refuses person processing for them (capture v1; merges: in quotes, too)."""
 
 MAX_NAME_BYTES: Final = 200
 MAX_EVENT_NAMES: Final = 100

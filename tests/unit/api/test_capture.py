@@ -287,6 +287,26 @@ def test_groups(calls: Calls) -> None:
     assert calls.misused == {"group": 4}
 
 
+class Mute(dict[str, Any]):
+    """A mapping, and a value, that fails whatever is done with it."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __bool__ = __iter__ = __len__ = __eq__ = items = keys = __str__  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_what_fails_when_it_is_read_costs_itself(calls: Calls) -> None:
+    """Mappings, group keys and types that raise are left out; the event is not."""
+    mute: Any = Mute(a=1)
+    otel_posthog.capture("x", mute, distinct_id="ada", groups=mute, set=mute, set_once=mute, timestamp=mute)
+    otel_posthog.capture("y", {"a": 1}, distinct_id="ada", groups={"company": mute, "team": 7})
+    otel_posthog.capture("z", distinct_id=mute)
+
+    assert calls.said == [("x", "ada", {}), ("y", "ada", {"a": 1, "$groups": {"team": "7"}}), ("z", "", {})]
+
+
 @pytest.mark.parametrize(
     "timestamp",
     [
@@ -329,7 +349,11 @@ def test_now_by_the_local_clock(calls: Calls, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(
     "timestamp",
-    ["yesterday", "2026-11-20", "20261120", "", True, object(), 1_795_176_000_250, -5, float("nan"), float("inf")],
+    [
+        *("yesterday", "2026-11-20", "20261120", "", True, object()),
+        *(1_795_176_000_250, -5, 5e10, float("nan"), float("inf")),
+        *(datetime.min, datetime.max, datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), datetime(1969, 12, 31)),
+    ],
 )
 def test_no_timestamp(calls: Calls, caplog: pytest.LogCaptureFixture, timestamp: Any) -> None:
     """What names no moment gives way to the time of the call: a warning, a count, an event."""

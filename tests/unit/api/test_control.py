@@ -82,6 +82,25 @@ def test_updates_leave_with_their_event(monkeypatch: pytest.MonkeyPatch) -> None
     assert batches == [["$set", "upgraded"], ["early"]]
 
 
+def test_an_exit_handler_of_the_app(posthog: Emulator) -> None:
+    """What it captures leaves, too, although the worker's own handler, which is the younger one, ran before it."""
+    otel_posthog.capture("first")
+    emitter = process.get()
+    assert emitter is not None
+    emitter.edge.worker.at_exit()
+    otel_posthog.capture("last")
+    process._at_exit()
+
+    assert [event["event"] for event in posthog.events()] == ["first", "last"]
+
+
+def test_a_flush_without_an_end(posthog: Emulator) -> None:
+    """As long as it takes is a time, too."""
+    otel_posthog.capture("x")
+    assert otel_posthog.flush(float("inf")) is True
+    assert [event["event"] for event in posthog.events()] == ["x"]
+
+
 def test_many_first_calls(posthog: Emulator) -> None:
     """Many threads make the first call at once: one runtime, no event lost."""
     begin = threading.Barrier(8)

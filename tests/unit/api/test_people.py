@@ -474,6 +474,17 @@ def test_no_group(calls: Calls, kind: Any, key: Any) -> None:
     assert calls.misused == {"group": 1}
 
 
+def test_keys_taken_for_types(calls: Calls) -> None:
+    """A loop that takes keys for types gets a warning, and does not fill the memory; known types still change."""
+    for number in range(100):
+        otel_posthog.group(f"company {number}", "acme")
+    otel_posthog.group("company 7", "apex")
+
+    known = current_work().ambient.groups
+    assert (len(known), known["company 7"]) == (20, "apex")
+    assert calls.misused == {"group_types": 80}
+
+
 def test_group_off(off: None) -> None:
     """Behind a shut gate there is no group."""
     assert otel_posthog.group("company", "acme", set={"size": 3}) is None

@@ -15,6 +15,8 @@ import pytest
 from dirty_equals import IsFloat
 
 import otel_posthog
+from otel_posthog.api.process import process
+from otel_posthog.observe import Guard
 from tests.unit.api.conftest import Calls
 
 TOOK = IsFloat(ge=0, lt=600_000)
@@ -170,6 +172,33 @@ def test_captured_off(off: None) -> None:
         return [await coroutine(), *[number async for number in async_generator()]]
 
     assert [plain(), *generator(), *asyncio.run(main())] == [1, 1, 1, 1]
+
+
+def test_properties_and_what_is_no_function(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A property is a method, whichever decorator is the outer one; of anything else it is said that it is none."""
+    monkeypatch.setattr(process, "guard", Guard())
+
+    class Shop:
+        @otel_posthog.captured("outside")
+        @property
+        def outside(self) -> int:
+            """Documented."""
+            return 1
+
+        @property
+        @otel_posthog.captured("inside")
+        def inside(self) -> int:
+            return 2
+
+        @otel_posthog.captured("cached")
+        @functools.cached_property
+        def cached(self) -> int:
+            return 3
+
+    shop = Shop()
+    assert (shop.outside, shop.inside, shop.cached, Shop.outside.__doc__) == (1, 2, 3, "Documented.")
+    assert [name for name, _, _ in calls.said] == ["outside", "inside"]
+    assert process.guard.misuses() == {"decorated": 1}
 
 
 def test_from_the_arguments(calls: Calls) -> None:
