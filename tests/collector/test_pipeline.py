@@ -368,7 +368,7 @@ def _grpc(ports: Ports, body: bytes, token: str) -> grpc.StatusCode:
     with grpc.insecure_channel(f"127.0.0.1:{ports.grpc}") as channel:
         metadata = (("authorization", f"Bearer {token}"),) if token else ()
         try:
-            TraceServiceStub(channel).Export(ExportTraceServiceRequest.FromString(body), metadata=metadata, timeout=20)
+            TraceServiceStub(channel).Export(ExportTraceServiceRequest.FromString(body), metadata=metadata, timeout=60)
         except grpc.RpcError as error:
             return error.code()
         return grpc.StatusCode.OK

@@ -23,7 +23,7 @@ def over_https(collector: Collector, authority: trustme.CA, client: Path | None)
     context = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
     if client is not None:
         context.load_cert_chain(client)
-    connection = http.client.HTTPSConnection("localhost", collector.ports.http, timeout=20, context=context)
+    connection = http.client.HTTPSConnection("localhost", collector.ports.http, timeout=60, context=context)
     try:
         connection.request("POST", "/v1/traces", request_of(["paid"]), HEADERS)
         return connection.getresponse().status
@@ -45,7 +45,7 @@ def over_grpc(collector: Collector, authority: trustme.CA, client: trustme.LeafC
             TraceServiceStub(channel).Export(
                 ExportTraceServiceRequest.FromString(request_of(["paid"])),
                 metadata=(("authorization", f"Bearer {SENDER_TOKEN}"),),
-                timeout=20,
+                timeout=60,
             )
         except grpc.RpcError as error:
             return error.code()

@@ -63,7 +63,7 @@ def send(gateway: GatewayProcess, spans: list[dict[str, Any]], token: str = TOKE
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
     request = urllib.request.Request(f"{gateway.http_url}/v1/traces", body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=20) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         error.close()

@@ -79,4 +79,4 @@ def serve() -> Iterator[Callable[[Callable[[Asked], Answer]], Scripted]]:
     for server, thread in running:
         server.shutdown()
         server.server_close()
-        thread.join(5)
+        thread.join(60)

@@ -52,7 +52,7 @@ def network(environ: dict[str, str], **options: object) -> list[Finding]:
     assert settings.enabled, settings.reason
     send = bool(options.pop("send", False))
     clock = options.pop("clock", None)
-    return list(doctor._network(settings, send=send, timeout=2.0, transport=None, clock=clock))  # type: ignore[arg-type]
+    return list(doctor._network(settings, send=send, timeout=60.0, transport=None, clock=clock))  # type: ignore[arg-type]
 
 
 def levels(findings: list[Finding]) -> list[tuple[str, str]]:

@@ -61,7 +61,7 @@ class Secured(Server):
         self.over.set()
         self.shutdown()
         self.server_close()
-        self._thread.join(5)
+        self._thread.join(60)
 
 
 def client_files(authority: trustme.CA, folder: Path, name: str = "client") -> tuple[Path, Path]:

@@ -139,7 +139,7 @@ def test_many_threads_submit(server: Server, deliver: Workshop) -> None:
         thread.join(30)
     assert delivery.flush(30)
     stop.set()
-    watcher.join(10)
+    watcher.join(60)
     assert wrong == []
     assert server.store == dict.fromkeys((key(event(number)) for number in range(4000)), 1)
 
@@ -165,7 +165,7 @@ def test_flush_waits_for_what_came_before_it_only(server: Server, deliver: Works
             assert key(event(number)) in server.store
     finally:
         stop.set()
-        thread.join(10)
+        thread.join(60)
 
 
 def test_flush_without_time_says_no(server: Server, deliver: Workshop) -> None:
@@ -413,7 +413,7 @@ def test_a_fork_that_python_did_not_see(server: Server, deliver: Workshop, monke
     parents.finishing(0.0, closed=True)
     parents.abandon()
     parents.wake.set()
-    thread.join(10)
+    thread.join(60)
     assert not thread.is_alive()
 
 

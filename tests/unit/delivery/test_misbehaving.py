@@ -88,7 +88,7 @@ def test_a_lost_answer_is_one_event(server: Server, deliver: Workshop, wire: str
 def test_a_slow_head_meets_the_deadline(server: Server, deliver: Workshop, slow: Any) -> None:
     """A server that hangs, or trickles its status line and headers, costs one timeout and no event."""
     server.script = [slow]
-    delivery = deliver(timeout=2.0)
+    delivery = deliver(timeout=4.0)
     delivery.submit(EVENTS)
     assert delivery.flush(30)
     assert set(server.store) == KEYS
@@ -98,7 +98,7 @@ def test_a_slow_head_meets_the_deadline(server: Server, deliver: Workshop, slow:
 def test_a_slow_body_after_a_good_head_is_an_answer(server: Server, deliver: Workshop) -> None:
     """v0 answers by status: what trickles in after it changes nothing."""
     server.script = [loopback.drip_body]
-    delivery = deliver(timeout=2.0)
+    delivery = deliver(timeout=4.0)
     delivery.submit(EVENTS)
     assert delivery.flush(30)
     assert (delivery.stats().delivered, delivery.stats().retries) == (20, 0)
@@ -115,7 +115,7 @@ def test_a_slow_body_of_verdicts_is_a_lost_answer(server: Server, deliver: Works
         handler.close_connection = True
 
     server.script = [drip_verdicts]
-    delivery = deliver(wire="v1", timeout=2.0)
+    delivery = deliver(wire="v1", timeout=4.0)
     delivery.submit(EVENTS)
     assert delivery.flush(30)
     assert (delivery.stats().delivered, delivery.stats().retries) == (20, 1)

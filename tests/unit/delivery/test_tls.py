@@ -36,7 +36,7 @@ def by_environment() -> Iterator[Deliver]:
             retry_initial=0.02,
             retry_max=0.05,
             retry_elapsed=retry_elapsed,
-            timeout=5.0,
+            timeout=60.0,
         )
         made.append(build_delivery(settings, guard=raise_it))
         return made[-1]

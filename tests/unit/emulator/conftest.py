@@ -34,7 +34,7 @@ class Client:
     """One HTTP client; every answer as (status, body)."""
 
     url: str
-    pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, timeout=10))
+    pool: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False, timeout=60))
 
     def request(self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Any:
         return self.pool.request(method, self.url + path, body=body, headers=headers or {}, redirect=False)

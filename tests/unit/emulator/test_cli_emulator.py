@@ -47,7 +47,7 @@ def test_serves_until_stopped(tmp_path: Path, stop: signal.Signals) -> None:
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split(" listens at ")[1].split()[0]
-        pool = urllib3.PoolManager(retries=False, timeout=10)
+        pool = urllib3.PoolManager(retries=False, timeout=60)
         body = json.dumps({"api_key": "phc_secret_in_no_log", "batch": [{"event": "e", "distinct_id": "a"}]}).encode()
         statuses = [pool.request("POST", f"{url}/batch/", body=body).status for _ in range(2)]
         asked = json.dumps({"token": "phc_secret_in_no_log", "distinct_id": "a"}).encode()

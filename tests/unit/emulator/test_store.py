@@ -127,7 +127,7 @@ def test_wait_for_returns_what_the_predicate_gave(client: Any, emulator: Any, ki
     sender = threading.Timer(0.05, lambda: client.v0(kit.event("late")))
     sender.start()
 
-    found = emulator.wait_for(lambda e: e.events(event="late"), timeout=10)
+    found = emulator.wait_for(lambda e: e.events(event="late"), timeout=60)
 
     sender.join()
     assert [event["event"] for event in found] == ["late"]

@@ -148,7 +148,7 @@ def make_app(
         identity=identity,
         convert=convert,
         rules=rules_config,
-        delivery=DeliveryConfig(exit_timeout=2.0),
+        delivery=DeliveryConfig(exit_timeout=60.0),
     )
     delivery = RecordingDelivery()
     guard = Guard()
