@@ -103,7 +103,7 @@ class Holding(Around[H]):
         if emitter is not None:
             emitter.edge.guard.misused(
                 "generator",
-                "otel-posthog: `with` %s() in the body of a generator holds for whoever reads from it, too, between "
+                "otel-posthog: `with %s()` in the body of a generator holds for whoever reads from it, too, between "
                 "two of its values: decorate the generator instead, `@otel_posthog.%s(…)`",
                 self.name,
                 self.name,

@@ -40,6 +40,7 @@ class Work:
     Attributes:
         person: Whom its request turned out to be for, where only the request's span said so; "" for nobody.
         ended_ns: Nanoseconds since the Unix epoch; 0 while it goes on.
+        own: It is one thread's or task's part of a request that is over, see `current_work`.
         loose: Its context is also that of others, so a request that begins in it is not part of it.
     """
 
@@ -53,6 +54,7 @@ class Work:
         "left",
         "loose",
         "managed",
+        "own",
         "person",
         "trace_id",
     )
@@ -73,6 +75,7 @@ class Work:
         self.left = left
         self.person = ""
         self.ended_ns = 0
+        self.own = False
         self.loose = False
         self._served = False
         self._ended = 0.0
@@ -96,6 +99,12 @@ class Work:
         worker that was started by the first request would count all its jobs for the first request's person.
         """
         return self._ended > 0.0 and time.monotonic() - self._ended > OUTLIVES
+
+    def part(self) -> Work:
+        """What goes on of it after its end in one thread or task."""
+        part = Work(self.ambient, trace_id=self.trace_id, managed=self.managed, inner=self.inner, left=self.left)
+        part.person, part._ended, part.ended_ns, part.own = self.person, self._ended, self.ended_ns, True
+        return part
 
     def knows(self, person: str) -> bool:
         """Whether its request is known to have been this person's, or visitor's."""
@@ -186,7 +195,7 @@ def work_of(trace_id: int, ctx: Any) -> Work | None:
     if near is not None:
         # A scope in the middle of a request is nearer than the request; another request's context is not.
         is_its = near.trace_id == trace_id or (near.managed and not near.trace_id and near.holds_in(trace_id))
-        if (near.inner and near.holds_in(trace_id)) or (found is None and is_its):
+        if (near.inner and near.holds_in(trace_id)) or (near.own and is_its) or (found is None and is_its):
             found = near
     return None if found is None or found.is_over else found
 
@@ -222,7 +231,11 @@ def root_started(trace_id: int, ctx: Any, arriving: Ambient = NOTHING, *, entere
 
 
 def current_work() -> Work:
-    """The unit of work at hand; where there is none, one begins here, and holds for what follows in this context."""
+    """The unit of work at hand; where there is none, one begins here, and holds for what follows in this context.
+
+    What is learnt in a thread or task that outlives its request holds in that one alone: another that the request has
+    started may be at work for somebody else by now, or still for its person.
+    """
     here = context.get_current()
     trace_id = trace.get_current_span(here).get_span_context().trace_id
     found = work_in(here, trace_id)
@@ -231,6 +244,9 @@ def current_work() -> Work:
         context.attach(context.set_value(KEY, found, here))
         if local := local_trace(here):
             traces.began(local, found)
+    elif found.has_ended and not found.own:
+        found = found.part()
+        context.attach(context.set_value(KEY, found, here))
     return found
 
 

@@ -166,6 +166,30 @@ def test_what_else_the_request_has_started(calls: Calls) -> None:
     ]
 
 
+def test_what_a_thread_learns_late(calls: Calls) -> None:
+    """Group and person that one thread names after the end hold there, and the request's other threads stay."""
+    with request(calls), working(Ambient(distinct_id="ada", groups={"company": "acme"})):
+        one, other = Worker(), Worker()
+
+    def late() -> None:
+        otel_posthog.identify("ada")
+        otel_posthog.group("company", "apex")
+        otel_posthog.capture("late")
+        with calls.app.tracer.start_as_current_span("x", attributes={"posthog.event": "annotated"}):
+            pass
+
+    one.do(late)
+    other.do(capturing("mail sent"))
+    for worker in (one, other):
+        worker.end()
+
+    assert sorted((name, person, own.get("$groups")) for name, person, own in calls.said) == [
+        ("annotated", "ada", {"company": "apex"}),
+        ("late", "ada", {"company": "apex"}),
+        ("mail sent", "ada", {"company": "acme"}),
+    ]
+
+
 def test_a_visitor_s_request(calls: Calls) -> None:
     """Nobody was known in it: whoever is named later has not its session, and is not made one with its visitor."""
     with request(calls), working(Ambient(anonymous_id="visitor", session_id=SESSION)):
