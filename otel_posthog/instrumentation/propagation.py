@@ -43,7 +43,7 @@ class Propagation:
         self._departing: Departing | None = None
         self._guard = guard
         self._on = False
-        self._targets = Targets()
+        self._targets = Targets(self._failed)
         self._patches: Patches | None = None
         self._wrapped: list[tuple[Any, Any]] = []
         self._setter: tuple[Any, Any] | None = None
@@ -56,7 +56,7 @@ class Propagation:
         if self._patches is None:
             self._patches = Patches()
             last_look.watch(self._patches, self._leaving, self._failed)
-            self._targets.watch(self._patches, self._failed)
+            self._targets.watch(self._patches)
 
     def detach(self) -> None:
         """As if it had never been; where somebody has wrapped ours, ours stays and passes everything through."""

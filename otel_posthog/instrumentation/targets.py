@@ -14,16 +14,21 @@ from otel_posthog.instrumentation.last_look import when_imported
 from otel_posthog.instrumentation.patches import Patches
 
 _KEPT: Final = "_otel_posthog_targets"
-"""On an interceptor: where the calls of its channel go."""
+"""On an interceptor or a producer: where its calls go."""
 _INTERCEPTORS: Final = "opentelemetry.instrumentation.grpc"
 _MAX_DEPTH: Final = 20
 """Interceptors around a channel, at the most."""
 
 
 class Targets:
-    """Where the call at hand goes."""
+    """Where the call at hand goes.
 
-    def __init__(self) -> None:
+    Args:
+        failed: Counts what is swallowed.
+    """
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self._failed = failed
         self._here: ContextVar[tuple[str, ...]] = ContextVar("otel-posthog-targets", default=())
 
     def take(self) -> tuple[str, ...]:
@@ -33,12 +38,11 @@ class Targets:
             self._here.set(())
         return found
 
-    def watch(self, patches: Patches, failed: Callable[[Exception], None]) -> None:
+    def watch(self, patches: Patches) -> None:
         """Has the instrumentations say it, those that are there and those that are imported later.
 
         Args:
             patches: Keeps what is changed.
-            failed: Counts what is swallowed.
         """
         for name, change in (
             ("opentelemetry.instrumentation.grpc.grpcext._interceptor", self._grpc_channel),
@@ -47,14 +51,14 @@ class Targets:
             ("opentelemetry.instrumentation.kafka", self._kafka),
             ("opentelemetry.instrumentation.confluent_kafka", self._confluent),
         ):
-            when_imported(name, patches, lambda module, change=change: change(module, patches), failed)
+            when_imported(name, patches, lambda module, change=change: change(module, patches), self._failed)
 
     # --- gRPC --------------------------------------------------------------------------------------------------------
 
     def _grpc_channel(self, module: Any, patches: Patches) -> None:
         def init(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
             result = wrapped(*args, **kwargs)
-            _keep(getattr(instance, "_interceptor", None), _target_of(getattr(instance, "_channel", None)))
+            self._try(lambda: _keep(instance._interceptor, _target_of(instance._channel)))
             return result
 
         patches.wrap(module._InterceptorChannel, "__init__", init)
@@ -65,7 +69,7 @@ class Targets:
             target = kwargs.get("target", args[0] if args else None)
             for one in kwargs.get("interceptors", args[4] if len(args) > 4 else None) or ():
                 if type(one).__module__.startswith(_INTERCEPTORS):
-                    _keep(one, target)
+                    self._try(lambda one=one: _keep(one, target))
             return result
 
         patches.wrap(module.Channel, "__init__", init)
@@ -92,23 +96,36 @@ class Targets:
         patches.wrap(module, "_wrap_send", wrap_send)
 
     def _confluent(self, module: Any, patches: Patches) -> None:
+        def init(wrapped: Callable[..., Any], instance: Any, args: Any, kwargs: Any) -> Any:
+            result = wrapped(*args, **kwargs)
+            config = args[0] if args else kwargs.get("conf", kwargs)
+            self._try(lambda: setattr(instance, _KEPT, _brokers_in(config)))
+            return result
+
         def wrap_produce(wrapped: Callable[..., Any], _instance: Any, args: Any, kwargs: Any) -> Any:
             return self._sending(args[1] if len(args) > 1 else None, wrapped, args, kwargs)
 
+        patches.wrap(module.AutoInstrumentedProducer, "__init__", init)
         patches.wrap(module.ConfluentKafkaInstrumentor, "wrap_produce", wrap_produce)
 
     def _sending(self, producer: Any, traced: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        token = self._here.set(_brokers(producer))
+        token = self._here.set(self._try(lambda: _brokers(producer)) or ())
         try:
             return traced(*args, **kwargs)
         finally:
             self._here.reset(token)
 
+    def _try(self, do: Callable[[], Any]) -> Any:
+        """The app's own call goes on, whatever it is made of."""
+        try:
+            return do()
+        except Exception as error:  # noqa: BLE001 - an edge
+            self._failed(error)
+            return None
+
 
 def _keep(interceptor: Any, target: object) -> None:
     """One that several channels use has a target only where they all go to the same."""
-    if interceptor is None:
-        return
     from otel_posthog.context.destination import destinations_of
 
     found = destinations_of((target.decode() if isinstance(target, bytes) else target,))
@@ -128,9 +145,13 @@ def _target_of(channel: Any) -> object:
 
 
 def _brokers(producer: Any) -> tuple[str, ...]:
+    kept = getattr(producer, _KEPT, None)
+    return _brokers_in(getattr(producer, "config", None)) if kept is None else kept
+
+
+def _brokers_in(config: object) -> tuple[str, ...]:
     from otel_posthog.context.destination import destinations_of
 
-    config = getattr(producer, "config", None)
     if not isinstance(config, dict):
         return ()
     said = cast("dict[str, object]", config)

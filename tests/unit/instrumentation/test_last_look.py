@@ -201,7 +201,6 @@ def test_an_interceptor_of_two_channels() -> None:
     assert interceptor._otel_posthog_targets == ()
     _keep(interceptor, "orders:1")
     assert interceptor._otel_posthog_targets == ()
-    _keep(None, "orders:1")
 
 
 def test_a_channel_under_the_interceptors_of_others() -> None:
@@ -223,12 +222,44 @@ def test_a_channel_under_the_interceptors_of_others() -> None:
     ],
 )
 def test_the_brokers_of_a_producer(config: Any, found: tuple[str, ...]) -> None:
-    """By each library's name for them."""
+    """By each library's name for them; what was kept when it was made comes first."""
     assert _brokers(SimpleNamespace(config=config)) == found
+    assert _brokers(SimpleNamespace(config=config, _otel_posthog_targets=("c:1",))) == ("c:1",)
+
+
+def test_a_library_of_another_shape() -> None:
+    """The app's own calls go on, failures are counted, and nobody knows where the calls go."""
+    failures: list[Exception] = []
+    targets, patches = Targets(failures.append), Patches()
+
+    class Channel:
+        def __init__(self, target: str) -> None:
+            self.target = target
+
+    class Instrumentor:
+        @staticmethod
+        def wrap_produce(function: Any, producer: Any, tracer: Any, args: Any, kwargs: Any) -> Any:
+            return targets.take(), function(*args, **kwargs)
+
+    class Producer:
+        __slots__ = ()
+
+        def __init__(self, conf: object) -> None:
+            """Keeps nothing."""
+
+    targets._grpc_channel(SimpleNamespace(_InterceptorChannel=Channel), patches)
+    targets._confluent(
+        SimpleNamespace(AutoInstrumentedProducer=Producer, ConfluentKafkaInstrumentor=Instrumentor), patches
+    )
+    assert Channel("orders:1").target == "orders:1"
+    producer = Producer({"bootstrap.servers": "orders:1"})
+    assert Instrumentor.wrap_produce(str, producer, None, (7,), {}) == ((), "7")
+    patches.undo()
+    assert [type(failure) for failure in failures] == [AttributeError, AttributeError]
 
 
 def test_a_target_is_said_once() -> None:
     """What one call went to says nothing of the next."""
-    targets = Targets()
+    targets = Targets(pytest.fail)
     targets._here.set(("orders:1",))
     assert (targets.take(), targets.take()) == (("orders:1",), ())
