@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import fastapi
@@ -20,6 +21,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 import otel_posthog
+from otel_posthog import assembly
 from otel_posthog.instrumentation.asgi import Edge, Inside
 from otel_posthog.instrumentation.fastapi import PostHogFastAPIInstrumentor
 from otel_posthog.instrumentation.starlette import PostHogStarletteInstrumentor
@@ -260,6 +262,32 @@ def test_a_session(on: Callable[..., Any], build: Callable[..., Calls]) -> None:
 
     assert people(calls) == [("$identify", "7"), ("looked", "7"), ("left", "7")]
     assert [name for name, _ in quiet.headers if name.lower() == b"vary"] == []
+
+
+def test_sources_follow_a_reload(on: Callable[..., Any], build: Callable[..., Calls]) -> None:
+    """An app that has been built looks elsewhere with its next request."""
+    calls = build(rules="users: {sources: dependency.member}\n")
+    on(PostHogFastAPIInstrumentor)
+    app = fastapi.FastAPI()
+
+    def member() -> dict[str, int]:
+        return {"id": 7}
+
+    def owner() -> dict[str, int]:
+        return {"id": 8}
+
+    @app.get("/")
+    def view(one: Any = fastapi.Depends(member), two: Any = fastapi.Depends(owner)) -> None:  # noqa: B008
+        otel_posthog.capture("asked")
+
+    get(app, "/")
+    runtime = assembly.current()
+    assert runtime is not None
+    Path(runtime.settings.rules.path).write_text("users: {sources: dependency.owner}\n", encoding="utf-8")
+    assembly.reload(runtime.settings)
+    get(app, "/")
+
+    assert people(calls) == [("asked", "7"), ("asked", "8")]
 
 
 def test_an_app_in_an_app(on: Callable[..., Any], calls: Calls) -> None:

@@ -22,6 +22,7 @@ from django.contrib import auth  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.core.handlers.base import BaseHandler  # noqa: E402
 from django.db import connection  # noqa: E402
+from django.db.models.signals import post_save  # noqa: E402
 from django.test import AsyncClient, Client  # noqa: E402
 from django.test.utils import CaptureQueriesContext  # noqa: E402
 
@@ -207,7 +208,7 @@ def anatomy() -> list[Any]:
     return [
         dict(vars(BaseHandler)),
         {name: getattr(auth, name, None) for name in ("get_user", "aget_user")},
-        [list(signal.receivers) for signal in (auth.user_logged_in, auth.user_logged_out)],
+        [list(signal.receivers) for signal in (auth.user_logged_in, auth.user_logged_out, post_save)],
         list(settings.MIDDLEWARE),
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -12,6 +13,7 @@ import pytest
 from opentelemetry import context
 
 import otel_posthog
+from otel_posthog import assembly
 from otel_posthog.instrumentation.flask import PostHogFlaskInstrumentor
 from tests.unit.api.conftest import Calls
 from tests.unit.instrumentation.conftest import ADA, GRACE, people
@@ -149,6 +151,26 @@ def test_nobody_is_loaded_for_us(shop: Shop, calls: Calls) -> None:
 
     assert shop.loaded == before
     assert people(calls)[-1] == ("looked", "1")
+
+
+def test_a_key_stands_for_whom_the_rules_name(
+    on: Callable[..., Any], build: Callable[..., Calls], tmp_path: Any
+) -> None:
+    """After a reload by which people have other ids, nobody goes on under the one before."""
+    calls = build(rules="users: {set: {role: role}}\n")
+    on(PostHogFlaskInstrumentor)
+    client = Shop().app.test_client()
+    for path in ("/login/1", "/me", "/"):
+        client.get(path)
+    runtime = assembly.current()
+    assert runtime is not None
+    Path(runtime.settings.rules.path).write_text("users: {distinct_id: 'member-{user.id}'}\n", encoding="utf-8")
+    assembly.reload(runtime.settings)
+    for path in ("/", "/me", "/"):
+        client.get(path)
+
+    looked = [person for name, person in people(calls) if name == "looked"]
+    assert looked == ["1", "", "member-1"]
 
 
 def test_groups_of_the_session(on: Callable[..., Any], build: Callable[..., Calls]) -> None:
