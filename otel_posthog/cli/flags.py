@@ -9,8 +9,9 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from otel_posthog.config.flags import SECRET_KEY
 from otel_posthog.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs one of the commands.
 
     Returns:
-        0; 1 where there is something to tidy up, or no answer.
+        0; 1 where there is something to tidy up, no answer, or no definitions in spite of a key for them.
 
     Raises:
         ConfigError: A setting or a registry is wrong.
@@ -116,26 +117,33 @@ def asking(environ: Mapping[str, str]) -> tuple[Asking | None, str]:
         return None, f"the package {error.name} is not installed: {INSTALL}"
 
 
-def _remote(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], str]:
-    """(PostHog's definitions by key, why there are none)."""
+def _remote(environ: Mapping[str, str]) -> tuple[dict[str, dict[str, Any]], str, bool]:
+    """(PostHog's definitions by key, why there are none, whether there should have been some)."""
     client, why = asking(environ)
     if client is None:
-        return {}, why
+        return {}, why, False
     found = {str(each["key"]): each for each in client.definitions() if "key" in each}
     client.close()
-    return found, "" if found else "no definitions: OTEL_POSTHOG_FLAGS_SECRET_KEY is not set, or PostHog has no flags"
+    if found:
+        return found, "", False
+    if not cast("Any", client.sdk).secret_key:
+        return {}, f"{SECRET_KEY} is not set", False
+    if client.sdk.complained:
+        return {}, "it gave no definitions (`otel-posthog doctor` says why)", True
+    return {}, "it has none", False
 
 
 def _list(args: argparse.Namespace) -> int:
     from otel_posthog.flags.registry import registered
 
     known = registered()
-    remote, why = _remote(os.environ)
+    remote, why, failed = _remote(os.environ)
     rows: list[dict[str, Any]] = [
         {
             "key": key,
             "owner": flag.owner if (flag := known.get(key)) is not None else "",
             "expires": str(flag.expires or "") if flag is not None else "",
+            "overdue": flag is not None and flag.expired(),
             "state": flag.state if flag is not None else "",
             "registered": flag is not None,
             "posthog": ("active" if remote[key].get("active", True) else "inactive") if key in remote else "",
@@ -144,7 +152,7 @@ def _list(args: argparse.Namespace) -> int:
     ]
     if args.json:
         print(json.dumps({"flags": rows, "posthog": why or "asked"}, indent=2, ensure_ascii=False))
-        return 0
+        return int(failed)
     from otel_posthog.cli.terminal import stdout_page
 
     page = stdout_page()
@@ -158,7 +166,7 @@ def _list(args: argparse.Namespace) -> int:
                 for part in (
                     row["state"] or "in no registry",
                     row["owner"] and f"owner {row['owner']}",
-                    row["expires"] and f"until {row['expires']}",
+                    row["expires"] and f"{'overdue since' if row['overdue'] else 'until'} {row['expires']}",
                     row["posthog"] and f"{row['posthog']} at PostHog",
                 )
                 if part
@@ -170,7 +178,7 @@ def _list(args: argparse.Namespace) -> int:
     if why:
         page.text(f"PostHog's are not shown: {why}.")
     print(page, end="")
-    return 0
+    return int(failed)
 
 
 def _ask(args: argparse.Namespace) -> int:
@@ -207,11 +215,15 @@ def _value(text: str) -> Any:
 def _unused(args: argparse.Namespace) -> int:
     from otel_posthog.flags.tidying import unused
 
-    remote, why = _remote(os.environ)
+    absent = next((path for path in args.paths if not os.path.exists(path)), "")  # noqa: PTH110 - as it was written
+    if absent:
+        # Otherwise every flag would be one that nothing reads.
+        raise ConfigError("there is no such file or folder", key="PATH", source=absent, hint="Name those of your app")
+    remote, why, failed = _remote(os.environ)
     findings = unused(args.paths, remote=remote)
     if args.json:
         print(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
-        return 1 if findings else 0
+        return 1 if findings or failed else 0
     for finding in findings:
         owner = f" (owner: {finding.owner})" if finding.owner else ""
         print(f"{finding.kind}: {finding.key}{owner}: {finding.detail}")
@@ -221,4 +233,4 @@ def _unused(args: argparse.Namespace) -> int:
         print("every flag is read, in time and known")
     if why:
         print(f"PostHog's flags are not looked at: {why}", file=sys.stderr)
-    return 1 if findings else 0
+    return 1 if findings or failed else 0

@@ -96,6 +96,11 @@ class Sdk(Client):
         found = self.evaluate_flags(distinct_id, **about)
         return found, self._last.error
 
+    @property
+    def complained(self) -> bool:
+        """Whether the SDK has had anything to warn about so far."""
+        return self.log.spoke
+
     def load_feature_flags(self) -> None:
         """As the SDK's, with our certificates."""
         self._trust()
@@ -174,8 +179,10 @@ class _Quiet:
     def __init__(self, keys: tuple[str, ...]) -> None:
         self._keys = tuple(key for key in keys if key)
         self._complaints = Complaints()
+        self.spoke = False
 
     def _say(self, message: object, *args: object, **_: object) -> None:
+        self.spoke = True
         try:
             text = str(message) % args if args else str(message)
         except (TypeError, ValueError):

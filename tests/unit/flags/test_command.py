@@ -12,6 +12,7 @@ import pytest
 
 from otel_posthog.cli.main import main
 from otel_posthog.emulator import Emulator
+from otel_posthog.emulator.faults import Fault
 from tests.unit.flags.conftest import Calls, Start
 
 REGISTRY = """
@@ -46,6 +47,7 @@ def test_list(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
         "key": "new-dashboard",
         "owner": "growth",
         "expires": "2020-01-31",
+        "overdue": True,
         "state": "testing",
         "registered": True,
         "posthog": "active",
@@ -54,7 +56,7 @@ def test_list(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
 
     assert main(["flags", "list", "--registry", "shop_flags_of_test:FeatureFlags"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert "testing, owner growth, until 2020-01-31, active at PostHog" in text
+    assert "testing, owner growth, overdue since 2020-01-31, active at PostHog" in text
     assert "phx_test" not in text
 
 
@@ -64,6 +66,33 @@ def test_list_without_a_key(start: Start, capsys: pytest.CaptureFixture[str]) ->
 
     assert main(["flags", "list", "--registry", "shop_flags_of_test"]) == 0
     assert "OTEL_POSTHOG_FLAGS_SECRET_KEY is not set" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("status", [401, 503])
+def test_definitions_that_were_not_given_out(
+    start: Start, emulator: Emulator, capsys: pytest.CaptureFixture[str], status: int
+) -> None:
+    """A key for them promises them: what was not looked at is no good result for CI."""
+    start(flags_secret_key="phx_test")
+    emulator.script(Fault(action="status", status=status, path="/flags/definitions"))
+
+    assert main(["flags", "list", "--registry", "shop_flags_of_test"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "it gave no definitions (`otel-posthog doctor` says why)" in said
+    assert "testing, owner growth, overdue since 2020-01-31" in said
+    emulator.script()
+    emulator.flags = {"flags": {}}
+    assert main(["flags", "list", "--registry", "shop_flags_of_test"]) == 0
+    assert "PostHog's are not shown: it has none." in capsys.readouterr().out
+
+
+def test_paths_that_are_not_there(start: Start, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are no reason to call each flag unused."""
+    start()
+
+    assert main(["flags", "unused", "--registry", "shop_flags_of_test", "views.py", "viwes.py"]) == 1
+    out, err = capsys.readouterr()
+    assert (out, "(viwes.py): there is no such file or folder. Name those of your app" in err) == ("", True)
 
 
 def test_ask(start: Start, capsys: pytest.CaptureFixture[str], emulator: Emulator, calls: Calls) -> None:
