@@ -7,7 +7,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
@@ -99,6 +102,11 @@ class Service(ServerProcess):
     def text(self) -> str:
         """Everything it has said so far."""
         return self._log.read_text(encoding="utf-8", errors="replace")
+
+    def until_up(self) -> None:
+        """Returns when it answers; asked for what no rule takes for use of the app."""
+        with suppress(HTTPError):
+            urlopen(f"{self.url}/healthz", timeout=120).close()
 
 
 @pytest.fixture
