@@ -15,6 +15,7 @@ from otel_posthog.instrumentation.visit import Account, Streamed, Visit, going_o
 
 _MIDDLEWARE: Final = "otel_posthog.instrumentation.django.PostHogMiddleware"
 _USER_KEY: Final = "_auth_user_id"
+_FIRST_FAILURE: Final = 400
 _FIRST_SERVER_ERROR: Final = 500
 _UID: Final = "otel_posthog"
 _UNUSABLE: Final = "!"
@@ -36,6 +37,8 @@ class DjangoHooks(Hooks):
             "allauth.account.signals": self._allauth,
             "rest_framework.request": self._rest_request,
             "rest_framework.views": self._rest_views,
+            "rest_framework.authtoken.serializers": self._rest_tokens,
+            "rest_framework_simplejwt.serializers": self._rest_jwt,
         }
 
     # --- what is wrapped ---------------------------------------------------------------------------------------------
@@ -59,6 +62,12 @@ class DjangoHooks(Hooks):
 
     def _rest_views(self, module: Any) -> None:
         self.patches.wrap(module.APIView, "handle_exception", self._process_exception)
+
+    def _rest_tokens(self, module: Any) -> None:
+        self.patches.wrap(module.AuthTokenSerializer, "validate", self._validate)
+
+    def _rest_jwt(self, module: Any) -> None:
+        self.patches.wrap(module.TokenObtainSerializer, "validate", self._validate)
 
     def _connect(self, signal: Any, receiver: Any, sender: Any = None) -> None:
         signal.connect(receiver, sender=sender, weak=False, dispatch_uid=_UID)
@@ -117,6 +126,8 @@ class DjangoHooks(Hooks):
         try:
             if self.on:
                 self._look(visit, request)
+                if visit.proven is not None and status < _FIRST_FAILURE and not visit.ambient.distinct_id:
+                    self._login(request, visit.proven, "")
                 if visit.accounts and _is_nobody_s(request):
                     self.people.answered(visit, status, self.framework, _loaded_session(request))
         except Exception as error:  # noqa: BLE001 - an edge: the response is ready
@@ -193,6 +204,18 @@ class DjangoHooks(Hooks):
             user = _evaluated(request.__dict__.get("_user"))
             self.people.seen(visit_at_hand(), user, _loaded_session(request._request), silent=True)
         except Exception as error:  # noqa: BLE001 - an edge: the user's request goes on
+            self.failed(error)
+        return result
+
+    def _validate(self, wrapped: Any, serializer: Any, args: Any, kwargs: Any) -> Any:
+        """A password is right for which a token is asked: a login, if the view gives one."""
+        result: Any = wrapped(*args, **kwargs)
+        try:
+            visit = visit_at_hand()
+            if visit is not None:
+                # REST framework's own says so in what it returns, Simple JWT's keeps it.
+                visit.proven = result.get("user") or getattr(serializer, "user", None)
+        except Exception as error:  # noqa: BLE001 - an edge: the login goes on
             self.failed(error)
         return result
 

@@ -80,6 +80,8 @@ class PostHogDjangoInstrumentor(FrameworkInstrumentor):
         "allauth.account.signals",
         "rest_framework.request",
         "rest_framework.views",
+        "rest_framework.authtoken.serializers",
+        "rest_framework_simplejwt.serializers",
     )
     done_by: ClassVar[str] = "otel_posthog.instrumentation.django:DjangoHooks"
 

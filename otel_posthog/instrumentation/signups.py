@@ -16,7 +16,9 @@ from otel_posthog.instrumentation.visit import Account, Visit
 _FIRST_FAILURE: Final = 400
 _MOST: Final = 2
 """Accounts that are remembered of one request: one more than a sign-up makes."""
-_CREDENTIALS: Final = re.compile(r"auth|api.?key|jwt|oidc|token|identity|\buser(?!-agent)|\buid\b", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(
+    r"auth|api.?key|jwt|oidc|token|identity|(?<![a-z])(user(?!-agent)|uid(?![a-z]))", re.IGNORECASE
+)
 _HARMLESS: Final = re.compile(r"[cx]srf|^sec-", re.IGNORECASE)
 """Tokens against forgery, and what browsers say of a request, name nobody."""
 _BROWSERS: Final = ("origin", "sec-fetch-site")

@@ -40,7 +40,7 @@ class Visit(Work):
         browser_id: The anonymous id that the browser named, "" for none: whoever logs in had it.
     """
 
-    __slots__ = ("accounts", "browser_id", "token", "user")
+    __slots__ = ("accounts", "browser_id", "proven", "token", "user")
 
     def __init__(self, ambient: Ambient = NOTHING, *, browser_id: str = "") -> None:
         super().__init__(ambient, managed=True)
@@ -49,6 +49,8 @@ class Visit(Work):
         """The user object that was looked at last."""
         self.accounts: list[Account] = []
         """Who was made a user in it, and is not logged in."""
+        self.proven: Any = None
+        """The user whose password was right, where the answer will say whether that is a login."""
         self.token: Any = None
 
     def begin(self) -> None:
@@ -88,6 +90,7 @@ class Visit(Work):
     def end(self) -> None:
         """Holds no more."""
         token, self.token, self.user = self.token, None, NOBODY
+        self.accounts, self.proven = [], None
         self.finish()
         # Where somebody else's end was first, the context is what it was before both: detaching would undo that.
         if token is not None and context.get_current().get(KEY) is self:

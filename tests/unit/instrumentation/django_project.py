@@ -59,6 +59,7 @@ def set_up() -> None:
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         PASSWORD_HASHERS=["django.contrib.auth.hashers.MD5PasswordHasher"],
         USE_TZ=True,
+        SIMPLE_JWT={"SIGNING_KEY": "not a secret, and long enough to be one"},
         LOGGING_CONFIG=None,
     )
     django.setup()

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rest_framework.authentication import BasicAuthentication, SessionAuthentication, TokenAuthentication
+from rest_framework.authtoken.views import ObtainAuthToken
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
+from rest_framework_simplejwt.authentication import JWTAuthentication
+from rest_framework_simplejwt.views import TokenObtainPairView
 
 import otel_posthog
 
@@ -28,7 +31,7 @@ def answer(error: Exception, context: Any) -> Response | None:
 class Orders(APIView):
     """Knows who orders by a token, by a password or by a session."""
 
-    authentication_classes = (TokenAuthentication, BasicAuthentication, SessionAuthentication)
+    authentication_classes = (JWTAuthentication, TokenAuthentication, BasicAuthentication, SessionAuthentication)
 
     def get_exception_handler(self) -> Any:
         """Ours."""
@@ -58,3 +61,15 @@ class Orders(APIView):
 
         User.objects.create_user(kind, password="4Kx!horse")
         return Response(status=201)
+
+
+class SecondFactor(ObtainAuthToken):
+    """The right password is not enough."""
+
+    def post(self, request: Any, *args: Any, **kwargs: Any) -> Response:
+        """Asks for more."""
+        super().post(request, *args, **kwargs)
+        return Response({"next": "code"}, status=401)
+
+
+__all__ = ["ObtainAuthToken", "Orders", "SecondFactor", "TokenObtainPairView"]

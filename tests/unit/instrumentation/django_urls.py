@@ -4,6 +4,7 @@ from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import path
+from django.views.decorators.csrf import csrf_exempt
 
 from tests.unit.instrumentation import django_project as views
 
@@ -13,11 +14,15 @@ def handler500(request: HttpRequest) -> HttpResponse:
     return HttpResponse("sorry", status=500)
 
 
-def rest() -> Any:
-    """Imported with the first request, as Django does with views."""
-    from tests.unit.instrumentation.django_rest import Orders
+def rest(name: str) -> Any:
+    """A view that is imported with its first request, as Django does with all of them."""
 
-    return Orders
+    def view(request: HttpRequest, **arguments: str) -> Any:
+        from tests.unit.instrumentation import django_rest
+
+        return getattr(django_rest, name).as_view()(request, **arguments)
+
+    return csrf_exempt(view)
 
 
 urlpatterns = [
@@ -30,7 +35,10 @@ urlpatterns = [
     path("logout", views.logout),
     path("signup/<kind>", views.signup),
     path("blind", views.blind),
-    path("api/<kind>", lambda request, kind: rest().as_view()(request, kind=kind)),
+    path("api/<kind>", rest("Orders")),
+    path("tokens/own", rest("ObtainAuthToken"), name="own token"),
+    path("tokens/jwt", rest("TokenObtainPairView"), name="jwt"),
+    path("tokens/second", rest("SecondFactor")),
     path("stream", views.stream),
     path("token", views.token),
     path("fail/<kind>", views.fail),

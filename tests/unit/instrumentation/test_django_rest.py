@@ -18,6 +18,7 @@ set_up()
 from django.contrib.auth.models import User  # noqa: E402 - what follows needs settings
 from rest_framework.authtoken.models import Token  # noqa: E402
 from rest_framework.test import APIClient  # noqa: E402
+from rest_framework_simplejwt.tokens import RefreshToken  # noqa: E402
 
 A = {"x-posthog-distinct-id": ADA}
 
@@ -29,7 +30,7 @@ def ada() -> Iterator[User]:
     User.objects.all().delete()
 
 
-@pytest.mark.parametrize("by", ["token", "password", "session", "force"])
+@pytest.mark.parametrize("by", ["token", "jwt", "password", "session", "force"])
 def test_people_of_an_api(by: str, on: Callable[..., Any], calls: Calls, ada: User) -> None:
     """However the view finds out who it is, the person is known before it begins; nobody remains nobody."""
     on(PostHogDjangoInstrumentor)
@@ -37,6 +38,8 @@ def test_people_of_an_api(by: str, on: Callable[..., Any], calls: Calls, ada: Us
     client.get("/api/none", headers=A)
     if by == "token":
         client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.create(user=ada).key}")
+    elif by == "jwt":
+        client.credentials(HTTP_AUTHORIZATION=f"Bearer {RefreshToken.for_user(ada).access_token}")
     elif by == "password":
         client.credentials(HTTP_AUTHORIZATION="Basic YWRhOjRLeCFob3JzZQ==")
     elif by == "session":
@@ -50,6 +53,29 @@ def test_people_of_an_api(by: str, on: Callable[..., Any], calls: Calls, ada: Us
     # A session was seen to begin, outside of any request; of a token the first request counts as a login.
     merged = [] if by == "session" else [("$identify", person)]
     assert people(calls) == [("ordered", ADA), *merged, ("ordered", person), ("ordered", person)]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "told"),
+    [
+        ("own", 200, {"method": "ModelBackend", "route": "own token"}),
+        ("jwt", 200, {"method": "ModelBackend", "route": "jwt"}),
+        ("second", 401, None),
+    ],
+)
+def test_a_login_that_gives_a_token(
+    path: str, status: int, told: Any, on: Callable[..., Any], build: Callable[..., Calls], ada: User
+) -> None:
+    """Who asks for a token with the right password, and gets one, logs in."""
+    calls = build(rules="users:\n  set: {method: login.method, route: login.route}\n")
+    on(PostHogDjangoInstrumentor)
+    client = APIClient()
+    wrong = {"username": "ada", "password": "x"}
+    assert client.post(f"/tokens/{path}", wrong, headers=A).status_code in (400, 401)
+    assert client.post(f"/tokens/{path}", {**wrong, "password": "4Kx!horse"}, headers=A).status_code == status
+
+    merged = [("$identify", str(ada.pk), {"$anon_distinct_id": ADA, "$set": told})]
+    assert calls.said == (merged if told else [])
 
 
 @pytest.mark.parametrize(
