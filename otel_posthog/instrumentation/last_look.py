@@ -187,10 +187,10 @@ def _clean_aiohttp(request: Any, look: Look, failed: Failed) -> None:
         return
     target = _or_nowhere(_aiohttp_target, request, failed)
     for header in found:
-        kept = [one for value in headers.getall(header) if (one := look(header.lower(), value, target))]
-        del headers[header]
-        for value in kept:
-            headers.add(header, value)
+        # It may be there in several spellings, which are one for a multidict.
+        for value in headers.popall(header, ()):
+            if kept := look(header.lower(), value, target):
+                headers.add(header, kept)
 
 
 def _aiohttp_target(request: Any) -> str:
