@@ -47,6 +47,8 @@ class Edge:
         self.guard: Guard = runtime.guard
         self.rules: RuleSet = runtime.rules
         self.exceptions = settings.convert.exceptions
+        self.longest = settings.convert.max_value_bytes
+        """Bytes of a text in a property."""
         self.carrier = carrier_mark(settings, runtime.rules)
         self.arriving = Arriving(settings.identity)
         self.stamper = IdentityStamper(settings.identity, self.arriving.believed)

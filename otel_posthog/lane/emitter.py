@@ -7,7 +7,7 @@ as there is, and a Signal is built from it on ours. In collector mode it leaves 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from opentelemetry import trace
 
@@ -100,6 +100,9 @@ class Emitter:
             trace_id = span.get_span_context().trace_id
             root = self.edge.roots.of(trace_id)
         work = work_in(here, trace_id)
+        if self.edge.worker.crowded:
+            properties = _short(properties, self.edge.longest)
+            attributes = _short(attributes, self.edge.longest)
         if posthog.DISTINCT_ID in attributes and self._outliving.is_anothers(
             attributes[posthog.DISTINCT_ID], work, span, trace_id
         ):
@@ -232,6 +235,17 @@ class Emitter:
                 said = _Described(resource_of_environment(environ))
             made = self._resource = (provider, self.edge.reader.resource(said))
         return made[1]
+
+
+def _short(value: Any, longest: int) -> Any:
+    """`value` without what the converter would cut off: one character more than there is room for, so that it does."""
+    if type(value) is str or type(value) is bytes:
+        return value if len(value) <= longest else value[: longest + 1]
+    if type(value) is dict:
+        return {key: _short(item, longest) for key, item in cast("dict[str, Any]", value).items()}
+    if type(value) is list:
+        return [_short(item, longest) for item in cast("list[Any]", value)]
+    return value
 
 
 class _Described:

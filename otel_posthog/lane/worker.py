@@ -34,6 +34,8 @@ _PAUSE: Final = 0.05
 """Seconds between two looks while there is work: long enough to gather a burst, short enough to be live."""
 _MANY: Final = 1_000
 """Hand-overs that have gathered meanwhile: with that many the thread goes on at once."""
+_CROWDED: Final = 200
+"""Hand-overs waiting from which on what they hold is looked at: ten thousand of a megabyte each are no queue."""
 _RETRY_PAUSE: Final = 0.25
 """Seconds until delivery is asked again after it had no room."""
 _FORK_PATIENCE: Final = 1.0
@@ -217,6 +219,11 @@ class Worker:
                 self._start_thread()
             self._sync.wake.set()
         return True
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits that its size counts."""
+        return len(self._queue) > _CROWDED
 
     def take(self, signals: Sequence[Signal]) -> bool:
         """Gives finished signals to the bridge; for exporters, which have a thread and a queue before them.

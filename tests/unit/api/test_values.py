@@ -219,6 +219,28 @@ def test_enormous_values(calls: Calls) -> None:
     assert len(event.properties["list"]) <= 10_001
 
 
+def test_enormous_values_in_a_crowd(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where many wait they wait without what is cut off them later; it is the same event, and the app's value."""
+    text, raw = "ü" * 1_000_000, b"\xff" * 1_000_000
+    values = {"text": text, "raw": raw, "inside": [{"text": text, "number": 7}, text[:5]], "short": "ü"}
+    kept: list[Any] = []
+    with monkeypatch.context() as held:
+        worker = calls.app.edge.worker
+        held.setattr(worker, "hand_over", lambda expand, payload: kept.append((expand, payload)) or True)
+        for crowd in (200, -1):
+            held.setattr("otel_posthog.lane.worker._CROWDED", crowd)
+            otel_posthog.capture("x", values, distinct_id="ada", set=values)
+    usual, short = kept
+    for expand, payload in kept:
+        calls.app.edge.worker.hand_over(expand, payload)
+    one, other = calls.events
+
+    assert len(str(usual[1][2])) > 2_000_000
+    assert len(str(short[1][2])) < 600_000
+    assert one.properties == other.properties
+    assert "text" in one.properties["otel_posthog_cut"]
+
+
 def test_a_mapping_that_fails(calls: Calls) -> None:
     """Properties that cannot be read are left out; the event stays."""
 
