@@ -78,7 +78,7 @@ def _check(file: str) -> int:
     counted = f"{len(rules)} rule{'s' * (len(rules) != 1)}"
     if functions:
         counted += f", {len(functions)} event{'s' * (len(functions) != 1)} of functions"
-    print(f"{file}: {counted}, digest {rules.digest}")
+    print(f"{file}: {counted}, digest {rules.digest or 'none'}")
     from otel_posthog.cli.function_checks import function_states
 
     states = function_states(functions, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,19 @@ def test_a_gateway_is_recognised(gateway: Any) -> None:
         ("ok", f"its health is not seen from here: `otel-posthog gateway --healthcheck` beside {base}"),
     ]
     assert len(found({**environ, "OTEL_POSTHOG_GATEWAY_ADMIN": "off"}, "gateway")) == 1
+
+    # Its PostHog takes no key: with the first event it knows.
+    from tests.unit.gateway.gateway_world import admin
+
+    sent = list(doctor.examine(environ, Installed(), send=True, timeout=30.0))
+    assert [each.level for each in sent if each.check == "test event"] == ["ok"]
+    deadline = time.monotonic() + 60.0
+    while admin(gateway.admin.url, "/readyz")[0] != 503:
+        assert time.monotonic() < deadline, "the gateway believes in its key"
+        time.sleep(0.02)
+    (_, health) = found({**environ, "OTEL_POSTHOG_GATEWAY_ADMIN": door}, "gateway")
+    assert (health.level, "shop" in health.what, "PostHog takes nothing" in health.what) == ("problem", True, True)
+    assert "phc_world" not in health.what
 
     refused = found({**environ, f"{E}TOKEN": "another-token"}, "network", "token", "gateway")
     assert [(each.level, each.check) for each in refused] == [("problem", "token")]
