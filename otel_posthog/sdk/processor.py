@@ -221,8 +221,9 @@ class PostHogSpanProcessor(SpanProcessor):
         person = stated(attributes_of(span))
         if not person or not self._edge.roots.is_over(trace_id, parent):
             return False
-        if WORK in context and context[WORK].knows(person):
-            return False
+        work = context.get(WORK)
+        if work is not None and (work.knows(person) or (work.managed and not work.has_ended)):
+            return False  # background tasks of ASGI servers: the span ends with the answer, and the visit after them
         return person != self._edge.stamper.missing(_NONE, attributes_of(parent), None).get(posthog.POSTHOG_DISTINCT_ID)
 
     def _apart(

@@ -246,6 +246,20 @@ def test_a_request_at_work(calls: Calls) -> None:
     assert kept(calls) == [("promoted", "bob", HERS - {"tenant"})]
 
 
+def test_a_background_task(calls: Calls) -> None:
+    """An ASGI server's span ends with the answer, and its background tasks run in the request: nothing is over yet."""
+    with request(calls) as root, working(ADA):
+        root.end()
+        otel_posthog.capture("told", distinct_id="bob")
+        with calls.app.tracer.start_as_current_span("task", attributes={"posthog.event": "promoted", "user.id": "bob"}):
+            pass
+
+    assert kept(calls) == [
+        ("told", "bob", HERS - {"tenant"}),
+        ("promoted", "bob", HERS - {"tenant", "$current_url"}),
+    ]
+
+
 def test_a_service_that_calls_itself(calls: Calls) -> None:
     """The end of an inner request of the same trace and process is not the end of the outer one."""
     with request(calls) as outer:
