@@ -222,7 +222,7 @@ def test_bad_input(emulator: Emulator, user: Any, properties: Any) -> None:
     assert facades.get_active_experiments(user) == {}
     assert facades.inject_feature_flags_to_frontend(user) == {}
 
-    assert [(name, person) for name, person, _ in said(emulator)] == [("kept", "")]  # an interaction with no key is none
+    assert [(name, person) for name, person, _ in said(emulator)] == [("kept", "")]  # no key, no interaction
 
 
 def test_off(emulator: Emulator) -> None:
