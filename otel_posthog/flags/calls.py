@@ -186,8 +186,8 @@ def interaction(
     given = cast("object", key)
     if not isinstance(given, str) or not given.strip():
         _no_key(given)
-    name = str.__str__(given) if isinstance(given, str) else f"<{type(given).__name__}>"
-    said = _dict(properties, "properties") | {"feature_flag": name}
+        return None
+    said = _dict(properties, "properties") | {"feature_flag": str.__str__(given)}
     if action:
         said["action"] = action
     return capture("feature_interaction", said, distinct_id=distinct_id)

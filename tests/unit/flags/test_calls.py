@@ -265,7 +265,7 @@ def test_a_key_without_a_text(running: None, monkeypatch: pytest.MonkeyPatch, ca
     heard(monkeypatch)
     with caplog.at_level(logging.WARNING, "otel_posthog"):
         assert flags.enabled(Mute(), "ada", default=True) is True  # pyright: ignore[reportArgumentType]
-        assert flags.interaction(Mute(), distinct_id="ada")  # pyright: ignore[reportArgumentType]
+        assert flags.interaction(Mute(), distinct_id="ada") is None  # pyright: ignore[reportArgumentType]
         assert flags.enabled("new-dashboard", ["ada@shop.example"]) is False  # pyright: ignore[reportArgumentType]
     assert [record.getMessage() for record in caplog.records] == [
         "otel-posthog: Mute is no key of a flag",
