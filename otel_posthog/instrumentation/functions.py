@@ -56,12 +56,14 @@ class PostHogFunctionsInstrumentor(OnImport):
             self._followed = weakref.ref(runtime.bridge)
             mine = weakref.WeakMethod(self._again)
             runtime.bridge.on_replaced(lambda: (again := mine()) and again())
-        self._events, self._outcomes = {}, {}
+        events: dict[str, dict[str, list[FunctionEvent]]] = {}
         if runtime.settings.rules.path:
             from otel_posthog.rules.load import load_functions
 
             for event in load_functions(runtime.settings.rules):
-                self._events.setdefault(event.module, {}).setdefault(event.qualname, []).append(event)
+                events.setdefault(event.module, {}).setdefault(event.qualname, []).append(event)
+        # At once: `_seek` may look on another thread.
+        self._events, self._outcomes = events, {}
         self._looking = True
         try:
             super().watch()
