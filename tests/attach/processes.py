@@ -35,14 +35,23 @@ DISTROS: dict[str, dict[str, str]] = {
     "clients": {},
 }
 
-# For programs that serve nothing: most of a start is importing frameworks to instrument them, each a second of CPU.
-# Our own instrumentations stay; the matrix, the servers, and the thousand under each sampling have all of them loaded.
-NO_FRAMEWORKS = {
-    "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": (
-        "aiohttp-client,boto3,botocore,celery,django,fastapi,flask,grpc_aio_client,grpc_aio_server,grpc_client,"
-        "grpc_server,httpx,httpx2,requests,sqlalchemy,starlette,tornado,urllib3"
-    )
-}
+_FRAMEWORKS = (
+    *("aiohttp-client", "boto3", "botocore", "celery", "django", "fastapi", "flask", "grpc_aio_client"),
+    *("grpc_aio_server", "grpc_client", "grpc_server", "httpx", "httpx2", "requests", "sqlalchemy", "starlette"),
+    *("tornado", "urllib3"),
+)
+
+
+def only(*frameworks: str) -> dict[str, str]:
+    """Instruments no others of the frameworks and clients that are installed: importing those is most of a start.
+
+    Our own instrumentations stay. Where it may matter what is loaded, as in the matrix, everything is.
+    """
+    unused = [name for name in _FRAMEWORKS if name not in frameworks]
+    return {"OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": ",".join(unused)}
+
+
+NO_FRAMEWORKS = only()
 
 
 @dataclass(frozen=True)

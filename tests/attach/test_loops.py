@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.attach.processes import Environment, Launch, Process, variables
+from tests.attach.processes import Environment, Launch, Process, only, variables
 from tests.attach.receiver import BATCH, EVENTS, Fault, Receiver, listening
 
 BURST = 50
@@ -105,7 +105,7 @@ def test_a_server_on_a_loop_goes_on_while_posthog_is_in_trouble(
     scene = Trouble(trouble)
     with listening(scene.script) as receiver:
         # A request that hangs is answered when the trouble is over: given up before that, it would come twice.
-        patient = {"OTEL_POSTHOG_FLUSH_INTERVAL": "0.02", "OTEL_POSTHOG_TIMEOUT": "90"}
+        patient = {"OTEL_POSTHOG_FLUSH_INTERVAL": "0.02", "OTEL_POSTHOG_TIMEOUT": "90", **only("flask", "fastapi")}
         env = variables(receiver, "direct", where, **patient, **QUIET)
         process = launch(where.instrumented(*SERVERS[loop]), env, serve=True)
         first = [f"first{number}" for number in range(4)]

@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.attach.processes import Environment, Launch, variables
+from tests.attach.processes import Environment, Launch, only, variables
 from tests.attach.receiver import Receiver
 
 REQUESTS = 12
 # No flush by time: whatever arrives before the end of the test was flushed by the end of the process.
-ONLY_AT_EXIT = {"OTEL_POSTHOG_FLUSH_INTERVAL": "3000"}
+ONLY_AT_EXIT = {"OTEL_POSTHOG_FLUSH_INTERVAL": "3000", **only("flask", "fastapi")}
 
 
 def paid(receiver: Receiver) -> list[str]:
