@@ -112,7 +112,7 @@ class Bridge:
     def accept(
         self, signals: Sequence[Signal], left: list[Signal] | None = None, receipt: Receipt | None = None
     ) -> AcceptResult:
-        """Converts and hands on every signal; never raises (except under pytest, at the end), never does I/O.
+        """Converts and hands on every signal; never raises (except in our tests, at the end), never does I/O.
 
         Args:
             signals: Any number, in the order in which they happened.

@@ -84,7 +84,7 @@ class Accepting:
         if waiting:
             self._submit_together(waiting, tally, left, receipt, failures)
         self.counters.add(tally)
-        # Told at the end, because telling raises under pytest, and the books must balance there too.
+        # Told at the end, because telling raises in our tests, and the books must balance there too.
         for where, error in failures:
             self._guard.failed(where, error)
         return tally.result()

@@ -32,6 +32,8 @@ OTHER_REGION: Final[Mapping[str, str]] = {
 _OURS: Final = "this gateway takes traces and logs"
 """What a gateway of ours says of metrics; a Collector takes them or has no such address."""
 _ADMIN_PORT: Final = 8887
+_MAX_FLAGS: Final = 64 * 2**20
+"""Bytes: all flags of a project, with their payloads."""
 _LOCAL_PATIENCE: Final = 2.0
 _DEFAULTS_COUNT: Final = "every flag has its default"
 
@@ -274,7 +276,10 @@ def _carrier(target: FlagsTarget) -> Urllib3Transport:
         else:
             roots = certifi.where()
     return Urllib3Transport(
-        ca_file=roots if Path(roots).exists() else "", client_cert=target.client_cert, client_key=target.client_key
+        ca_file=roots if Path(roots).exists() else "",
+        client_cert=target.client_cert,
+        client_key=target.client_key,
+        max_answer_bytes=_MAX_FLAGS,
     )
 
 

@@ -388,7 +388,7 @@ class Worker:
             left: list[Signal] = []
             try:
                 self.bridge.accept(signals, left)
-            except Exception as error:  # noqa: BLE001 - the bridge raises (under pytest) after it counted
+            except Exception as error:  # noqa: BLE001 - the bridge raises (in our tests) after it counted
                 self._swallow("sdk.bridge", error)
             self._signals += len(signals) - len(left)
             if left:
@@ -420,7 +420,7 @@ class Worker:
     def _swallow(self, where: str, error: Exception) -> None:
         try:
             self.guard.failed(where, error)
-        except Exception:  # noqa: BLE001 - the guard re-raises under pytest, where a dead thread would only hide it
+        except Exception:  # noqa: BLE001 - the guard raises in our tests, where a dead thread would only hide it
             self.failures.append(error)
 
     @property

@@ -75,6 +75,14 @@ def test_all_is_well(serve: Serve) -> None:
     assert (asked["/static/array.js"].method, "authorization" in asked["/static/array.js"].headers) == ("GET", False)
 
 
+def test_a_project_with_many_flags(serve: Serve) -> None:
+    """All of the answer is read: what is cut off would look like no answer for flags."""
+    many = {f"flag-{number}": {"key": f"flag-{number}", "payload": "x" * 2_000} for number in range(2_000)}
+    server = serve(posthog(flags=Answer(200, json.dumps({"flags": many}).encode())))
+
+    assert one(direct(server.url), "flags").what == f"{server.url} knows the project key, and answers 2000 flags"
+
+
 DENIED = Answer(401, b'{"detail": "no"}')
 QUOTA = Answer(200, b'{"flags": {}, "quotaLimited": ["feature_flags"]}')
 PAGE = Answer(200, b"<html>", HTML)
