@@ -351,7 +351,7 @@ def _functions(settings: Settings, environ: Mapping[str, str], modules: Mapping[
         return [all_of_them]
     return [
         all_of_them,
-        *(Feature(f"  {each.target}", each.level == "ok", each.what) for each in function_states(events, modules)),
+        *(Feature(each.target, each.level == "ok", each.what) for each in function_states(events, modules)),
     ]
 
 

@@ -295,7 +295,7 @@ def test_functions(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def stands(modules: dict[str, Any]) -> list[tuple[str, bool, str]]:
         found = status.collect(ON, PACKAGES, modules).features
-        return [(each.name.strip(), each.on, each.why) for each in found if ":" in each.name]
+        return [(each.name, each.on, each.why) for each in found if ":" in each.name]
 
     assert stands({}) == [
         ("stated:charge", True, "there; wrapped when its module is imported"),
