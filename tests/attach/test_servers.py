@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.attach.processes import Environment, Launch, only, variables
+from tests.attach.processes import Environment, Launch, Process, only, variables
 from tests.attach.receiver import Receiver
 
 REQUESTS = 12
@@ -23,6 +23,15 @@ def paid(receiver: Receiver) -> list[str]:
 def people() -> list[str]:
     """Who ordered."""
     return sorted(f"person-{number}" for number in range(REQUESTS))
+
+
+def booted(process: Process, workers: int) -> None:
+    """Waits until so many workers take signals."""
+    assert process.popen.stdout is not None
+    while process.output.count("ready\n") < workers:
+        line = process.popen.stdout.readline()
+        assert line, process.output
+        process.output += line
 
 
 def order(get: Callable[..., int]) -> None:
@@ -47,9 +56,12 @@ def test_gunicorn_workers_flush_on_sigterm(
     where = environment(name)
     flags = ["--preload"] if preload else []
     command = where.instrumented(
-        "gunicorn", "--bind", "fd://{fd}", "--workers", "2", "--no-control-socket", *flags, "shop_flask:app"
+        *("gunicorn", "-c", "gunicorn_says.py", "--bind", "fd://{fd}", "--workers", "2", "--no-control-socket"),
+        *flags,
+        "shop_flask:app",
     )
     process = launch(command, variables(receiver, mode, where, **ONLY_AT_EXIT), serve=True)
+    booted(process, 2)
     order(process.get)
     process.popen.send_signal(signal.SIGTERM)
     assert process.end() == 0, process.output
