@@ -1,4 +1,4 @@
-"""Marking the spans of the work at hand, so that traces link up with persons and groups."""
+"""Marking the spans of the work at hand, so that traces link up with persons, groups and flags."""
 
 from __future__ import annotations
 
@@ -21,6 +21,18 @@ def mark(attributes: Mapping[str, str], work: Work, emitter: Emitter) -> int:
     Returns:
         The id of the trace that is about this work; 0 where there is none.
     """
+    from otel_posthog.lane.emitter import MARKS
+    from otel_posthog.lane.internals import keep_beside, kept_beside
+
+    trace_id, spans = spans_of(work, emitter)
+    for span in spans:
+        keep_beside(span, MARKS, (kept_beside(span, MARKS) or frozenset()) | attributes.keys())
+        span.set_attributes(attributes)
+    return trace_id
+
+
+def spans_of(work: Work, emitter: Emitter) -> tuple[int, list[Any]]:
+    """(trace that is about this work, 0 for none; those of the current span and its local root that are recorded)."""
     from opentelemetry import trace
 
     from otel_posthog.context import apart
@@ -28,23 +40,12 @@ def mark(attributes: Mapping[str, str], work: Work, emitter: Emitter) -> int:
     span = trace.get_current_span()
     trace_id = span.get_span_context().trace_id
     if not trace_id:
-        return 0
+        return 0, []
     root = emitter.edge.roots.of(trace_id)
     if work.left == trace_id:
         # The span that a worker began for this piece of work is about it, whatever request the trace was about.
-        _set(span, attributes)
-        return 0
-    if apart(work, trace_id):
-        return 0
-    for marked in (span, root) if root is not None and root is not span else (span,):
-        _set(marked, attributes)
-    return trace_id
-
-
-def _set(span: Any, attributes: Mapping[str, str]) -> None:
-    from otel_posthog.lane.emitter import MARKS
-    from otel_posthog.lane.internals import keep_beside, kept_beside
-
-    if span.is_recording():
-        keep_beside(span, MARKS, (kept_beside(span, MARKS) or frozenset()) | attributes.keys())
-        span.set_attributes(attributes)
+        trace_id, root = 0, None
+    elif apart(work, trace_id):
+        return 0, []
+    found = (span, root) if root is not None and root is not span else (span,)
+    return trace_id, [one for one in found if one.is_recording()]

@@ -10,6 +10,7 @@ from otel_posthog.flags.overriding import override_of, overrides
 from otel_posthog.flags.process import client
 from otel_posthog.flags.registry import check_name
 from otel_posthog.flags.who import Who, who
+from otel_posthog.semconv.posthog import FEATURE_PREFIX
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -224,7 +225,7 @@ def ask(
             return _unanswered(answer)
         client.count("answered", answer.source)
         if counts and asked.here:
-            _stamp(name, answer.value)
+            _stamp(name, answer.value, emitter)
     except Exception as error:  # noqa: BLE001 - an edge: the app goes on
         emitter.edge.guard.failed("flags.answer", error)
         return _unanswered(Answer(name, reason="failed"))
@@ -277,13 +278,16 @@ def _find(key: str | None, distinct_id: object, about: About) -> tuple[Who | Non
         return None, None, emitter, "failed"
 
 
-def _stamp(key: str, value: FlagValue) -> None:
-    """What the unit of work at hand does from now on happens under this value."""
+def _stamp(key: str, value: FlagValue, emitter: Emitter) -> None:
+    """What the unit of work at hand does from now on happens under this value; its spans say so, too."""
+    from otel_posthog.api.marks import spans_of
     from otel_posthog.context.work import current_work
 
     work = current_work()
     if work.ambient.flags.get(key) is not value and work.ambient.flags.get(key) != value:
         work.change(flags={key: value})
+        for span in spans_of(work, emitter)[1]:
+            span.set_attribute(FEATURE_PREFIX + key, value)
 
 
 def _overridden() -> dict[str, Any]:

@@ -50,6 +50,25 @@ def test_what_follows_a_question(tracer: trace.Tracer, emulator: Emulator) -> No
     }
 
 
+def test_traces_say_it_too(tracer: trace.Tracer) -> None:
+    """The span that asks and the root of its request have the value, for whoever searches traces; others have not."""
+    with tracer.start_as_current_span("GET /cart") as root:
+        identify("ada")
+        with tracer.start_as_current_span("price") as asking:
+            assert flags.variant("timer-ui-experiment") == "variant-b"
+            assert flags.enabled("beta-features") is False
+            assert flags.enabled("new-dashboard", "grace") is True  # somebody else's
+        with tracer.start_as_current_span("log") as after:
+            pass
+
+    said = [
+        {key: value for key, value in span.attributes.items() if "$feature" in key}  # type: ignore[attr-defined]
+        for span in (root, asking, after)
+    ]
+    values = {"$feature/timer-ui-experiment": "variant-b", "$feature/beta-features": False}
+    assert said == [values, values, {}]
+
+
 def test_questions_of_unsampled_requests(tracer: trace.Tracer, emulator: Emulator) -> None:
     """What is counted does not depend on what is traced: with no span at all, too."""
     assert flags.enabled("new-dashboard", "ada") is True
