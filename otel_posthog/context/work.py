@@ -79,7 +79,8 @@ class Work:
         self.loose = False
         self._served = False
         self._ended = 0.0
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler or a `__del__` may call while a call of its own thread is in here.
+        self._lock = threading.RLock()
 
     def finish(self) -> None:
         """The request is over; what it has started may go on for a while."""

@@ -113,7 +113,8 @@ class Asking:
             self._definitions = Definitions(
                 self.sdk.load_feature_flags, interval=config.poll_interval, around=suppressed, wanted=wanted
             )
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler or a `__del__` may call while a call of its own thread is in here.
+        self._lock = threading.RLock()
         self._kept: OrderedDict[object, tuple[float, Found]] = OrderedDict()
 
     def find(self, who: Who, key: str | None = None) -> Found:
@@ -166,7 +167,7 @@ class Asking:
 
     def after_fork(self) -> None:
         """To be called in the child of a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._breaker.after_fork()
         self.sdk.after_fork()
         if self._definitions is not None:

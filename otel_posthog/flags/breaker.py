@@ -26,7 +26,8 @@ class Breaker:
         self._longest = longest
         self._trial = trial
         self._monotonic = monotonic
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler or a `__del__` may call while a call of its own thread is in here.
+        self._lock = threading.RLock()
         self._pause = 0.0
         self._until = 0.0
         self._tried_until = 0.0
@@ -71,4 +72,4 @@ class Breaker:
 
     def after_fork(self) -> None:
         """To be called in the child of a fork."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

@@ -35,7 +35,7 @@ class Definitions:
         self._interval = interval
         self._around = around
         self._wanted = wanted
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._start_over()
         self._loaded = False
 
@@ -47,7 +47,7 @@ class Definitions:
 
     def after_fork(self) -> None:
         """To be called in the child of a fork: what was loaded stays, the thread does not exist here."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._start_over()
 
     def ensure(self, patience: float) -> None:

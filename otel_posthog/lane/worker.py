@@ -173,7 +173,7 @@ class Worker:
         vars(self).pop("_runner", None)
         self._gate: Sync | None = None
         # Never held across anything that could wait: it may be older than a patch.
-        self._counting = threading.Lock()
+        self._counting = threading.RLock()
         self._thread: threading.Thread | None = None
         self.failures: deque[Exception] = deque(maxlen=8)
 

@@ -49,7 +49,8 @@ class Guard:
     """Whether failures surface: our own tests set it. `OTEL_POSTHOG_RAISE` decides over it."""
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler or a `__del__` may call while a call of its own thread is in here.
+        self._lock = threading.RLock()
         self._counts: dict[str, int] = {}
         self._misuses: dict[str, int] = {}
         self._complaints = Complaints(monotonic=monotonic)
@@ -108,7 +109,7 @@ class Guard:
 
     def after_fork(self) -> None:
         """To be called in the child of a fork: a fresh lock, and books of its own."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._counts = {}
         self._misuses = {}
         self._complaints.after_fork()

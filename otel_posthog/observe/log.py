@@ -87,7 +87,8 @@ class Complaints:
         self._interval = interval
         self._monotonic = monotonic
         self._target = target
-        self._lock = threading.Lock()
+        # Re-entrant: a signal handler or a `__del__` may call while a call of its own thread is in here.
+        self._lock = threading.RLock()
         self._last: dict[str, tuple[float, int]] = {}
 
     def say(self, subject: str, message: str, *args: object, level: int = logging.WARNING) -> bool:
@@ -119,4 +120,4 @@ class Complaints:
 
     def after_fork(self) -> None:
         """To be called in the child of a fork: another thread of the parent may have held the lock."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()

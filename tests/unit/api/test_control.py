@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 import otel_posthog
 from otel_posthog import assembly
 from otel_posthog.api.process import process
+from otel_posthog.context import current_work
 from otel_posthog.emulator import Emulator
 from otel_posthog.sdk.processor import PostHogSpanProcessor
 from tests.attach.receiver import Receiver
@@ -92,6 +94,26 @@ def test_an_exit_handler_of_the_app(posthog: Emulator) -> None:
     process._at_exit()
 
     assert [event["event"] for event in posthog.events()] == ["first", "last"]
+
+
+def test_a_call_within_a_call(calls: Calls) -> None:
+    """A signal handler, or `__del__`, may call while a call of its own thread holds what it needs: nobody waits."""
+    guard, work = calls.app.runtime.guard, current_work()
+    holders = (guard, guard._complaints, guard._misuse_complaints, work)
+    locks = [*(each._lock for each in holders), calls.app.edge.worker._counting]
+    with ExitStack() as held:
+        for lock in locks:
+            held.enter_context(lock)
+        # First whether it would wait: a test that does so for ever says nothing.
+        again = [lock.acquire(blocking=False) for lock in locks]
+        assert again == [True] * len(locks)
+        for lock in locks:
+            lock.release()
+        otel_posthog.capture("")
+        otel_posthog.identify("grace")
+        otel_posthog.capture("x")
+
+    assert [event.distinct_id for event in calls.events] == ["grace"]
 
 
 def test_a_flush_without_an_end(posthog: Emulator) -> None:

@@ -69,6 +69,20 @@ def test_failures_at_once_are_one_while_others_try() -> None:
     assert breaker.allows()
 
 
+def test_a_question_within_a_question(running: None) -> None:
+    """A signal handler may ask while a question of its own thread is under way: nobody waits for himself."""
+    assert flags.enabled("new-dashboard", "ada") is True
+    asking = client._asking
+    assert asking is not None
+    with asking._lock, asking._breaker._lock:
+        # First whether it would wait: a test that does so for ever says nothing.
+        for lock in (asking._lock, asking._breaker._lock):
+            assert lock.acquire(blocking=False)
+            lock.release()
+        asking._breaker.failed(doubtful=True)
+        assert flags.enabled("new-dashboard", "grace") is True
+
+
 def test_a_refused_question_is_its_own_fault(start: Start, emulator: Emulator, calls: Calls) -> None:
     """One question that PostHog refuses costs nobody else the answer; where it refuses all, it is left alone."""
     start(flags_cooldown=3600)
