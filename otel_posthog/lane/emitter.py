@@ -242,7 +242,15 @@ def _short(value: Any, longest: int) -> Any:
     if type(value) is str or type(value) is bytes:
         return value if len(value) <= longest else value[: longest + 1]
     if type(value) is dict:
-        return {key: _short(item, longest) for key, item in cast("dict[str, Any]", value).items()}
+        items = cast("dict[str, Any]", value)
+        for item in items.values():
+            if type(item) is dict or type(item) is list:
+                break
+            if (type(item) is str or type(item) is bytes) and len(item) > longest:
+                break
+        else:
+            return items  # nearly always
+        return {key: _short(item, longest) for key, item in items.items()}
     if type(value) is list:
         return [_short(item, longest) for item in cast("list[Any]", value)]
     return value

@@ -34,7 +34,7 @@ _PAUSE: Final = 0.05
 """Seconds between two looks while there is work: long enough to gather a burst, short enough to be live."""
 _MANY: Final = 1_000
 """Hand-overs that have gathered meanwhile: with that many the thread goes on at once."""
-_CROWDED: Final = 200
+_CROWDED: Final = 1_000
 """Hand-overs waiting from which on what they hold is looked at: ten thousand of a megabyte each are no queue."""
 _RETRY_PAUSE: Final = 0.25
 """Seconds until delivery is asked again after it had no room."""

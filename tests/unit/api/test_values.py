@@ -227,7 +227,7 @@ def test_enormous_values_in_a_crowd(calls: Calls, monkeypatch: pytest.MonkeyPatc
     with monkeypatch.context() as held:
         worker = calls.app.edge.worker
         held.setattr(worker, "hand_over", lambda expand, payload: kept.append((expand, payload)) or True)
-        for crowd in (200, -1):
+        for crowd in (1_000, -1):
             held.setattr("otel_posthog.lane.worker._CROWDED", crowd)
             otel_posthog.capture("x", values, distinct_id="ada", set=values)
     usual, short = kept
