@@ -73,7 +73,8 @@ class Converter:
         if layout.plain and signal.kind is not _SPAN_EVENT and self._has_plain:
             owner = signal.span
             around = self._layouts.of(owner.attributes) if owner is not None else None
-            if around is None or around.lends:
+            # Whom the request names comes before whom its trace turned out to be about.
+            if around is None or (around.lends and (layout.who or not around.names)):
                 resource = self._resources.get(signal.resource)
                 event = self._plain_event(signal, layout, around, resource) if resource.plain else None
                 if event is not None:

@@ -56,6 +56,7 @@ class Layout:
         session: Some key names a session, the tags apart.
         visit: The strongest of these keys, "" for none.
         who: The key that names the person, "" for none (or for that of a header alone).
+        names: Some key names the person, one of a header included.
         plain: They are those of one product event and nothing else (`plain.py`).
         lends: As a request around a plain event they lend it their description, and nothing else.
         weight: Bytes of the properties as JSON, the texts among their values apart.
@@ -65,6 +66,7 @@ class Layout:
         "ai",
         "event",
         "lends",
+        "names",
         "others",
         "person",
         "plain",
@@ -99,12 +101,13 @@ class Layout:
         self.session = not _SESSION_KEYS.isdisjoint(texts)
         self.visit = next((key for key in (*SESSIONS, otel.SESSION_ID) if key in texts), "")
         self.who = next((key for key in _WHO if key in texts), "")
+        self.names = bool(self.who) or not _CLAIMS.isdisjoint(texts)
         self.lends = not self.tagged and not self.session
         self.weight = sum(len(name) + _SMALL for _, name in self.properties)
         self.plain = (
             self.event
             and not self.others
-            and (bool(self.who) or _CLAIMS.isdisjoint(texts))
+            and (bool(self.who) or not self.names)
             and len(self.properties) <= self.MAX_PLAIN
             and all(_is_plain_name(name) for _, name in self.properties)
         )

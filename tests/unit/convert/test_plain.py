@@ -164,6 +164,34 @@ def test_the_short_way_gives_what_the_careful_way_gives(config: ConvertConfig, s
     assert short == careful
 
 
+@pytest.mark.parametrize("key", [otel.USER_ID, otel.HEADER_DISTINCT_ID[0]])
+def test_whom_the_request_names(key: str) -> None:
+    """It comes before whom its trace turned out to be about, on the short way, too."""
+    request = Signal(
+        kind=SignalKind.SPAN,
+        name="GET /cart",
+        attributes={"http.request.method": "GET", key: "ada"},
+        resource=Resource({}),
+        scope=Scope("flask"),
+        span_kind="server",
+    )
+    log = Signal(
+        kind=SignalKind.LOG,
+        name="order paid",
+        attributes={posthog.EVENT: "order paid"},
+        resource=Resource({}),
+        scope=Scope("shop"),
+        time_ns=NOW,
+        local=LocalContext(distinct_id="late"),
+        span=request,
+    )
+
+    short, careful = both(ConvertConfig(), log)
+
+    assert short == careful
+    assert [event[1] for event in short[0]] == ["ada"]
+
+
 PLAIN = {
     posthog.EVENT: "order paid",
     posthog.DISTINCT_ID: "ada",
