@@ -88,9 +88,7 @@ class Bridge:
             return found
         with self._loading:
             if self._accepting is None:
-                from otel_posthog.bridge.accepting import Accepting
-
-                made = Accepting(*self._make(), guard=self._guard, tap=self._tap)
+                made = self._made()
                 if self._closed:
                     made.delivery.shutdown(0.0)
                 self._accepting = made
@@ -98,6 +96,22 @@ class Bridge:
         for follow in waiting:
             follow()
         return self._accepting
+
+    def _made(self) -> Accepting:
+        try:
+            from otel_posthog.bridge.accepting import Accepting
+
+            return Accepting(*self._make(), guard=self._guard, tap=self._tap)
+        except RuntimeError as error:
+            if "un-acquired lock" not in str(error):
+                raise
+            why = str(error)
+        # gevent has patched the lock of an import that was under way here, and it stays locked. It dies with the
+        # exception's frames, some of them in cycles, and has to before anybody imports that module again.
+        import gc
+
+        gc.collect()
+        raise RuntimeError(why)
 
     @property
     def loaded(self) -> bool:

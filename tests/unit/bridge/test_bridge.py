@@ -491,6 +491,32 @@ def test_a_late_bridge_makes_its_parts_when_they_are_needed() -> None:
     assert told == ["later", "at once"]
 
 
+class ModuleLock:
+    """Stands in for the lock of a module that is being imported."""
+
+
+def test_an_import_that_gevent_broke_leaves_nothing_locked() -> None:
+    """Who loads next finds no lock of it any more: the frames of the failure are gone, those in cycles, too."""
+    left: list[weakref.ref[ModuleLock]] = []
+
+    def make() -> Any:
+        lock = ModuleLock()
+        lock.itself = lock  # type: ignore[attr-defined]
+        left.append(weakref.ref(lock))
+        raise RuntimeError("cannot release un-acquired lock")
+
+    bridge = Bridge.late(make, guard=Guard())
+    gc.disable()
+    try:
+        with pytest.raises(RuntimeError, match=r"^cannot release un-acquired lock$") as raised:
+            bridge.load()
+    finally:
+        gc.enable()
+
+    assert left[0]() is None
+    assert raised.value.__context__ is None
+
+
 def test_a_late_bridge_that_was_shut_down_closes_what_it_makes() -> None:
     """What comes after the end finds a closed delivery, as in a bridge that was complete from the start."""
     delivery = RecordingDelivery()
