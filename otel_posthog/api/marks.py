@@ -21,8 +21,7 @@ def mark(attributes: Mapping[str, str], work: Work, emitter: Emitter) -> int:
     Returns:
         The id of the trace that is about this work; 0 where there is none.
     """
-    from otel_posthog.lane.emitter import MARKS
-    from otel_posthog.lane.internals import keep_beside, kept_beside
+    from otel_posthog.lane.internals import MARKS, keep_beside, kept_beside
 
     trace_id, spans = spans_of(work, emitter)
     for span in spans:

@@ -21,6 +21,7 @@ from otel_posthog.lane.edge import OWN_SCOPE, Edge
 from otel_posthog.lane.exceptions import LiveException
 from otel_posthog.lane.identity import LINKING, InheritedId
 from otel_posthog.lane.internals import (
+    MARKS,
     attributes_of,
     baggage_in,
     baggage_key,
@@ -41,9 +42,6 @@ BAD_ID: Final = (
     "otel-posthog: %s is no distinct id that PostHog takes, so it counts as absent. An id is text or a number that "
     "is this person's alone; leave it out for visitors who are not known"
 )
-MARKS: Final = "_otel_posthog_marks"
-"""Kept beside a span that calls have marked with person or groups: the keys. What a call was for is known from its
-context and by witnesses, and must not depend on how far our thread has read when somebody sets a mark later."""
 _SCOPE: Final = Scope(OWN_SCOPE, __version__)
 _NO_RESOURCE: Final = Resource()
 _NOTHING: Final[Mapping[str, Any]] = {}

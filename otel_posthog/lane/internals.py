@@ -7,7 +7,7 @@ app pays it. So the dict is read where it is there (SDK 1.39 to 1.45 at the leas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from opentelemetry import baggage, context, trace
 
@@ -18,6 +18,10 @@ Context = Mapping[str, Any]
 
 _NOTHING: Mapping[str, Any] = {}
 _OUTLIVES_NS = int(OUTLIVES * 1e9)
+
+MARKS: Final = "_otel_posthog_marks"
+"""Kept beside a span that calls have marked with person or groups: the keys. What a call was for is known from its
+context and by witnesses, and must not depend on how far our thread has read when somebody sets a mark later."""
 
 
 def current_context_reader() -> Callable[[], Context]:

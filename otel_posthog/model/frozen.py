@@ -35,19 +35,33 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[T]) -> type[T]:
-    """Makes a frozen, slotted dataclass of `cls`, which has no bases and no `__post_init__`.
+    """Makes a frozen, slotted dataclass of `cls`, which has fields, no bases and no `__post_init__`.
 
     Raises:
-        TypeError: `cls` has a base or a `__post_init__`.
+        TypeError: `cls` has a base, a `__post_init__`, or a `ClassVar` or `InitVar`.
     """
-    if cls.__bases__ != (object,) or hasattr(cls, "__post_init__"):
+    more = any("ClassVar" in text or "InitVar" in text for text in map(str, cls.__annotations__.values()))
+    if more or cls.__bases__ != (object,) or hasattr(cls, "__post_init__"):
         raise TypeError(f"{cls.__name__} needs more than `frozen` can do: use dataclass(frozen=True, slots=True)")
     own = vars(cls)
-    made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
+    made = _fields_alone(cls)
     functions = {**_SHARED, **_comparing(made), "__init__": _init(made)}
     for name, function in functions.items():
         if name not in own:
             setattr(made, name, function)
+    return made
+
+
+def _fields_alone(cls: type[Any]) -> Any:
+    """A dataclass with fields, slots and nothing else."""
+    # Annotations are text here, and dataclasses look three times into each for a `ClassVar` or the like, which took a
+    # twentieth of our start.
+    types = cls.__annotations__
+    cls.__annotations__ = dict.fromkeys(types, object)
+    made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
+    made.__annotations__ = types
+    for item in fields(made):
+        item.type = types[item.name]
     return made
 
 

@@ -23,10 +23,10 @@ from otel_posthog.context.work import KEY as WORK
 from otel_posthog.context.work import root_started
 from otel_posthog.lane.completing import Held, Outlived, ambient_of, complete_event, complete_item, settled
 from otel_posthog.lane.edge import runtime_from_arguments
-from otel_posthog.lane.emitter import MARKS
 from otel_posthog.lane.exceptions import LiveException
 from otel_posthog.lane.identity import LINKING, InheritedId, inherited, stated
 from otel_posthog.lane.internals import (
+    MARKS,
     Context,
     attributes_of,
     baggage_in,

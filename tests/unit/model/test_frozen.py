@@ -6,7 +6,7 @@ import copy
 import inspect
 import pickle
 from dataclasses import FrozenInstanceError, dataclass, field, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -43,6 +43,12 @@ def test_it_is_the_dataclass_in_every_respect(make: Any) -> None:
     assert [getattr(quick, item.name) for item in fields(quick)] == [
         getattr(plain, item.name) for item in fields(plain)
     ]
+    assert (
+        [item.type for item in fields(quick)]
+        == [item.type for item in fields(plain)]
+        == ["int", "str", "list[int]", "Any"]
+    )
+    assert Quick.__annotations__ == Plain.__annotations__
     assert inspect.signature(Quick).parameters.keys() == inspect.signature(Plain).parameters.keys()
     assert quick == make(Quick)
     assert replace(quick, b="z") == Quick(quick.a, "z", quick.c, quick.d)
@@ -77,7 +83,7 @@ def test_wrong_arguments_are_refused(arguments: dict[str, Any]) -> None:
 
 
 def test_what_it_cannot_do_is_said() -> None:
-    """Bases and `__post_init__` need the ordinary dataclass."""
+    """Bases, `__post_init__` and what is no field need the ordinary dataclass."""
 
     class Based(Plain):
         pass
@@ -86,7 +92,10 @@ def test_what_it_cannot_do_is_said() -> None:
         def __post_init__(self) -> None:
             pass
 
-    for cls in (Based, Afterwards):
+    class Shared:
+        known: ClassVar[int] = 1
+
+    for cls in (Based, Afterwards, Shared):
         with pytest.raises(TypeError, match="dataclass"):
             frozen(cls)
 
