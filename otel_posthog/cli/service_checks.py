@@ -226,7 +226,7 @@ def _readiness(where: str, host: str, environ: Mapping[str, str], timeout: float
         yield problem(
             "gateway",
             f"{door} says that it is not ready: {reasons[:300]}",
-            "what it takes it keeps, and some of it does not reach PostHog for now",
+            "what it takes it keeps, and some of it does not reach PostHog until that is mended",
             "Mend what it names; docs/gateway.md has every reason.",
         )
 

@@ -16,6 +16,7 @@ from otel_posthog.lane.edge import edge_of
 from otel_posthog.sdk.processor import PostHogSpanProcessor
 from tests.bench.harness import Row, alone, interleaved, no_collector, per_call
 from tests.bench.setting import PROPERTIES, REQUEST, posthog_client, provider, runtime
+from tests.bench.spans import slowest
 
 CALLS = 1_000
 EVENTS = 2_000
@@ -27,6 +28,7 @@ def rows(url: str, rounds: int) -> Iterator[Row]:
     yield capture_row(url, rounds)
     yield all_in_row(url, rounds, request=False)
     yield all_in_row(url, rounds, request=True)
+    yield tail_row(url, max(5, rounds))
 
 
 @contextmanager
@@ -97,6 +99,24 @@ def capture_row(url: str, rounds: int) -> Row:
 
         results = interleaved(ours, peer, rounds)
     return Row("capture(): 5 properties, in a request", "posthog.capture()", *results, 0.2, 0.1)
+
+
+def tail_row(url: str, rounds: int) -> Row:
+    """The slowest call in a thousand while delivery runs."""
+    with in_a_request(url) as (drain, _), posthog_client(url) as client:
+
+        def ours() -> float:
+            seconds = slowest(lambda _: otel_posthog.capture("order paid", PROPERTIES))
+            drain()
+            return seconds
+
+        def peer() -> float:
+            seconds = slowest(lambda _: client.capture("order paid", distinct_id="ada", properties=PROPERTIES))
+            client.flush()
+            return seconds
+
+        results = interleaved(ours, peer, rounds)
+    return Row("p99.9 of capture() while delivery runs", "posthog.capture()", *results, 0.2, 0.05)
 
 
 def all_in_row(url: str, rounds: int, *, request: bool) -> Row:

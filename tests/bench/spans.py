@@ -185,40 +185,39 @@ def _app_work() -> int:
     return sum(number * number for number in range(1_000))
 
 
-def tail_row(url: str, rounds: int, calls: int = 6_000) -> Row:
-    """The slowest call in a thousand while delivery runs, wall clock, with an app's own work between the calls."""
-
-    def timed(call: Callable[[int], object]) -> float:
-        walls: list[float] = []
+def slowest(call: Callable[[int], object], calls: int = 6_000) -> float:
+    """Seconds of the slowest call in a thousand, wall clock, with an app's own work between the calls."""
+    walls: list[float] = []
+    with no_collector():
         for number in range(calls):
             _app_work()
             begun = time.perf_counter()
             call(number)
             walls.append(time.perf_counter() - begun)
-        return quantile(walls, 0.999)
+    return quantile(walls, 0.999)
 
+
+def tail_row(url: str, rounds: int, calls: int = 6_000) -> Row:
+    """The tail of annotating a span while delivery runs."""
     with runtime(url) as made, annotating(made) as (annotate, drain), posthog_client(url) as client:
 
         def ours() -> float:
             spans = live_spans(calls, QUIET)
-            with no_collector():
-                seconds = timed(lambda number: annotate(spans[number]))
+            seconds = slowest(lambda number: annotate(spans[number]), calls)
             drain()
             return seconds
 
         def peer() -> float:
-            with no_collector():
-                seconds = timed(lambda _: client.capture("order paid", distinct_id="ada", properties=PROPERTIES))
+            seconds = slowest(lambda _: client.capture("order paid", distinct_id="ada", properties=PROPERTIES), calls)
             client.flush()
             return seconds
 
         results = interleaved(ours, peer, rounds)
         # What the machine itself does to such a loop: the same attributes, and nobody who delivers anything.
         spans = live_spans(calls, QUIET)
-        with no_collector():
-            floor = timed(lambda number: spans[number].set_attributes(TAGS))
+        floor = slowest(lambda number: spans[number].set_attributes(TAGS), calls)
     return Row(
-        "p99.9 of such a call while delivery runs",
+        "p99.9 of annotating a span while delivery runs",
         "posthog.capture()",
         *results,
         0.2,
